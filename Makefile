@@ -1,0 +1,26 @@
+PYTHON ?= python3
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test train-base clean
+
+help:  ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## Run the demo on the bundled clips
+	HF_HUB_OFFLINE=1 .venv/bin/vqasr demo
+
+test: $(STAMP)  ## Run all tests
+	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
+
+train-base: $(STAMP)  ## Train the default checkpoint, vqasr-base
+	.venv/bin/vqasr train recipes/train_codec/base.toml
+
+clean:  ## Remove the virtual environment, caches and build output
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -q -c constraints.txt -e '.[demo,train,test]'
+	touch $@

@@ -1,0 +1,65 @@
+"""Every exception that vqasr raises on purpose, so that a caller can catch ``VqasrError`` alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vqasr.stream import Stream
+
+
+class VqasrError(Exception):
+    """Base of every error that vqasr raises on purpose."""
+
+
+class InvalidCodesError(VqasrError, ValueError):
+    """Codes that cannot be written: wrong type, shape or dtype, or a value out of range."""
+
+
+class StreamError(VqasrError, ValueError):
+    """A ``.vqs`` stream that cannot be read, or was about to be written wrongly.
+
+    ``stream`` holds what was intact before the damage (only a truncated or corrupt stream that
+    was read as a whole has such a part), else None.
+    """
+
+    stream: Stream | None = None
+
+
+class NotAStreamError(StreamError):
+    """The bytes do not begin with the ``.vqs`` magic, or there are none."""
+
+
+class UnsupportedVersionError(StreamError):
+    """The stream has a format version that this version of vqasr cannot read."""
+
+
+class CorruptStreamError(StreamError):
+    """The stream was damaged: a checksum, sequence number, field, padding or length is wrong.
+
+    ``stream`` holds the frames before the damage, or None where no frame precedes it.
+    """
+
+
+class TruncatedStreamError(StreamError):
+    """The stream ends before its end chunk.
+
+    ``stream`` holds every intact chunk before the cut, with ``samples`` = frames x hop length;
+    it is None only where the header itself is cut.
+    """
+
+
+class CodecMismatchError(StreamError):
+    """The stream was written by another codec than the one it is to be decoded with."""
+
+
+class AudioError(VqasrError, ValueError):
+    """Audio that cannot be read or encoded: no audio file, empty, NaN, unknown rate."""
+
+
+class RecogniserError(VqasrError, ValueError):
+    """A recogniser or adapter that cannot be found, loaded or used with this codec."""
+
+
+class TrainingError(VqasrError, ValueError):
+    """A training configuration or data set that cannot be used."""
