@@ -1,0 +1,67 @@
+"""Fixtures: the bundled codec, recogniser and clips, each loaded once."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from vqasr.adapters.transcribe import CodesRecogniser
+
+from vqasr import VQCodecConfig, VQCodecModel
+from vqasr.demo import Clip, bundled_clips
+
+SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
+
+transformers.utils.logging.set_verbosity_error()
+
+
+@pytest.fixture(scope="session")
+def codec() -> VQCodecModel:
+    return VQCodecModel.from_pretrained("vqasr-base").eval()
+
+
+@pytest.fixture(scope="session")
+def recogniser() -> CodesRecogniser:
+    return CodesRecogniser.from_pretrained("tiny.en")
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[Clip]:
+    return bundled_clips()
+
+
+@pytest.fixture(scope="session")
+def long_clip() -> Clip:
+    return bundled_clips(long=True)[0]
+
+
+@pytest.fixture
+def small_config() -> VQCodecConfig:
+    return VQCodecConfig(
+        num_quantizers=3,
+        codebook_size=16,
+        latent_dim=8,
+        hidden_size=16,
+        num_fine_layers=1,
+        num_layers=2,
+        decoder_hidden_size=8,
+        num_decoder_layers=1,
+    )
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return torch.randn(16_000, generator=torch.Generator().manual_seed(0)).numpy() * 0.1
+
+
+@pytest.fixture
+def speech_parquet() -> Path:
+    """Folder of real recordings; tests that need it are skipped where it is absent."""
+    if not SHARED_SPEECH.is_dir():
+        pytest.skip("../shared/speech is absent")
+    return SHARED_SPEECH

@@ -1,0 +1,213 @@
+"""Laws of the codec: frame count, one result for batch, single and streaming, scalable codes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqasr import VQCodecConfig, VQCodecModel
+from vqasr.encoding import encode_audio
+from vqasr.errors import AudioError, InvalidCodesError
+from vqasr.training.judge import pad_clips
+
+# The one excuse for differing codes is a float near-tie in the nearest-neighbour search.
+MOST_TIES = 1e-4
+
+
+def differing(a: np.ndarray, b: np.ndarray) -> int:
+    assert a.shape == b.shape
+    return int((a != b).sum())
+
+
+@pytest.fixture(scope="module")
+def tiny() -> VQCodecModel:
+    torch.manual_seed(0)
+    return VQCodecModel(
+        VQCodecConfig(num_quantizers=2, codebook_size=8, latent_dim=4, hidden_size=8, num_layers=1)
+    ).eval()
+
+
+@given(samples=st.integers(1, 20_000))
+@settings(max_examples=40, deadline=None)
+def test_frames_are_samples_over_hop_rounded_up(tiny: VQCodecModel, samples: int) -> None:
+    codes = tiny.encode(torch.zeros(1, 1, samples)).audio_codes
+    assert codes.shape == (1, 2, -(-samples // 640))
+    assert tiny.config.frames(samples) == codes.shape[2]
+
+
+@given(cuts=st.lists(st.integers(0, 4_000), max_size=12), tail=st.integers(1, 3_000))
+@settings(max_examples=30, deadline=None)
+def test_any_chunking_gives_as_many_frames(tiny: VQCodecModel, cuts: list[int], tail: int) -> None:
+    encoder = tiny.streaming()
+    parts = [encoder.push(np.zeros(n, np.float32)) for n in [*cuts, tail]]
+    codes = torch.cat([*parts, encoder.finish()], dim=1)
+    assert codes.shape == (2, tiny.config.frames(sum(cuts) + tail))
+
+
+def test_batch_single_and_streaming_agree(codec, clips, long_clip) -> None:
+    waves = [c.samples for c in clips] + [long_clip.samples[: 20 * 16_000 + 77]]
+    single = [codec.encode(torch.from_numpy(w)[None, None]).audio_codes[0].numpy() for w in waves]
+    samples, mask = pad_clips(waves)
+    batch = codec.encode(samples, mask)
+    total = ties = 0
+    rng = np.random.default_rng(0)
+    for i, wave in enumerate(waves):
+        row = batch.audio_codes[i].numpy()
+        frames = single[i].shape[1]
+        assert batch.audio_codes_mask[i].sum() == frames
+        assert (row[:, frames:] == -1).all()
+        ties += differing(row[:, :frames], single[i])
+        for largest in (700, 5_000, 40_000):
+            encoder, parts, at = codec.streaming(), [], 0
+            while at < len(wave):
+                step = int(rng.integers(1, largest))
+                parts.append(encoder.push(wave[at : at + step]))
+                at += step
+            streamed = torch.cat([*parts, encoder.finish()], dim=1).numpy()
+            ties += differing(streamed, single[i])
+        total += 4 * single[i].size
+    assert ties <= MOST_TIES * total, f"{ties} of {total} codes differ"
+
+
+def test_agreement_on_recordings(codec, speech_parquet) -> None:
+    from vqasr.data import load_speech, row_audio
+
+    rows = load_speech(speech_parquet / "dev-00000-of-00001.parquet").select(range(12))
+    total = ties = 0
+    for row in rows:
+        wave = row_audio(row)
+        whole = codec.encode(torch.from_numpy(wave)[None, None]).audio_codes[0].numpy()
+        encoder = codec.streaming()
+        parts = [encoder.push(wave[i : i + 1600]) for i in range(0, len(wave), 1600)]
+        streamed = torch.cat([*parts, encoder.finish()], dim=1).numpy()
+        ties += differing(streamed, whole)
+        total += whole.size
+    print(f"{ties} of {total} codes differ between whole and streamed")
+    assert ties <= MOST_TIES * total
+
+
+def test_first_codebooks_are_the_lower_rate_stream(codec, clips) -> None:
+    every = encode_audio(codec, clips[0].samples)
+    for n in range(1, codec.config.num_quantizers + 1):
+        assert np.array_equal(encode_audio(codec, clips[0].samples, n), every[:n])
+
+
+def test_nothing_beyond_the_look_ahead_is_heard(codec, clips) -> None:
+    wave = clips[0].samples
+    frame = 40
+    end = (frame + 1) * 640 + codec.config.lookahead_samples
+    changed = wave.copy()
+    changed[end:] = 0.3
+    before, after = encode_audio(codec, wave), encode_audio(codec, changed)
+    assert np.array_equal(before[:, : frame + 1], after[:, : frame + 1])
+    assert not np.array_equal(before[:, frame + 1 :], after[:, frame + 1 :])
+    # The statement in the config is tight: the last sample of the look-ahead matters.
+    latents = []
+    for value in (0.0, 1.0):
+        poked = torch.from_numpy(wave.copy())[None]
+        poked[0, end - 1 - 199 : end] = value
+        latents.append(codec.encode_latents(poked)[0][0, frame])
+    assert not torch.equal(*latents)
+    assert codec.config.lookahead_samples <= 0.320 * 16_000
+
+
+def test_frames_come_as_soon_as_the_look_ahead_allows(codec) -> None:
+    encoder = codec.streaming(1)
+    needed = 640 + codec.config.lookahead_samples
+    assert encoder.push(np.zeros(needed - 1, np.float32)).shape == (1, 0)
+    assert encoder.push(np.zeros(1, np.float32)).shape == (1, 1)
+
+
+def test_past_is_bounded(codec, clips) -> None:
+    wave = np.concatenate([c.samples for c in clips[:3]])
+    offset = 640 * 50
+    later = encode_audio(codec, wave[offset:])
+    assert np.array_equal(encode_audio(codec, wave)[:, 50 + 60 :], later[:, 60:])
+
+
+def test_threads_do_not_change_codes(codec, clips) -> None:
+    before = torch.get_num_threads()
+    codes = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            codes.append(np.concatenate([encode_audio(codec, c.samples) for c in clips], 1))
+    finally:
+        torch.set_num_threads(before)
+    assert differing(*codes) <= MOST_TIES * codes[0].size
+
+
+def test_save_and_load_keep_codes_and_fingerprint(codec, clips, tmp_path) -> None:
+    codec.save_pretrained(tmp_path)
+    again = VQCodecModel.from_pretrained(tmp_path).eval()
+    assert again.fingerprint() == codec.fingerprint()
+    assert np.array_equal(
+        encode_audio(again, clips[1].samples), encode_audio(codec, clips[1].samples)
+    )
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_fingerprint_names_the_weights(codec, small_config) -> None:
+    torch.manual_seed(0)
+    one, other = VQCodecModel(small_config), VQCodecModel(small_config)
+    assert one.fingerprint() != other.fingerprint()
+    prints = {one.fingerprint(), other.fingerprint(), codec.fingerprint()}
+    assert len(prints) == 3
+    assert {len(p) for p in prints} == {6}
+
+
+def test_decode_gives_audio_of_the_same_length_and_loudness(codec, clips) -> None:
+    wave = clips[0].samples
+    out = codec(torch.from_numpy(wave)[None, None])
+    audio = codec.decode(out.audio_codes, samples=len(wave)).audio_values
+    assert audio.shape == (1, 1, len(wave))
+    loudness = audio.square().mean().sqrt() / np.sqrt(np.square(wave).mean())
+    assert 0.3 < float(loudness) < 3.0
+    # Decoding what was coded is closer to the original than decoding another clip's codes.
+    mel = codec.decode_mel(out.audio_codes)
+    other = codec.decode_mel(codec.encode(torch.from_numpy(clips[1].samples)[None]).audio_codes)
+    from vqasr.training.losses import target_mel
+
+    wanted = target_mel(torch.from_numpy(wave)[None])
+    n = min(mel.shape[1], other.shape[1], wanted.shape[1])
+    error = [(m[:, :n] - wanted[:, :n]).square().mean() for m in (mel, other)]
+    assert error[0] < 0.5 * error[1]
+
+
+def test_one_frame_and_ten_milliseconds(codec) -> None:
+    assert encode_audio(codec, np.zeros(160, np.float32)).shape[1] == 1
+    assert codec.decode(torch.zeros(1, 2, 1, dtype=torch.long)).audio_values.shape == (1, 1, 640)
+
+
+@pytest.mark.parametrize("n", [0, -1, 9])
+def test_codebooks_out_of_range(codec, n) -> None:
+    with pytest.raises(InvalidCodesError, match="1 to 8"):
+        codec.encode(torch.zeros(1, 640), num_quantizers=n)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [torch.full((1, 2, 3), 1024), torch.zeros(1, 9, 3, dtype=torch.long), torch.zeros(1, 2, 3)],
+    ids=["value", "codebooks", "float"],
+)
+def test_decode_refuses_codes_that_are_not_its_own(codec, codes) -> None:
+    with pytest.raises(InvalidCodesError):
+        codec.decode(codes)
+
+
+def test_streaming_refuses_nan_and_goes_on(codec, clips) -> None:
+    wave = clips[0].samples
+    encoder = codec.streaming()
+    first = encoder.push(wave[:20_000])
+    with pytest.raises(AudioError, match="NaN"):
+        encoder.push(np.full(100, np.nan, np.float32))
+    codes = torch.cat([first, encoder.push(wave[20_000:]), encoder.finish()], 1).numpy()
+    assert differing(codes, encode_audio(codec, wave)) <= 1
+    with pytest.raises(AudioError, match="finished"):
+        encoder.push(wave)
+
+
+def test_config_refuses_a_longer_look_ahead() -> None:
+    with pytest.raises(ValueError, match="320 ms"):
+        VQCodecConfig(num_layers=7)

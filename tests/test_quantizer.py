@@ -1,0 +1,117 @@
+"""The residual quantizer: training mends itself, prefixes are valid."""
+
+import pytest
+import torch
+
+from vqasr.quantizer import ResidualVQ, bits_per_code, nearest
+
+
+def latents(frames: int = 4000, dim: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.randn(40, dim, generator=generator) * 3
+    pick = torch.randint(40, (frames,), generator=generator)
+    return centres[pick] + 0.3 * torch.randn(frames, dim, generator=generator)
+
+
+@pytest.fixture
+def fitted() -> ResidualVQ:
+    quantizer = ResidualVQ(3, 32, 6)
+    quantizer.fit(latents(), torch.Generator().manual_seed(0))
+    return quantizer
+
+
+def error(quantizer: ResidualVQ, x: torch.Tensor, n: int) -> float:
+    return float((quantizer.decode(quantizer.encode(x[None], n))[0] - x).square().mean())
+
+
+def test_every_codebook_lowers_the_error(fitted) -> None:
+    x = latents()
+    errors = [error(fitted, x, n) for n in (1, 2, 3)]
+    assert errors[0] > 1.2 * errors[1] > 1.3 * errors[2]
+    assert errors[0] < 0.3 * float(x.var())
+
+
+def test_encode_is_scalable_and_decode_ignores_missing_frames(fitted) -> None:
+    x = latents(50)[None]
+    assert torch.equal(fitted.encode(x, 3)[:, :2], fitted.encode(x, 2))
+    codes = fitted.encode(x, 3)
+    codes[..., 10:] = -1
+    assert (fitted.decode(codes)[:, 10:] == 0).all()
+
+
+def test_ema_follows_moving_latents(fitted) -> None:
+    x = latents() + 2.0
+    before = error(fitted, x, 3)
+    fitted.train()
+    mask = torch.ones(4, 1000, dtype=torch.bool)
+    for _ in range(120):
+        fitted(x.view(4, 1000, 6), torch.full((4,), 3), mask)
+    assert error(fitted, x, 3) < 0.5 * before
+
+
+def test_a_revived_code_stays_where_it_was_put(fitted) -> None:
+    """Its EMA state moves with it: otherwise the next update would take it straight back."""
+    fitted.train()
+    x = latents(1000)
+    mask = torch.ones(1, 1000, dtype=torch.bool)
+    fitted(x[None], torch.tensor([3]), mask)
+    far = torch.full((6,), 1e3)
+    fitted.codebooks[0, 5] = far
+    fitted._ema_sum[0, 5] = far * 1e-3
+    fitted._ema_count[0, 5] = 1e-3
+    fitted(x[None], torch.tensor([3]), mask)
+    placed = fitted.codebooks[0, 5].clone()
+    assert placed.abs().max() < 50
+    fitted(x[None], torch.tensor([3]), mask)
+    assert (fitted.codebooks[0, 5] - placed).norm() < 0.2 * placed.norm() + 0.2
+    assert float(fitted._ema_count[0, 5]) > 0.5
+
+
+def test_levels_say_how_much_is_passed_on(fitted) -> None:
+    fitted.eval()
+    x = latents(100).view(4, 25, 6).requires_grad_()
+    mask = torch.ones(4, 25, dtype=torch.bool)
+    out = fitted(x, torch.tensor([0, 1, 2, 3]), mask)
+    assert torch.equal(out.quantized[0], x[0])
+    for row, n in enumerate((1, 2, 3), start=1):
+        wanted = fitted.decode(out.codes[row : row + 1, :n])[0]
+        torch.testing.assert_close(out.quantized[row], wanted)
+    out.quantized.sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones_like(x))  # straight through
+
+
+def test_commitment_counts_only_the_codebooks_in_use(fitted) -> None:
+    fitted.eval()
+    x = latents(100)[None]
+    mask = torch.ones(1, 100, dtype=torch.bool)
+    assert float(fitted(x, torch.tensor([0]), mask).commitment_loss) == 0.0
+    one = float(fitted(x, torch.tensor([1]), mask).commitment_loss)
+    assert one == pytest.approx(error(fitted, x[0], 1), rel=1e-4)
+
+
+def test_training_state_survives(fitted) -> None:
+    fitted.train()
+    x, mask = latents(500)[None], torch.ones(1, 500, dtype=torch.bool)
+    fitted(x, torch.tensor([3]), mask)
+    other = ResidualVQ(3, 32, 6).train()
+    other.load_state_dict(fitted.state_dict())
+    other.load_training_state({k: v.clone() for k, v in fitted.training_state().items()})
+    for quantizer in (fitted, other):
+        torch.manual_seed(0)
+        quantizer(x + 1, torch.tensor([3]), mask)
+    assert torch.equal(fitted.codebooks, other.codebooks)
+
+
+def test_nearest_is_the_nearest() -> None:
+    x, c = torch.randn(200, 5), torch.randn(30, 5)
+    assert torch.equal(nearest(x, c), torch.cdist(x, c).argmin(1))
+
+
+def test_fit_says_when_there_is_too_little() -> None:
+    with pytest.raises(ValueError, match="at least as many frames"):
+        ResidualVQ(1, 64, 2).fit(torch.randn(10, 2), torch.Generator())
+
+
+@pytest.mark.parametrize(("size", "bits"), [(1, 1), (2, 1), (1000, 10), (1024, 10), (1025, 11)])
+def test_bits_per_code(size, bits) -> None:
+    assert bits_per_code(size) == bits

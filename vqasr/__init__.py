@@ -1,0 +1,23 @@
+"""vqasr: speech as a few hundred bits per second that recognisers read directly."""
+
+from vqasr._torchaudio import ensure_torchaudio
+
+# First of all: transformers imports torchaudio eagerly, which fails beside a CPU-only torch.
+ensure_torchaudio()
+
+from vqasr.configuration_vqcodec import VQCodecConfig  # noqa: E402
+from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor  # noqa: E402
+from vqasr.modeling_vqcodec import VQCodecModel  # noqa: E402
+from vqasr.stream import read_stream, stream_from_bytes, stream_to_bytes, write_stream  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VQCodecConfig",
+    "VQCodecFeatureExtractor",
+    "VQCodecModel",
+    "read_stream",
+    "stream_from_bytes",
+    "stream_to_bytes",
+    "write_stream",
+]

@@ -1,0 +1,87 @@
+"""Reading sound: whatever soundfile reads, mixed down to mono and resampled to 16 kHz."""
+
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import torch
+
+from vqasr._torchaudio import ensure_torchaudio
+from vqasr.errors import AudioError
+from vqasr.mel import SAMPLING_RATE_HZ
+
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000
+
+
+def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
+    """Read an audio file of any rate and channel count.
+
+    Args:
+        source: path, the bytes of a file, or a binary file object (WAV, FLAC, Ogg, MP3, ...).
+
+    Returns:
+        (samples,) float32 at 16 kHz.
+
+    Raises:
+        AudioError: missing, no audio, empty, or holding NaN or infinite samples.
+    """
+    name = "these bytes" if isinstance(source, bytes) else str(getattr(source, "name", source))
+    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
+        raise AudioError(f"{source}: no such file.")
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise AudioError(
+            f"{name}: cannot be read as audio ({error}). WAV, FLAC, Ogg/Opus and MP3 are read; "
+            "convert other formats first, for instance with ffmpeg."
+        ) from error
+    return to_mono_16_khz(samples.T, rate_hz, name)
+
+
+def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio") -> np.ndarray:
+    """Mix down and resample.
+
+    Args:
+        samples: (samples,) or (channels, samples) float.
+        sampling_rate: of the samples, in Hz.
+        name: what to call the audio in an error.
+
+    Returns:
+        (samples,) float32 at 16 kHz.
+
+    Raises:
+        AudioError: empty, NaN or infinite, or an impossible rate.
+    """
+    samples = np.asarray(samples, dtype=np.float32)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=0)
+    check_samples(samples, name)
+    if not MIN_RATE_HZ <= sampling_rate <= MAX_RATE_HZ:
+        raise AudioError(
+            f"{name}: sampling rate {sampling_rate} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are "
+            "accepted."
+        )
+    if sampling_rate == SAMPLING_RATE_HZ:
+        return samples
+    resample = ensure_torchaudio().functional.resample
+    return resample(torch.from_numpy(samples), sampling_rate, SAMPLING_RATE_HZ).numpy()
+
+
+def check_samples(samples: np.ndarray, name: str = "audio") -> None:
+    """Raise AudioError unless `samples` is one channel of at least one finite value."""
+    if samples.ndim != 1:
+        raise AudioError(
+            f"{name}: shape {samples.shape}; one channel, shape (samples,), is needed."
+        )
+    if samples.size == 0:
+        raise AudioError(f"{name}: holds no samples.")
+    if not np.isfinite(samples).all():
+        bad = int(np.argmin(np.isfinite(samples)))
+        raise AudioError(
+            f"{name}: sample {bad} is {samples[bad]}; NaN and infinite samples cannot be encoded. "
+            "Repair the recording, for instance with numpy.nan_to_num."
+        )

@@ -1,0 +1,106 @@
+"""Configuration of the VQ codec."""
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+MAX_LOOKAHEAD_SAMPLES = 5120  # 320 ms
+
+
+class VQCodecConfig(PretrainedConfig):
+    """What defines a `VQCodecModel`.
+
+    Args:
+        num_quantizers: codebooks in the residual quantizer.
+        codebook_size: entries in each codebook.
+        latent_dim: width of the vectors that are quantized.
+        hidden_size: width of the encoder.
+        num_fine_layers: encoder blocks at 50 Hz.
+        num_layers: encoder blocks at 25 Hz, one frame (40 ms) of look-ahead each.
+        fine_expansion: widening inside the 50 Hz blocks.
+        expansion: widening inside the 25 Hz blocks.
+        kernel_size: of the blocks' depthwise convolutions, in frames.
+        decoder_hidden_size: width of the log-mel decoder.
+        num_decoder_layers: blocks of the log-mel decoder.
+
+    Raises:
+        ValueError: the look-ahead of the layers exceeds 320 ms, or a size is not positive.
+    """
+
+    model_type = "vqcodec"
+    sampling_rate = 16_000
+    hop_length = 640
+
+    def __init__(
+        self,
+        num_quantizers: int = 8,
+        codebook_size: int = 1024,
+        latent_dim: int = 64,
+        hidden_size: int = 256,
+        num_fine_layers: int = 2,
+        num_layers: int = 5,
+        fine_expansion: int = 2,
+        expansion: int = 3,
+        kernel_size: int = 7,
+        decoder_hidden_size: int = 192,
+        num_decoder_layers: int = 2,
+        **kwargs: Any,
+    ):
+        sizes = {
+            "num_quantizers": num_quantizers,
+            "codebook_size": codebook_size,
+            "latent_dim": latent_dim,
+            "hidden_size": hidden_size,
+            "decoder_hidden_size": decoder_hidden_size,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1.")
+        self.num_quantizers = num_quantizers
+        self.codebook_size = codebook_size
+        self.latent_dim = latent_dim
+        self.hidden_size = hidden_size
+        self.num_fine_layers = num_fine_layers
+        self.num_layers = num_layers
+        self.fine_expansion = fine_expansion
+        self.expansion = expansion
+        self.kernel_size = kernel_size
+        self.decoder_hidden_size = decoder_hidden_size
+        self.num_decoder_layers = num_decoder_layers
+        # Derived, but written into config.json because users of a stream need to know it.
+        kwargs.pop("lookahead_samples", None)
+        self.lookahead_samples = _lookahead_samples(num_fine_layers, num_layers)
+        if self.lookahead_samples > MAX_LOOKAHEAD_SAMPLES:
+            raise ValueError(
+                f"num_layers={num_layers} and num_fine_layers={num_fine_layers} look "
+                f"{self.lookahead_samples / 16:.1f} ms ahead; at most 320 ms are allowed. "
+                "Use fewer layers."
+            )
+        super().__init__(**kwargs)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second (Hz)."""
+        return self.sampling_rate / self.hop_length
+
+    @property
+    def codebook_sizes(self) -> list[int]:
+        """Entries of each codebook, base first."""
+        return [self.codebook_size] * self.num_quantizers
+
+    def frames(self, samples: int) -> int:
+        """Number of code frames of a clip: ceil(samples / hop_length)."""
+        return -(-samples // self.hop_length)
+
+
+def _lookahead_samples(num_fine_layers: int, num_layers: int) -> int:
+    """Samples after the end of a frame's own 640 that its code depends on.
+
+    Counted backwards from frame 0: each 25 Hz block needs one frame more; the stride-2 convolutions
+    (kernel 4, one frame of past) reach 2 t + 2; each 50 Hz block and the stem need one frame more;
+    mel frame i ends at sample 160 i + 199.
+    """
+    coarse = num_layers
+    fine = 2 * coarse + 2 + num_fine_layers
+    mel = 2 * fine + 2 + 1
+    return 160 * mel + 199 - 639

@@ -1,0 +1,69 @@
+"""Log-mel front end with Whisper's filters, but no statistic over the whole clip.
+
+Whisper subtracts nothing but clamps to 8 decades under the clip's maximum, which a live encoder
+cannot know. Here the floor is fixed, so that a frame depends on its own 400 samples alone.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from vqasr._torchaudio import ensure_torchaudio
+from vqasr.stream_conv import StreamState
+
+SAMPLING_RATE_HZ = 16_000
+N_FFT = 400
+MEL_HOP_LENGTH = 160
+N_MELS = 80
+# Power below 1e-7 (-70 dB) is digital silence or dither; Whisper's own floor for normal speech,
+# eight decades under the maximum, lies at about the same place.
+POWER_FLOOR = 1e-7
+
+
+@lru_cache(maxsize=8)
+def mel_filters(device: torch.device) -> Tensor:
+    """Slaney-scaled mel filters as in Whisper, shape (201, 80), float32."""
+    filters = ensure_torchaudio().functional.melscale_fbanks(
+        N_FFT // 2 + 1, 0.0, SAMPLING_RATE_HZ / 2, N_MELS, SAMPLING_RATE_HZ, "slaney", "slaney"
+    )
+    return filters.to(device)
+
+
+@lru_cache(maxsize=8)
+def _window(device: torch.device) -> Tensor:
+    return torch.hann_window(N_FFT, device=device)
+
+
+def log_mel_frames(samples: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:
+    """Log10 mel power of every complete 400-sample window.
+
+    Args:
+        samples: (batch, samples) float32 at 16 kHz; window i starts at sample 160 i.
+        power_floor: smaller power counts as this.
+
+    Returns:
+        (batch, windows, 80) float32.
+    """
+    with torch.autocast(samples.device.type, enabled=False):
+        windows = samples.float().unfold(-1, N_FFT, MEL_HOP_LENGTH) * _window(samples.device)
+        spectrum = torch.view_as_real(torch.fft.rfft(windows))
+        power = spectrum.square().sum(-1)
+        mel = power @ mel_filters(samples.device)
+        return mel.clamp_min(power_floor).log10()
+
+
+class LogMel(nn.Module):
+    """Streaming log-mel: frame i covers the samples 160 i - 200 to 160 i + 199.
+
+    The scale is Whisper's, (log10 power + 4) / 4, so that values lie in about -0.75 to 1.5.
+    """
+
+    def forward(self, samples: Tensor, state: StreamState) -> Tensor:
+        """(batch, samples) float -> (batch, frames, 80) float32."""
+        buffer = state.extend(self, samples, left=N_FFT // 2)
+        frames = max(0, (buffer.shape[1] - N_FFT) // MEL_HOP_LENGTH + 1)
+        state.keep(self, buffer[:, frames * MEL_HOP_LENGTH :])
+        if frames == 0:
+            return samples.new_zeros(samples.shape[0], 0, N_MELS)
+        return (log_mel_frames(buffer) + 4.0) / 4.0
