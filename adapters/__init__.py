@@ -1,0 +1,1 @@
+"""Adapters: codes straight to the embeddings of a recogniser."""

