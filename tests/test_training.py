@@ -1,0 +1,230 @@
+"""The three stages on the bundled clips, small: they run, learn, resume and write no pickle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from vqasr.adapters.whisper_adapter import WhisperAdapter
+
+from vqasr import VQCodecModel
+from vqasr.assets import CLIPS
+from vqasr.errors import TrainingError
+from vqasr.training.augment import Augment, is_held_out
+from vqasr.training.batches import WIDTHS_S, Batches
+from vqasr.training.config import AugmentConfig, DataConfig, load_train_config
+from vqasr.training.judge import Judge
+from vqasr.training.speech_head import speech_frames
+from vqasr.training.trainer import ThreeStageTrainer
+
+CONFIG = """
+output_dir = "{out}"
+save_every = 3
+[data]
+train = ["{data}"]
+dev = ["{data}"]
+noise = ["{noise}"]
+batch_s = 10.0
+dev_utterances = 2
+[autoencoder]
+steps = {autoencoder}
+warmup_steps = 2
+[quantizer]
+steps = 4
+[joint]
+steps = {joint}
+warmup_steps = 2
+[levels]
+0 = 1
+1 = 2
+2 = 2
+[codec]
+num_quantizers = 2
+codebook_size = 32
+latent_dim = 8
+hidden_size = 32
+num_fine_layers = 1
+num_layers = 1
+decoder_hidden_size = 16
+num_decoder_layers = 1
+[adapter]
+hidden_size = 32
+num_layers = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    entries = [e for e in json.loads((CLIPS / "clips.json").read_text()) if "long" not in e]
+    rows = [
+        {"audio": {"bytes": (CLIPS / e["file"]).read_bytes(), "path": None}, "text": e["text"]}
+        for e in entries
+    ]
+    Dataset.from_list(rows).to_parquet(folder / "speech.parquet")
+    noise = [{"audio": rows[i]["audio"], "kind": "rir" if i == 0 else "noise"} for i in range(5)]
+    Dataset.from_list(noise).to_parquet(folder / "noise.parquet")
+    return folder
+
+
+def write_config(folder: Path, out: str, autoencoder: int = 6, joint: int = 6) -> Path:
+    path = folder / f"{out}.toml"
+    path.write_text(
+        CONFIG.format(
+            out=folder / out,
+            data=folder / "speech.parquet",
+            noise=folder / "noise.parquet",
+            autoencoder=autoencoder,
+            joint=joint,
+        )
+    )
+    return path
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_three_stages_and_resuming(folder, monkeypatch) -> None:
+    whole = ThreeStageTrainer(load_train_config(write_config(folder, "whole")))
+    whole.run()
+    log = [json.loads(line) for line in (folder / "whole" / "log.jsonl").read_text().splitlines()]
+    verdicts = {r["stage"]: r["dev"] for r in log if "dev" in r}
+    assert list(verdicts) == ["autoencoder", "quantizer", "joint"]
+    for stage, verdict in verdicts.items():
+        assert verdict["reconstruction"]
+        assert len(verdict["perplexity"]) == 2
+        assert set(verdict["wer"]) > {"pcm"}, stage
+    assert set(verdicts["joint"]["wer"]) == {"pcm", "mel:2", "codes:1", "codes:2"}
+
+    # The same run, killed in the joint stage, ends with the same weights.
+    config = load_train_config(write_config(folder, "broken"))
+    broken = ThreeStageTrainer(config)
+    save, saved = broken._save, []
+
+    def save_then_die(stage, step, optimizer):
+        save(stage, step, optimizer)
+        saved.append((stage, step))
+        if (stage, step) == ("joint", 3):
+            raise Interrupted
+
+    monkeypatch.setattr(broken, "_save", save_then_die)
+    with pytest.raises(Interrupted):
+        broken.run()
+    assert saved == [("autoencoder", 3), ("autoencoder", 6), ("quantizer", 0), ("quantizer", 3),
+                     ("joint", 0), ("joint", 3)]  # fmt: skip
+    ThreeStageTrainer(config).run()
+    one, other = (
+        load_file(folder / n / "codec" / "model.safetensors") for n in ("whole", "broken")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=2e-2, atol=2e-3, msg=name)
+
+    # What it wrote can be used, and holds no pickle.
+    codec = VQCodecModel.from_pretrained(folder / "whole" / "codec")
+    adapter = WhisperAdapter.from_pretrained(folder / "whole" / "adapter")
+    assert adapter.codec_fingerprint == codec.fingerprint()
+    suffixes = {p.suffix for p in (folder / "whole").rglob("*") if p.is_file()}
+    assert suffixes == {".jsonl", ".json", ".safetensors"}
+
+
+def test_the_autoencoder_learns(folder) -> None:
+    trainer = ThreeStageTrainer(load_train_config(write_config(folder, "learns", autoencoder=50)))
+    before = trainer.judge(trainer.codec, trainer.embedder, mel=[0], codes=[])
+    stage = trainer.config.autoencoder
+    stage.learning_rate = 3e-3
+    trainer._gradient_stage("autoencoder", stage, 0)
+    after = trainer.judge(trainer.codec, trainer.embedder, mel=[0], codes=[])
+    assert after.reconstruction["0"] < 0.7 * before.reconstruction["0"]
+
+
+def batches(folder: Path, seed: int) -> Batches:
+    from vqasr.data import load_speech
+
+    data = DataConfig([], [], batch_s=10.0)
+    augment = Augment(AugmentConfig(1, 1, 1, 1), load_speech(folder / "noise.parquet"))
+    return Batches(load_speech(folder / "speech.parquet"), data, augment, seed)
+
+
+def test_batches_depend_on_the_seed_alone(folder) -> None:
+    def take(first: int, count: int, seed: int = 0) -> list:
+        stream = batches(folder, seed).from_step(first)
+        taken = [next(stream) for _ in range(count)]
+        stream.close()
+        return taken
+
+    straight, resumed, other = take(0, 6), take(4, 2), take(0, 1, seed=1)
+    for a, b in zip(straight[4:], resumed, strict=True):
+        assert torch.equal(a.heard, b.heard)
+        assert a.texts == b.texts
+    assert not torch.equal(straight[0].heard, other[0].heard)
+    for batch in straight:
+        assert batch.clean.shape[1] / 16_000 in WIDTHS_S
+        assert batch.clean.shape[1] >= int(batch.lengths.max()) + 0.4 * 16_000 - 1
+        assert batch.heard.shape == batch.clean.shape
+        assert not torch.equal(batch.heard, batch.clean)
+        assert all(batch.texts)
+
+
+def test_held_out_noise_is_not_used(folder) -> None:
+    from vqasr.data import load_speech
+
+    augment = Augment(AugmentConfig(), load_speech(folder / "noise.parquet"))
+    assert len(augment._responses) == 1
+    assert len(augment._noises) == 3
+    assert is_held_out(4)
+
+
+def test_speech_labels_tell_pauses(clips) -> None:
+    wave = torch.from_numpy(clips[0].samples)
+    padded = torch.cat([wave, torch.zeros(16_000)])[None]
+    labels = speech_frames(padded, torch.tensor([len(padded[0])]))[0]
+    assert labels[10:60].float().mean() > 0.7
+    assert not labels[-20:].any()
+
+
+def test_judge_reports_the_recogniser_itself(recogniser, codec, folder) -> None:
+    from vqasr.data import load_speech
+
+    judge = Judge(load_speech(folder / "speech.parquet"), 4, recogniser.recogniser)
+    verdict = judge(codec, recogniser.adapter.embedder, mel=[8], codes=[1, 8])
+    assert verdict.wer["pcm"] < 0.05
+    assert verdict.wer["codes:8"] < 0.15
+    assert verdict.reconstruction["8"] < 0.6
+    assert all(p > 10 for p in verdict.perplexity[:4])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = ", "TOML"),
+        ('output_dir = "x"', "missing"),
+        ('output_dir = "x"\nspeed = 3', "unknown"),
+        ('output_dir = "x"\ndata = 3', "must be a table"),
+        ('output_dir = "x"\n[data]\ntrane = []', "trane"),
+    ],
+)
+def test_bad_configurations(tmp_path, text, message) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        load_train_config(tmp_path / "c.toml")
+
+
+def test_another_shape_does_not_resume(folder) -> None:
+    path = write_config(folder, "shapes", autoencoder=3, joint=0)
+    trainer = ThreeStageTrainer(load_train_config(path))
+    trainer._save("joint", 0, None)
+    path.write_text(path.read_text().replace("latent_dim = 8", "latent_dim = 6"))
+    with pytest.raises(TrainingError, match="does not fit"):
+        ThreeStageTrainer(load_train_config(path)).run()
+
+
+def test_broken_checkpoint_says_so(folder) -> None:
+    path = write_config(folder, "junk")
+    (folder / "junk").mkdir()
+    (folder / "junk" / "state.safetensors").write_bytes(np.random.bytes(1000))
+    with pytest.raises(TrainingError, match="no readable checkpoint"):
+        ThreeStageTrainer(load_train_config(path)).run()

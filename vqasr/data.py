@@ -1,0 +1,66 @@
+"""Speech data through `datasets`: parquet files or a hub id, audio as encoded bytes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Audio, Dataset, concatenate_datasets, load_dataset
+
+from vqasr.audio import read_audio
+from vqasr.errors import AudioError
+
+
+def load_speech(
+    source: str | os.PathLike[str] | Sequence[str], split: str | None = None
+) -> Dataset:
+    """Open a data set with an `audio` column, without decoding the audio.
+
+    Args:
+        source: parquet file(s), a folder of them, or a hub id.
+        split: of the hub data set ("test" by default); parquet files have none.
+
+    Returns:
+        A `datasets.Dataset`; `row_audio` decodes its rows.
+
+    Raises:
+        AudioError: nothing there, or no audio column.
+    """
+    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    parts = []
+    for item in map(str, sources):
+        path = Path(item)
+        if path.is_dir():
+            files = sorted(map(str, path.glob("*.parquet")))
+        else:
+            files = [item] if item.endswith(".parquet") else []
+        if path.is_dir() and not files:
+            raise AudioError(f"{item}: the folder holds no .parquet file.")
+        if files and not Path(files[0]).is_file():
+            raise AudioError(f"{item}: no such file.")
+        try:
+            if files:
+                parts.append(load_dataset("parquet", data_files=files, split="train"))
+            else:
+                parts.append(load_dataset(item, split=split or "test"))
+        except Exception as error:  # datasets raises a dozen types for "cannot be had"
+            raise AudioError(
+                f"{item}: cannot be loaded as a data set ({type(error).__name__}: {error}). Name "
+                "parquet files, a folder of them, or a data set on the hub."
+            ) from error
+    data = concatenate_datasets(parts)
+    if "audio" not in data.column_names:
+        raise AudioError(f"{source}: no column named audio; it has {data.column_names}.")
+    if isinstance(data.features["audio"], Audio):
+        # datasets would decode with torchcodec; soundfile reads the same bytes without FFmpeg.
+        data = data.cast_column("audio", Audio(decode=False))
+    return data
+
+
+def row_audio(row: dict[str, Any]) -> np.ndarray:
+    """(samples,) float32 at 16 kHz of one row; raises AudioError when it cannot be decoded."""
+    audio = row["audio"]
+    if audio.get("bytes"):
+        return read_audio(audio["bytes"])
+    return read_audio(audio["path"])

@@ -1,0 +1,1 @@
+"""Training of codec and adapter in three stages."""

@@ -1,0 +1,90 @@
+"""Noise, reverberation, band-limiting and gain on the encoder's input; the target stays clean."""
+
+import numpy as np
+from datasets import Dataset
+
+from vqasr.data import row_audio
+from vqasr.mel import SAMPLING_RATE_HZ
+from vqasr.training.config import AugmentConfig
+
+NOISE_SNR_DB = (3.0, 30.0)
+GAIN_DB = (-12.0, 6.0)
+CUT_OFF_HZ = (2500.0, 7000.0)
+
+
+class Augment:
+    """Makes (target, heard) of an utterance.
+
+    Args:
+        config: how often.
+        noise: rows with audio and kind, or None.
+    """
+
+    def __init__(self, config: AugmentConfig, noise: Dataset | None):
+        self._config = config
+        self._noises: list[np.ndarray] = []
+        self._responses: list[np.ndarray] = []
+        for i, row in enumerate(noise or []):
+            samples = row_audio(row)
+            if row["kind"] == "rir":
+                self._responses.append(_from_direct_sound(samples))
+            elif not is_held_out(i) and np.square(samples).mean() > 1e-9:
+                self._noises.append(samples)
+
+    def __call__(
+        self, samples: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(samples,) float32 -> target and heard, both (samples,) float32.
+
+        The gain changes both: how loud the speech is belongs to the clip, not to the damage.
+        """
+        chance = self._config
+        if rng.random() < chance.gain:
+            gain = 10.0 ** (rng.uniform(*GAIN_DB) / 20.0)
+            samples = np.clip(samples * np.float32(gain), -1.0, 1.0)
+        heard = samples
+        if self._responses and rng.random() < chance.reverberation:
+            heard = _convolve(heard, self._responses[rng.integers(len(self._responses))])
+        if self._noises and rng.random() < chance.noise:
+            noise = self._noises[rng.integers(len(self._noises))]
+            heard = _add_noise(heard, noise, rng)
+        if rng.random() < chance.band_limit:
+            heard = _low_pass(heard, rng.uniform(*CUT_OFF_HZ))
+        return samples, heard.astype(np.float32)
+
+
+def is_held_out(noise_row: int) -> bool:
+    """True for every fifth noise: kept out of training, for tests with unheard noise."""
+    return noise_row % 5 == 4
+
+
+def _from_direct_sound(response: np.ndarray) -> np.ndarray:
+    """Begin at the strongest sample, so that the reverberant speech is not late."""
+    response = response[int(np.argmax(np.abs(response))) :]
+    return response / np.sqrt(np.square(response).sum() + 1e-9)
+
+
+def _convolve(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    # numpy and not torchaudio: batches are made in a thread, and torch operations there would give
+    # OpenMP more threads than cores, upon which the training's own threads sleep instead of spin
+    # between operations (measured: 0.59 s a step instead of 0.35 s).
+    size = 1 << (len(samples) + len(response) - 2).bit_length()
+    spectrum = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
+    return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
+
+
+def _add_noise(samples: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    start = int(rng.integers(len(noise)))
+    noise = np.resize(np.roll(noise, -start), len(samples))
+    speech_power = np.square(samples).mean()
+    noise_power = np.square(noise).mean() + 1e-12
+    snr = 10.0 ** (rng.uniform(*NOISE_SNR_DB) / 10.0)
+    return samples + noise * np.sqrt(speech_power / (noise_power * snr))
+
+
+def _low_pass(samples: np.ndarray, cut_off_hz: float) -> np.ndarray:
+    """Steep low-pass in the frequency domain, as telephones and old codecs have."""
+    spectrum = np.fft.rfft(samples)
+    frequency_hz = np.fft.rfftfreq(len(samples), 1.0 / SAMPLING_RATE_HZ)
+    slope = np.clip((cut_off_hz * 1.05 - frequency_hz) / (cut_off_hz * 0.05), 0.0, 1.0)
+    return np.fft.irfft(spectrum * slope, len(samples)).astype(np.float32)

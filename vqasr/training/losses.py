@@ -1,0 +1,126 @@
+"""What each stage minimises."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqasr.adapters.code_embedder import CodeEmbedder
+from vqasr.mel import N_FFT, log_mel_frames
+from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.training.batches import Batch
+from vqasr.training.config import LossConfig
+from vqasr.training.teacher import WhisperTeacher
+
+
+@dataclass
+class Losses:
+    """The sum to minimise and its parts for the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def target_mel(samples: Tensor) -> Tensor:
+    """(batch, samples) -> log-mel (batch, frames, 80) in the scale of the codec."""
+    return (log_mel_frames(F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1))) + 4.0) / 4.0
+
+
+def reconstruction_error(mel: Tensor, clean: Tensor, frame_mask: Tensor) -> Tensor:
+    """Mean squared log-mel error on real frames, as a fraction of the log-mel's variance.
+
+    Args:
+        mel: (batch, 4 x frames, 80) decoded.
+        clean: (batch, samples) the audio that is wanted.
+        frame_mask: (batch, frames) bool.
+    """
+    target = target_mel(clean)
+    frames = min(target.shape[1], mel.shape[1])
+    target, mel = target[:, :frames], mel[:, :frames].float()
+    # Weights and not target[mask]: the gradient of boolean indexing runs on one core.
+    weight = frame_mask.repeat_interleave(4, dim=1)[:, :frames, None].float()
+    values = weight.sum() * target.shape[2]
+    mean = (target * weight).sum() / values
+    variance = ((target - mean).square() * weight).sum() / values
+    return ((mel - target).square() * weight).sum() / values / variance.clamp_min(1e-4)
+
+
+def relative_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared distance over the variance of each channel.
+
+    A few of Whisper's channels carry most of the variance; half of the mean variance is added to
+    each channel's own, so that small channels count too without being blown up.
+    """
+    frames = min(student.shape[1], teacher.shape[1])
+    student, teacher = student[:, :frames].float(), teacher[:, :frames].float()
+    variance = teacher.flatten(0, 1).var(0)
+    return ((student - teacher).square() / (0.5 * variance + 0.5 * variance.mean())).mean()
+
+
+def autoencoder_losses(
+    codec: VQCodecModel, embedder: CodeEmbedder, teacher: WhisperTeacher, batch: Batch
+) -> Losses:
+    """Stage 1: reconstruct the log-mel and, through the adapter, the recogniser's embeddings."""
+    latents, mask = _latents(codec, batch)
+    mel = reconstruction_error(codec.mel_decoder(latents), batch.clean, mask)
+    levels = torch.zeros(len(latents), dtype=torch.long, device=latents.device)
+    with torch.no_grad():
+        target = teacher.stem(batch.clean)
+    stem = relative_distance(embedder.embed_latents(latents, mask, levels), target)
+    return Losses(mel + stem, {"reconstruction": mel, "stem": stem})
+
+
+def joint_losses(
+    codec: VQCodecModel,
+    embedder: CodeEmbedder,
+    teacher: WhisperTeacher,
+    batch: Batch,
+    levels: Tensor,
+    weights: LossConfig,
+    with_decoder: bool,
+) -> Losses:
+    """Stage 3: codec and adapter together, distilling the recogniser.
+
+    Args:
+        levels: (batch,) codebooks that each item may use, 0 for unquantized.
+        with_decoder: include the decoder's predictions.
+    """
+    latents, mask = _latents(codec, batch)
+    quantized = codec.quantizer(latents, levels, mask)
+    embeddings = embedder.embed_latents(quantized.quantized, mask, levels)
+    with torch.no_grad():
+        stem = teacher.stem(batch.clean)
+        wanted = teacher.layers(stem)
+    heard = teacher.layers(embeddings)
+    parts = {
+        "stem": relative_distance(embeddings, stem),
+        "layers": torch.stack(
+            [relative_distance(a, b) for a, b in zip(heard, wanted, strict=True)]
+        ).mean(),
+        "reconstruction": reconstruction_error(
+            codec.mel_decoder(quantized.quantized), batch.clean, mask
+        ),
+        "commitment": quantized.commitment_loss,
+    }
+    if with_decoder:
+        parts["decoder"] = _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts)
+    total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
+    return Losses(total, parts)
+
+
+def _latents(codec: VQCodecModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    positions = torch.arange(batch.heard.shape[1], device=batch.heard.device)
+    return codec.encode_latents(batch.heard, positions[None] < batch.lengths[:, None])
+
+
+def _decoder_divergence(
+    teacher: WhisperTeacher, heard: Tensor, wanted: Tensor, texts: list[str]
+) -> Tensor:
+    """Kullback-Leibler divergence of the decoder's predictions, teacher-forced on transcripts."""
+    tokens, mask = teacher.tokens(texts, heard.device)
+    with torch.no_grad():
+        target = teacher.predictions(wanted, tokens).float().log_softmax(-1)
+    predicted = teacher.predictions(heard, tokens).float().log_softmax(-1)
+    divergence = F.kl_div(predicted, target, log_target=True, reduction="none").sum(-1)
+    return (divergence * mask).sum() / mask.sum().clamp_min(1)

@@ -1,0 +1,76 @@
+"""The frozen recogniser that the codes are distilled from."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+
+from vqasr.mel import N_FFT, log_mel_frames
+
+IGNORED = -100
+
+
+class WhisperTeacher(nn.Module):
+    """Whisper's front end, encoder layers and decoder as differentiable functions of embeddings.
+
+    Args:
+        whisper: stays frozen.
+        tokenizer: of the same model.
+    """
+
+    def __init__(self, whisper: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer):
+        super().__init__()
+        self.whisper = whisper.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+
+    def stem(self, samples: Tensor) -> Tensor:
+        """(batch, samples) -> Whisper's own embeddings (batch, frames at 50 Hz, d_model).
+
+        Normalised over the clip as Whisper does; the frames end with the samples, not at 30 s.
+        """
+        mel = log_mel_frames(F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1)), power_floor=1e-10)
+        mel = torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.0)
+        encoder = self.whisper.model.encoder
+        hidden = F.gelu(encoder.conv1((mel.transpose(1, 2) + 4.0) / 4.0))
+        return F.gelu(encoder.conv2(hidden)).transpose(1, 2)
+
+    def layers(self, embeddings: Tensor) -> list[Tensor]:
+        """Outputs of the encoder's layers, each (batch, frames, d_model); the last one normed."""
+        encoder = self.whisper.model.encoder
+        hidden = embeddings + encoder.embed_positions.weight[: embeddings.shape[1]]
+        outputs = []
+        for layer in encoder.layers:
+            hidden = layer(hidden, None)
+            outputs.append(hidden)
+        outputs[-1] = encoder.layer_norm(hidden)
+        return outputs
+
+    def tokens(self, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Decoder inputs (items, tokens) and a mask of the positions that predict text.
+
+        Transcripts are often upper case, which Whisper never writes: they are put in sentence case.
+        Widths are multiples of 16, for the same reason as those of the batches.
+        """
+        config = self.whisper.generation_config
+        prefix = [config.decoder_start_token_id, config.no_timestamps_token_id]
+        if getattr(config, "is_multilingual", False):
+            prefix[1:1] = [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
+        rows = []
+        for text in texts:
+            spoken = " " + (text.capitalize() if text.isupper() else text.strip())
+            ids = self.tokenizer(spoken, add_special_tokens=False).input_ids if text else []
+            rows.append(prefix + ids)
+        width = -(-max(map(len, rows)) // 16) * 16
+        tokens = torch.full((len(rows), width), int(config.eos_token_id))
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = torch.tensor(row)
+            mask[i, len(prefix) - 1 : len(row) - 1] = True
+        return tokens.to(device), mask.to(device)
+
+    def predictions(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (items, tokens, vocabulary) of the decoder given encoder states."""
+        hidden = self.whisper.model.decoder(
+            input_ids=tokens, encoder_hidden_states=states, use_cache=False
+        ).last_hidden_state
+        return self.whisper.proj_out(hidden)
