@@ -1,0 +1,108 @@
+"""`vqasr evaluate` on a small parquet of the bundled clips."""
+
+import json
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+from typer.testing import CliRunner
+
+from vqasr.assets import CLIPS
+from vqasr.cli import app
+from vqasr.encoding import audio_to_stream
+from vqasr.errors import VqasrError
+from vqasr.evaluate import with_delta_wer
+from vqasr.systems import expand_systems
+
+FIELDS = {
+    "system", "utterances", "words", "seconds", "bytes", "coded_bps", "nominal_bps",
+    "wer", "delta_wer", "encode_rtf", "asr_rtf", "threads",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory) -> Path:
+    entries = json.loads((CLIPS / "clips.json").read_text())[:4]
+    path = tmp_path_factory.mktemp("data") / "clips.parquet"
+    Dataset.from_list(
+        [
+            {
+                "audio": {"bytes": (CLIPS / e["file"]).read_bytes(), "path": None},
+                "said": e["text"],
+            }
+            for e in entries
+        ]
+    ).to_parquet(path)
+    return path
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
+    out = tmp_path / "out"
+    arguments = ["--data", parquet, "--text-column", "said", "--limit", 3, "--out", out]
+    arguments += ["--systems", "pcm,vqasr:2,vqasr:continuous"]
+    run(
+        "--data", parquet, "--text-column", "said", "--limit", 3, "--systems", systems, "--out", out
+    )
+    results = json.loads((out / "results.json").read_text())
+    assert results["asr"] == "tiny.en"
+    assert results["data"] == str(parquet)
+    pcm, two, continuous = results["results"]
+    assert set(pcm) >= FIELDS
+    seconds = sum(len(c.samples) for c in clips[:3]) / 16_000
+    size = sum(len(audio_to_stream(codec, c.samples, 2)) for c in clips[:3])
+    frames = sum(codec.config.frames(len(c.samples)) for c in clips[:3])
+    assert two["utterances"] == 3
+    assert two["words"] == pcm["words"] > 30
+    assert two["seconds"] == pytest.approx(seconds, abs=1e-3)
+    assert two["bytes"] == size
+    assert two["coded_bps"] == pytest.approx(8 * size / seconds, abs=0.01)
+    assert two["nominal_bps"] == pytest.approx(frames * 20 / seconds, abs=0.01)
+    assert pcm["coded_bps"] == pytest.approx(256_000, rel=1e-3)
+    assert pcm["delta_wer"] == 0
+    assert pcm["wer"] < 0.05
+    assert two["delta_wer"] == pytest.approx(two["wer"] - pcm["wer"], abs=1e-5)
+    assert continuous["bytes"] is None
+    assert continuous["wer"] < 0.2
+    assert pcm["encode_rtf"] is None
+    assert 0 < two["encode_rtf"] < two["asr_rtf"]
+    assert "vqasr:2" in (out / "table.md").read_text()
+    # Finished systems are not measured again.
+    before = (out / "systems" / "pcm.json").read_text()
+    run(
+        "--data", parquet, "--text-column", "said", "--limit", 3, "--systems", systems, "--out", out
+    )
+    assert (out / "systems" / "pcm.json").read_text() == before
+    transcripts = json.loads(before)["transcripts"]
+    assert [t["text"] for t in transcripts] == [c.text for c in clips[:3]]
+
+
+def test_delta_is_null_without_pcm() -> None:
+    rows = [{"system": "vqasr:1", "wer": 0.5, "delta_wer": None}]
+    assert with_delta_wer(rows)[0]["delta_wer"] is None
+
+
+def test_all_means_one_row_for_every_n(codec) -> None:
+    assert expand_systems("pcm,vqasr:all", codec) == [
+        "pcm", *(f"vqasr:{n}" for n in range(1, 9))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", ["opus:6", "vqasr:9", "vqasr:0", "vqasr:x", "", "vqasr"])
+def test_unknown_systems(codec, names) -> None:
+    with pytest.raises(VqasrError):
+        expand_systems(names, codec)
+
+
+def test_missing_column_and_file(parquet, tmp_path) -> None:
+    from vqasr.errors import AudioError
+
+    with pytest.raises(AudioError, match="--text-column"):
+        run("--data", parquet, "--out", tmp_path)
+    with pytest.raises(AudioError, match="no such file"):
+        run("--data", tmp_path / "none.parquet", "--out", tmp_path)

@@ -1,0 +1,5 @@
+"""`python -m vqasr`."""
+
+from vqasr.cli import main
+
+main()

@@ -1,0 +1,230 @@
+"""The command line: `vqasr` and its everyday commands."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import soundfile
+import typer
+from rich.markup import escape
+from rich.progress import Progress
+
+from vqasr import cli_experiments  # noqa: F401 (registers its commands)
+from vqasr.cli_options import (
+    Adapter,
+    AsJson,
+    Asr,
+    Codec,
+    Levels,
+    Threads,
+    app,
+    complain,
+    err,
+    example,
+    load_codec,
+    out,
+    set_threads,
+)
+from vqasr.errors import VqasrError
+
+
+@app.command(
+    epilog=example(
+        "vqasr encode talk.wav -o talk.vqs",
+        "vqasr encode *.flac -o streams/ --num-quantizers 4",
+    )
+)
+def encode(
+    audio: Annotated[list[Path], typer.Argument(help="Files that soundfile reads, any rate.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .vqs file, or a folder.")],
+    num_quantizers: Levels = None,
+    codec: Codec = "vqasr-base",
+    skip_existing: Annotated[
+        bool, typer.Option(help="Leave streams that exist: goes on with an interrupted job.")
+    ] = False,
+    threads: Threads = 0,
+) -> None:
+    """Encode speech into .vqs streams."""
+    from vqasr.audio import read_audio
+    from vqasr.encoding import audio_to_stream
+    from vqasr.stream import replace_file
+
+    model = load_codec(codec, threads)
+    model.check_num_quantizers(num_quantizers)
+    targets = _targets(audio, output)
+    failed = 0
+    with Progress(console=err, transient=True) as bar:
+        for path in bar.track(audio, description="encoding"):
+            if skip_existing and targets[path].is_file():
+                continue
+            try:
+                samples = read_audio(path)
+                data = audio_to_stream(model, samples, num_quantizers)
+            except VqasrError as error:
+                if len(audio) == 1:
+                    raise
+                failed += 1
+                complain(error)
+                continue
+            replace_file(targets[path], data)
+            bps = 8 * len(data) / (len(samples) / 16_000)
+            err.print(f"{targets[path]}: {len(data)} bytes, {bps:.0f} bps", highlight=False)
+    if failed:
+        raise VqasrError(f"{failed} of {len(audio)} files could not be encoded; see above.")
+
+
+@app.command(epilog=example("vqasr decode talk.vqs -o talk.wav"))
+def decode(
+    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The WAV to write, 16 kHz mono.")],
+    codec: Codec = "vqasr-base",
+    threads: Threads = 0,
+) -> None:
+    """Decode a stream back to audio (log-mel and Griffin-Lim: intelligible, not pretty)."""
+    from vqasr.encoding import stream_to_audio
+
+    data = _read(stream)
+    audio = stream_to_audio(load_codec(codec, threads), data)
+    soundfile.write(output, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")
+
+
+@app.command(epilog=example("vqasr info talk.vqs", "vqasr info talk.vqs --json"))
+def info(
+    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")], as_json: AsJson = False
+) -> None:
+    """Say what a stream holds and costs. Needs no model."""
+    from vqasr.stream import stream_from_bytes
+
+    data = _read(stream)
+    content = stream_from_bytes(data)
+    seconds = content.seconds
+    facts = {
+        "num_quantizers": content.header.num_quantizers,
+        "frames": content.frames,
+        "seconds": seconds,
+        "bytes": len(data),
+        "nominal_bps": content.nominal_bits / seconds if seconds else None,
+        "coded_bps": 8 * len(data) / seconds if seconds else None,
+        "codec": content.header.fingerprint.hex(),
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        out.print(f"{name:15} {value}", highlight=False)
+
+
+@app.command(
+    epilog=example(
+        "vqasr transcribe talk.wav",
+        "vqasr transcribe talk.vqs other.vqs --json",
+        "vqasr transcribe talk.wav --num-quantizers 2",
+        "vqasr transcribe talk.wav --uncompressed",
+    )
+)
+def transcribe(
+    inputs: Annotated[list[Path], typer.Argument(help="Audio files or .vqs streams.")],
+    asr: Asr = "tiny.en",
+    num_quantizers: Levels = None,
+    uncompressed: Annotated[
+        bool, typer.Option("--uncompressed", help="Give the recogniser the audio itself.")
+    ] = False,
+    adapter: Adapter = None,
+    codec: Codec = "vqasr-base",
+    as_json: AsJson = False,
+    threads: Threads = 0,
+) -> None:
+    """Print the text of speech.
+
+    A stream goes straight to the recogniser. Audio is encoded first, so that what is heard is what
+    a stream would give; --uncompressed compares with the audio itself.
+    """
+    from vqasr.transcription import Transcriber
+
+    set_threads(threads)
+    transcriber = Transcriber(asr, adapter, codec, uncompressed)
+    results: list[dict[str, Any]] = []
+    failed = 0
+    with Progress(console=err, transient=True) as bar:
+        for path in bar.track(inputs, description="transcribing"):
+            try:
+                result = transcriber(path, num_quantizers)
+            except VqasrError as error:
+                if len(inputs) == 1:
+                    raise
+                failed += 1
+                complain(error)
+                continue
+            results.append(result)
+            if not as_json:
+                print(result["text"], flush=True)
+    if as_json:
+        print(json.dumps(results))
+    if failed:
+        raise VqasrError(f"{failed} of {len(inputs)} inputs could not be transcribed; see above.")
+
+
+@app.command(epilog=example("vqasr demo", "vqasr demo my_recording.wav", "vqasr demo --json"))
+def demo(
+    audio: Annotated[Path | None, typer.Argument(help="Your own clip.")] = None,
+    as_json: AsJson = False,
+    threads: Threads = 0,
+) -> None:
+    """Encode clips at several rates and transcribe each stream."""
+    from vqasr.adapters.transcribe import CodesRecogniser
+    from vqasr.audio import read_audio
+    from vqasr.demo import Clip, bundled_clips, demo_clip, summary
+
+    model = load_codec("vqasr-base", threads)
+    clips = bundled_clips() if audio is None else [Clip(audio.name, read_audio(audio), None)]
+    recogniser = CodesRecogniser.from_pretrained()
+    lines = []
+    for clip in clips:
+        if not as_json:
+            out.print(f"[bold]{clip.name}[/bold]  {escape(clip.text or '')}", highlight=False)
+        for line in demo_clip(clip, model, recogniser):
+            lines.append(line)
+            if not as_json:
+                wer = "-" if line.wer is None else f"{line.wer:.3f}"
+                out.print(
+                    f"  {line.system:13} {line.bytes:7} bytes {line.coded_bps:7.0f} bps  "
+                    f"WER {wer}  {escape(line.text)}",
+                    highlight=False,
+                )
+    if as_json:
+        print(json.dumps([line.as_dict() for line in lines]))
+        return
+    for text in summary(lines):
+        out.print(text, highlight=False)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise VqasrError(f"{path}: {error.strerror or error}.") from error
+
+
+def _targets(audio: list[Path], output: Path) -> dict[Path, Path]:
+    """Where each input's stream goes; refuses two inputs with one target before any work."""
+    if len(audio) == 1 and not output.is_dir() and output.suffix:
+        return {audio[0]: output}
+    targets = {path: output / f"{path.stem}.vqs" for path in audio}
+    if len(set(targets.values())) < len(targets):
+        raise VqasrError(
+            f"several inputs have the same name and would overwrite each other in {output}; "
+            "encode them into different folders."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    return targets
+
+
+def main() -> None:
+    """Entry point: errors of vqasr are one line, without a traceback."""
+    try:
+        app()
+    except VqasrError as error:
+        complain(error)
+        sys.exit(1)

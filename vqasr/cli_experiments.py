@@ -1,0 +1,102 @@
+"""Commands that experiment: evaluate and train."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from vqasr.cli_options import Adapter, Asr, Codec, Threads, app, err, example, load_codec, out
+
+
+@app.command(
+    epilog=example(
+        "vqasr evaluate --data test.parquet --systems pcm,vqasr:1,vqasr:4 --out results/test",
+        "vqasr evaluate --data user/corpus --split test --limit 100 "
+        "--systems pcm,vqasr:all,vqasr:continuous --out results/corpus",
+    )
+)
+def evaluate(
+    data: Annotated[str, typer.Option(help="Parquet file, folder of them, or hub id.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for results.json and table.md.")],
+    systems: Annotated[
+        str,
+        typer.Option(help="pcm, vqasr:N, vqasr:all, vqasr:continuous (no quantizer), by commas."),
+    ] = "pcm,vqasr:1,vqasr:2,vqasr:4",
+    asr: Asr = "tiny.en",
+    split: Annotated[str | None, typer.Option(help="Split of a hub data set.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column of the transcripts.")] = "text",
+    limit: Annotated[int | None, typer.Option(help="Only the first N utterances.", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(help="Clips decoded together.", min=1)] = 8,
+    adapter: Adapter = None,
+    codec: Codec = "vqasr-base",
+    threads: Threads = 0,
+) -> None:
+    """Measure WER against bytes really spent.
+
+    Writes results.json, table.md and each system's transcripts. An interrupted run goes on: systems
+    that were measured with the same settings are not measured again.
+    """
+    from vqasr.adapters.transcribe import CodesRecogniser
+    from vqasr.data import load_speech
+    from vqasr.evaluate import (
+        ResultsFolder,
+        evaluate_system,
+        format_value,
+        read_utterances,
+        with_delta_wer,
+    )
+    from vqasr.systems import System, expand_systems
+
+    model = load_codec(codec, threads)
+    names = expand_systems(systems, model)
+    clips, texts = read_utterances(load_speech(data, split), text_column, limit)
+    recogniser = CodesRecogniser.from_pretrained(asr, adapter)
+    folder = ResultsFolder(
+        out_dir,
+        {
+            "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
+            "asr": asr, "adapter": adapter, "codec": model.fingerprint().hex(),
+            "batch_size": batch_size, "threads": torch.get_num_threads(),
+        },
+    )  # fmt: skip
+    rows = []
+    with Progress(console=err) as bar:
+        for name in names:
+            task = bar.add_task(name, total=len(clips))
+            row = folder.finished(name)
+            if row is None:
+                row, hypotheses = evaluate_system(
+                    System(name, model, recogniser), clips, texts, batch_size,
+                    partial(bar.advance, task),
+                )  # fmt: skip
+                folder.add(row, texts, hypotheses)
+            bar.update(task, completed=len(clips))
+            rows.append(row)
+            folder.write(data, asr, with_delta_wer(rows))
+    shown = ("system", "bytes", "coded_bps", "wer", "delta_wer", "encode_rtf", "asr_rtf")
+    table = Table(*shown)
+    for row in rows:
+        table.add_row(*(format_value(row[c]) for c in shown))
+    out.print(table)
+
+
+@app.command(epilog=example("vqasr train recipes/train_codec/base.toml"))
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file; see recipes/train_codec.")],
+) -> None:
+    """Train codec and adapter in three stages; goes on where an interrupted run was saved."""
+    import logging
+
+    from rich.logging import RichHandler
+
+    from vqasr.training.config import load_train_config
+    from vqasr.training.trainer import ThreeStageTrainer
+
+    logging.basicConfig(
+        level=logging.INFO, handlers=[RichHandler(console=err)], format="%(message)s"
+    )
+    ThreeStageTrainer(load_train_config(config)).run()

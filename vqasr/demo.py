@@ -1,0 +1,97 @@
+"""The main job on bundled clips: what several rates cost, and what a recogniser still hears."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.assets import CLIPS
+from vqasr.audio import read_audio
+from vqasr.encoding import audio_to_stream
+from vqasr.mel import SAMPLING_RATE_HZ
+from vqasr.metrics import word_errors
+from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.stream import stream_from_bytes
+
+DEMO_LEVELS = (1, 2, 4, 8)
+
+
+@dataclass
+class Clip:
+    """A clip with what was said; text None where nobody knows."""
+
+    name: str
+    samples: np.ndarray
+    text: str | None
+
+
+@dataclass
+class DemoLine:
+    """One clip at one rate.
+
+    Attributes:
+        clip: name of the clip.
+        system: "uncompressed" or "N codebooks".
+        bytes: of the stream; of 16-bit samples for "uncompressed".
+        coded_bps: 8 x bytes / seconds.
+        text: what the recogniser wrote.
+        wer: against the clip's text, or against the uncompressed transcript where there is none.
+    """
+
+    clip: str
+    system: str
+    bytes: int
+    coded_bps: float
+    text: str
+    wer: float | None
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def bundled_clips(long: bool = False) -> list[Clip]:
+    """The short sample clips that ship with the package, or the long one."""
+    entries = json.loads((CLIPS / "clips.json").read_text())
+    return [
+        Clip(e["file"], read_audio(CLIPS / e["file"]), e["text"])
+        for e in entries
+        if bool(e.get("long")) == long
+    ]
+
+
+def demo_levels(codec: VQCodecModel) -> list[int]:
+    """Numbers of codebooks that the demo shows."""
+    return [n for n in DEMO_LEVELS if n <= codec.config.num_quantizers]
+
+
+def demo_clip(clip: Clip, codec: VQCodecModel, recogniser: CodesRecogniser) -> list[DemoLine]:
+    """Transcribe a clip uncompressed and from streams at several rates."""
+    seconds = len(clip.samples) / SAMPLING_RATE_HZ
+    plain = recogniser.recogniser.transcribe_audio([clip.samples])[0]
+    reference = clip.text if clip.text is not None else plain
+    streams = {
+        f"{n} codebook{'s' if n > 1 else ''}": audio_to_stream(codec, clip.samples, n)
+        for n in demo_levels(codec)
+    }
+    heard = recogniser.transcribe_streams([stream_from_bytes(s) for s in streams.values()])
+    results = [("uncompressed", 2 * len(clip.samples), plain)]
+    results += [(k, len(s), t) for (k, s), t in zip(streams.items(), heard, strict=True)]
+    lines = []
+    for system, size, text in results:
+        errors, words = word_errors([reference], [text])
+        wer = errors / words if words else None
+        lines.append(DemoLine(clip.name, system, size, 8 * size / seconds, text, wer))
+    return lines
+
+
+def summary(lines: list[DemoLine]) -> list[str]:
+    """One line for each system: mean rate and WER over the clips."""
+    texts = []
+    for system in dict.fromkeys(line.system for line in lines):
+        chosen = [line for line in lines if line.system == system]
+        bps = np.mean([line.coded_bps for line in chosen])
+        wers = [line.wer for line in chosen if line.wer is not None]
+        wer = f"{np.mean(wers):.3f}" if wers else "-"
+        texts.append(f"{system:13} {bps:9.0f} bps on average, mean WER {wer}")
+    return texts

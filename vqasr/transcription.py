@@ -1,0 +1,96 @@
+"""One input file to text, whatever it is: audio or a stream."""
+
+from pathlib import Path
+from typing import Any
+
+from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.audio import read_audio
+from vqasr.encoding import audio_to_stream
+from vqasr.errors import InvalidCodesError, VqasrError
+from vqasr.mel import SAMPLING_RATE_HZ
+from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.stream import stream_from_bytes
+
+STREAM_MAGIC = b"VQS"
+
+
+class Transcriber:
+    """Transcribes audio files and `.vqs` streams.
+
+    Args:
+        asr: name of the recogniser.
+        adapter: folder or hub id; None for the one that ships for the recogniser.
+        codec: encodes audio; loaded only when there is audio to encode.
+        uncompressed: give the recogniser the audio itself.
+    """
+
+    def __init__(self, asr: str, adapter: str | None, codec: str, uncompressed: bool):
+        self._codec_name = codec
+        self._codec: VQCodecModel | None = None
+        self._codes = None if uncompressed else CodesRecogniser.from_pretrained(asr, adapter)
+        self._plain = load_recogniser(asr) if uncompressed else None
+
+    def __call__(self, path: Path, num_quantizers: int | None = None) -> dict[str, Any]:
+        """Text and cost of one file.
+
+        Args:
+            path: an audio file or a stream (recognised by its first bytes).
+            num_quantizers: codebooks to listen to; None for all.
+
+        Returns:
+            file, text, seconds, bytes, coded_bps and num_quantizers (None when uncompressed).
+
+        Raises:
+            AudioError, StreamError: the file cannot be read.
+            VqasrError: a stream cannot be heard uncompressed, or holds too few codebooks.
+        """
+        is_stream = path.suffix == ".vqs" or (path.is_file() and _begins_as_stream(path))
+        if self._plain is not None:
+            if is_stream:
+                raise VqasrError(f"{path}: a stream holds no audio to hear with --uncompressed.")
+            samples = read_audio(path)
+            text = self._plain.transcribe_audio([samples])[0]
+            return _result(path, text, len(samples), 2 * len(samples), None)
+        assert self._codes is not None
+        data = _read_bytes(path) if is_stream else self._encode(path, num_quantizers)
+        stream = stream_from_bytes(data, fingerprint=self._codes.adapter.codec_fingerprint)
+        available = stream.header.num_quantizers
+        used = available if num_quantizers is None else num_quantizers
+        if not 1 <= used <= available:
+            raise InvalidCodesError(
+                f"{path}: num_quantizers={used}, but the stream holds {available} codebooks."
+            )
+        text = self._codes.transcribe_codes([stream.codes[:used]])[0]
+        return _result(path, text, stream.samples, len(data), used)
+
+    def _encode(self, path: Path, num_quantizers: int | None) -> bytes:
+        if self._codec is None:
+            self._codec = VQCodecModel.from_pretrained(self._codec_name).eval()
+        return audio_to_stream(self._codec, read_audio(path), num_quantizers)
+
+
+def _begins_as_stream(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(STREAM_MAGIC)) == STREAM_MAGIC
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise VqasrError(f"{path}: {error.strerror or error}.") from error
+
+
+def _result(
+    path: Path, text: str, samples: int, size: int, num_quantizers: int | None
+) -> dict[str, Any]:
+    seconds = samples / SAMPLING_RATE_HZ
+    return {
+        "file": str(path),
+        "text": text,
+        "seconds": seconds,
+        "bytes": size,
+        "coded_bps": 8 * size / seconds if seconds else None,
+        "num_quantizers": num_quantizers,
+    }
