@@ -46,9 +46,7 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     out = tmp_path / "out"
     arguments = ["--data", parquet, "--text-column", "said", "--limit", 3, "--out", out]
     arguments += ["--systems", "pcm,vqasr:2,vqasr:continuous"]
-    run(
-        "--data", parquet, "--text-column", "said", "--limit", 3, "--systems", systems, "--out", out
-    )
+    run(*arguments)
     results = json.loads((out / "results.json").read_text())
     assert results["asr"] == "tiny.en"
     assert results["data"] == str(parquet)
@@ -74,9 +72,7 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert "vqasr:2" in (out / "table.md").read_text()
     # Finished systems are not measured again.
     before = (out / "systems" / "pcm.json").read_text()
-    run(
-        "--data", parquet, "--text-column", "said", "--limit", 3, "--systems", systems, "--out", out
-    )
+    run(*arguments)
     assert (out / "systems" / "pcm.json").read_text() == before
     transcripts = json.loads(before)["transcripts"]
     assert [t["text"] for t in transcripts] == [c.text for c in clips[:3]]
