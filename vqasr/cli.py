@@ -1,5 +1,6 @@
 """The command line: `vqasr` and its everyday commands."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from vqasr.cli_options import (
     set_threads,
 )
 from vqasr.errors import VqasrError
+from vqasr.files import read_file, replace_file
 
 
 @app.command(
@@ -49,7 +51,6 @@ def encode(
     """Encode speech into .vqs streams."""
     from vqasr.audio import read_audio
     from vqasr.encoding import audio_to_stream
-    from vqasr.stream import replace_file
 
     model = load_codec(codec, threads)
     model.check_num_quantizers(num_quantizers)
@@ -85,9 +86,11 @@ def decode(
     """Decode a stream back to audio (log-mel and Griffin-Lim: intelligible, not pretty)."""
     from vqasr.encoding import stream_to_audio
 
-    data = _read(stream)
+    data = read_file(stream)
     audio = stream_to_audio(load_codec(codec, threads), data)
-    soundfile.write(output, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")
+    wav = io.BytesIO()
+    soundfile.write(wav, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")
+    replace_file(output, wav.getvalue())
 
 
 @app.command(epilog=example("vqasr info talk.vqs", "vqasr info talk.vqs --json"))
@@ -97,7 +100,7 @@ def info(
     """Say what a stream holds and costs. Needs no model."""
     from vqasr.stream import stream_from_bytes
 
-    data = _read(stream)
+    data = read_file(stream)
     content = stream_from_bytes(data)
     seconds = content.seconds
     facts = {
@@ -200,13 +203,6 @@ def demo(
         out.print(text, highlight=False)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise VqasrError(f"{path}: {error.strerror or error}.") from error
-
-
 def _targets(audio: list[Path], output: Path) -> dict[Path, Path]:
     """Where each input's stream goes; refuses two inputs with one target before any work."""
     if len(audio) == 1 and not output.is_dir() and output.suffix:
@@ -225,6 +221,6 @@ def main() -> None:
     """Entry point: errors of vqasr are one line, without a traceback."""
     try:
         app()
-    except VqasrError as error:
+    except (VqasrError, OSError) as error:
         complain(error)
         sys.exit(1)

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from vqasr.data import row_audio
 from vqasr.errors import AudioError
+from vqasr.files import replace_file
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.metrics import word_errors
 from vqasr.systems import System
@@ -130,13 +131,13 @@ class ResultsFolder:
         """Keep a system's row and transcripts."""
         pairs = [{"text": t, "hypothesis": h} for t, h in zip(texts, hypotheses, strict=True)]
         saved = {"settings": self._settings, "row": row, "transcripts": pairs}
-        _write(self._path(row["system"]), json.dumps(saved, indent=1))
+        replace_file(self._path(row["system"]), json.dumps(saved, indent=1).encode())
 
     def write(self, data: str, asr: str, rows: list[Row]) -> None:
         """Write results.json and table.md."""
         results = {"data": data, "asr": asr, "results": rows}
-        _write(self.folder / "results.json", json.dumps(results, indent=2) + "\n")
-        _write(self.folder / "table.md", markdown_table(rows))
+        replace_file(self.folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+        replace_file(self.folder / "table.md", markdown_table(rows).encode())
 
     def _path(self, system: str) -> Path:
         return self.folder / "systems" / f"{system.replace(':', '-')}.json"
@@ -154,9 +155,3 @@ def format_value(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) and abs(value) < 100 else f"{value}"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)

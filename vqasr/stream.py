@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
-from pathlib import Path
 
 from vqasr.bitpack import IntCodes, check_code_array
+from vqasr.files import replace_file
 from vqasr.stream_header import StreamHeader
 from vqasr.stream_reader import ReadableFile, Stream, StreamReader
 from vqasr.stream_writer import DEFAULT_CHUNK_FRAMES, StreamWriter, WritableFile, write_all
@@ -83,7 +82,7 @@ def write_stream(
         chunk_frames=chunk_frames,
     )
     if isinstance(destination, str | os.PathLike):
-        replace_file(Path(destination), data)
+        replace_file(destination, data)
     else:
         write_all(destination, data)
         destination.flush()
@@ -103,20 +102,3 @@ def read_stream(
         with open(source, "rb") as file:
             return StreamReader(file, fingerprint).read()
     return StreamReader(source, fingerprint).read()
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)  # a pipe or device must not be replaced; a folder raises OSError
-        return
-    path = path.resolve()  # of a symbolic link, the target is replaced and the link stays
-    # Not tempfile: its files are private (mode 0600), this one has to honour the umask.
-    temporary = path.with_name(f".vqasr-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.audio import read_audio
 from vqasr.encoding import audio_to_stream
 from vqasr.errors import InvalidCodesError, VqasrError
+from vqasr.files import read_file
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.stream import stream_from_bytes
@@ -53,7 +54,7 @@ class Transcriber:
             text = self._plain.transcribe_audio([samples])[0]
             return _result(path, text, len(samples), 2 * len(samples), None)
         assert self._codes is not None
-        data = _read_bytes(path) if is_stream else self._encode(path, num_quantizers)
+        data = read_file(path) if is_stream else self._encode(path, num_quantizers)
         stream = stream_from_bytes(data, fingerprint=self._codes.adapter.codec_fingerprint)
         available = stream.header.num_quantizers
         used = available if num_quantizers is None else num_quantizers
@@ -73,13 +74,6 @@ class Transcriber:
 def _begins_as_stream(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(len(STREAM_MAGIC)) == STREAM_MAGIC
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise VqasrError(f"{path}: {error.strerror or error}.") from error
 
 
 def _result(
