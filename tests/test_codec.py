@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModel
 
 from vqasr import VQCodecConfig, VQCodecModel
 from vqasr.encoding import encode_audio
@@ -146,6 +147,7 @@ def test_save_and_load_keep_codes_and_fingerprint(codec, clips, tmp_path) -> Non
         encode_audio(again, clips[1].samples), encode_audio(codec, clips[1].samples)
     )
     assert not list(tmp_path.glob("*.bin"))
+    assert isinstance(AutoModel.from_pretrained(tmp_path), VQCodecModel)
 
 
 def test_fingerprint_names_the_weights(codec, small_config) -> None:

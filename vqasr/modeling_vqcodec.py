@@ -153,7 +153,8 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         Args:
             name_or_path: `"vqasr-base"` (ships with the package, no network), a folder or a hub id.
         """
-        kwargs.setdefault("dtype", torch.float32)
+        if kwargs.get("dtype", "auto") == "auto":  # what the Auto classes pass
+            kwargs["dtype"] = torch.float32
         return super().from_pretrained(resolve_codec(name_or_path), *args, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:

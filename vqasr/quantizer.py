@@ -197,8 +197,10 @@ class ResidualVQ(Quantizer):
         return {"ema_count": self._ema_count, "ema_sum": self._ema_sum}
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
-        self._ema_count = state.get("ema_count")
-        self._ema_sum = state.get("ema_sum")
+        device = self.codebooks.device
+        self._ema_count, self._ema_sum = (
+            state[name].to(device) if name in state else None for name in ("ema_count", "ema_sum")
+        )
 
 
 def nearest(frames: Tensor, codebook: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class ThreeStageTrainer:
                 **config.adapter,
             )
         )
-        self.noise = load_speech(config.data.noise) if config.data.noise else None
+        self.noise = load_speech(config.data.noise, "train") if config.data.noise else None
         self.batches = Batches(
             load_speech(config.data.train, "train"),
             config.data,
@@ -81,9 +81,7 @@ class ThreeStageTrainer:
             config.data.dev_utterances,
             self.recogniser,
         )
-        modules: list[nn.Module] = [self.codec, self.embedder, self.teacher]
-        for module in modules:
-            module.to(self.device)
+        self._move(self.device)
 
     def run(self) -> None:
         """Train what is still missing; an interrupted run goes on where it was saved."""
@@ -249,8 +247,15 @@ class ThreeStageTrainer:
             "quantizer": (some, []),
             "joint": ([count], some),
         }[name]
+        self._move(torch.device("cpu"))  # the codes are defined by the CPU's float32
         verdict = self.judge(self.codec, self.embedder, mel=mel, codes=codes)
+        self._move(self.device)
         self._log({"stage": name, "dev": dataclasses.asdict(verdict)})
+
+    def _move(self, device: torch.device) -> None:
+        modules: list[nn.Module] = [self.codec, self.embedder, self.teacher]
+        for module in modules:
+            module.to(device)
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"codec": self.codec, "adapter": self.embedder}
