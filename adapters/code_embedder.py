@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqasr.quantizer import build_quantizer
 from vqasr.stream_conv import StreamBlock, StreamState
 
 
@@ -35,19 +36,17 @@ class CodeEmbedderConfig:
 class CodeEmbedder(nn.Module):
     """Maps codes at 25 Hz to embeddings at 50 Hz, two for each code frame.
 
-    It carries a copy of the codec's codebooks, so that reading a stream needs no codec. Frames that
+    It carries a copy of the codec's quantizer, so that reading a stream needs no codec. Frames that
     do not exist (code -1: padding up to the recogniser's window) have a learned latent, so that the
     recogniser hears an end and not noise. How many codebooks were read is an input too.
     """
-
-    codebooks: Tensor
 
     def __init__(self, config: CodeEmbedderConfig):
         super().__init__()
         self.config = config
         width = config.hidden_size
-        self.register_buffer(
-            "codebooks", torch.zeros(config.num_quantizers, config.codebook_size, config.latent_dim)
+        self.quantizer = build_quantizer(
+            config.num_quantizers, config.codebook_size, config.latent_dim
         )
         self.no_frame = nn.Parameter(torch.zeros(config.latent_dim))
         # Row 0 is for latents that no quantizer touched.
@@ -83,11 +82,8 @@ class CodeEmbedder(nn.Module):
         if heard.is_floating_point():
             levels = torch.zeros(len(heard), dtype=torch.long, device=heard.device)
             return heard.transpose(1, 2), heard.any(dim=1), levels
-        latents = self.codebooks.new_zeros(heard.shape[0], heard.shape[2], self.codebooks.shape[-1])
-        for level in range(heard.shape[1]):
-            latents = latents + self.codebooks[level][heard[:, level].clamp_min(0)]
         levels = torch.full((len(heard),), heard.shape[1], device=heard.device)
-        return latents, heard[:, 0] >= 0, levels
+        return self.quantizer.decode(heard), heard[:, 0] >= 0, levels
 
     def embed_latents(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
         """Embed quantized (or, with level 0, continuous) latents.
@@ -125,3 +121,20 @@ class CodeEmbedder(nn.Module):
         for block in blocks:
             hidden = block(hidden, state)
         return hidden
+
+
+@torch.no_grad()
+def fill_undrawn_levels(embedder: CodeEmbedder, drawn: list[int]) -> None:
+    """Put the embedding of numbers of codebooks that training never drew between its neighbours.
+
+    Args:
+        drawn: the numbers that were drawn; 0 is the unquantized latents.
+    """
+    known = sorted(n for n in drawn if n > 0)
+    weight = embedder.level_embedding.weight
+    for n in set(range(1, len(weight))) - set(known):
+        below = [k for k in known if k < n] or known[:1]
+        above = [k for k in known if k > n] or known[-1:]
+        low, high = below[-1], above[0]
+        part = 0.5 if low == high else (n - low) / (high - low)
+        weight[n] = torch.lerp(weight[low], weight[high], part)

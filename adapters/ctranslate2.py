@@ -57,28 +57,32 @@ def load_ctranslate2_whisper(
         with open(folder / "model.bin", "rb") as file:
             arrays = _read_arrays(file)
         settings = json.loads((folder / "config.json").read_text())
-    except (struct.error, OSError, UnicodeDecodeError, json.JSONDecodeError, ValueError) as error:
+        tokenizer = WhisperTokenizer.from_pretrained(str(folder))
+    except Exception as error:  # struct, JSON, tokenizers, the file system
         raise RecogniserError(
             f"{folder} is no readable CTranslate2 Whisper folder ({error}). Fetch it again, or "
             "convert the model anew with ct2-transformers-converter --quantization float16."
         ) from error
-    if "encoder/conv1/weight" not in arrays:
-        raise RecogniserError(f"{folder / 'model.bin'} holds no Whisper model.")
     if any(name.endswith("/weight_scale") for name in arrays):
         raise RecogniserError(
             f"{folder / 'model.bin'} holds integer-quantized weights. Use the float16 or float32 "
             "conversion of the same model (ct2-transformers-converter --quantization float16)."
         )
-    config = _config(arrays)
+    try:
+        config = _config(arrays)
+        state = _state_dict(arrays, config)
+    except KeyError as error:
+        raise RecogniserError(
+            f"{folder / 'model.bin'} is no Whisper: it has no {error}."
+        ) from error
     model = WhisperForConditionalGeneration(config)
-    missing, unexpected = model.load_state_dict(_state_dict(arrays, config), strict=False)
+    missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"proj_out.weight"}:  # proj_out is tied to the embeddings
         raise RecogniserError(
             f"{folder / 'model.bin'}: missing {missing}, unexpected {unexpected}."
         )
     model.tie_weights()
     model.generation_config = _generation_config(config, settings)
-    tokenizer = WhisperTokenizer.from_pretrained(str(folder))
     extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins)
     return model.eval(), extractor, tokenizer
 

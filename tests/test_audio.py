@@ -76,6 +76,14 @@ def test_impossible_rates(rate_hz) -> None:
         to_mono_16_khz(tone(16_000)[0], rate_hz)
 
 
+def test_integer_pcm_is_refused_where_floats_are_meant() -> None:
+    pcm = (tone(16_000)[0] * 32767).astype(np.int16)
+    with pytest.raises(AudioError, match=r"int16.*32768"):
+        to_mono_16_khz(pcm, 16_000)
+    with pytest.raises(AudioError, match="int16"):
+        VQCodecFeatureExtractor()(pcm, sampling_rate=16_000)
+
+
 def test_feature_extractor_pads_a_batch() -> None:
     clips = [tone(16_000, 0.1)[0], tone(16_000, 0.2)[0]]
     batch = VQCodecFeatureExtractor()(clips, sampling_rate=16_000)

@@ -1,6 +1,8 @@
 """The command line end to end, as a user runs it."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +37,7 @@ def test_help_teaches() -> None:
     commands = ("encode", "decode", "info", "transcribe", "evaluate", "train", "demo")
     listing = vqasr("--help").stdout
     assert all(command in listing for command in commands)
-    for command in ("encode", "evaluate"):
+    for command in commands:
         assert f"vqasr {command}" in vqasr(command, "--help").stdout
 
 
@@ -121,6 +123,38 @@ def test_damaged_streams(stream, tmp_path, damage) -> None:
     assert "error:" in vqasr("transcribe", path, ok=False).stderr
 
 
+def test_what_precedes_a_cut_can_be_used(tmp_path) -> None:
+    long, cut = tmp_path / "long.vqs", tmp_path / "cut.vqs"
+    vqasr("encode", CLIPS / "long01_af_heart.ogg", "-o", long, "-n", 4)
+    cut.write_bytes(long.read_bytes()[: long.stat().st_size // 3])
+    assert "error:" in vqasr("transcribe", cut, ok=False).stderr
+    assert "grandfather" in vqasr("transcribe", cut, "--partial").stdout
+    facts = json.loads(vqasr("info", cut, "--partial", "--json").stdout)
+    assert facts["frames"] == 500
+
+
+def test_text_goes_to_stdout_beside_a_terminal(tmp_path) -> None:
+    """rich redirects stdout to the terminal of its progress bar unless told not to."""
+    terminal, ours = pty.openpty()
+    run = subprocess.run(
+        [sys.executable, "-m", "vqasr", "transcribe", str(CLIP), "--uncompressed"],
+        stdout=subprocess.PIPE,
+        stderr=ours,
+        text=True,
+    )
+    os.close(terminal), os.close(ours)
+    assert "warm bread" in run.stdout
+
+
+def test_encode_never_overwrites_the_recording(tmp_path) -> None:
+    recording = tmp_path / "talk.flac"
+    recording.write_bytes(CLIP.read_bytes())
+    run = vqasr("encode", recording, "-o", recording, ok=False)
+    assert "recording itself" in run.stderr
+    assert recording.read_bytes() == CLIP.read_bytes()
+    assert "one file" in vqasr("encode", CLIP, recording, "-o", tmp_path / "x.vqs", ok=False).stderr
+
+
 def test_wrong_arguments_are_one_line(stream, tmp_path) -> None:
     for arguments in (
         ("info", tmp_path / "missing.vqs"),
@@ -144,6 +178,6 @@ def test_demo_on_ones_own_clip() -> None:
         "4 codebooks",
         "8 codebooks",
     ]
-    assert lines[0]["wer"] == 0.0
+    assert lines[-1]["wer"] < 0.2
     rates = [line["coded_bps"] for line in lines[1:]]
     assert rates == sorted(rates)

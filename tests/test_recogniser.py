@@ -64,5 +64,6 @@ def test_normaliser_maps_spellings_and_numbers() -> None:
 
 
 def test_word_errors_are_corpus_level() -> None:
-    assert word_errors(["one two three", "", "four"], ["1 2 3", "ignored", "five six"]) == (2, 4)
+    references, hypotheses = ["The cat sat.", "", "go"], ["the cat sat", "ignored", "gone home"]
+    assert word_errors(references, hypotheses) == (2, 4)
     assert word_errors([""], ["x"]) == (0, 0)

@@ -37,6 +37,7 @@ steps = 4
 [joint]
 steps = {joint}
 warmup_steps = 2
+learning_rate = 1e-2
 [levels]
 0 = 1
 1 = 2
@@ -121,7 +122,7 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
         load_file(folder / n / "codec" / "model.safetensors") for n in ("whole", "broken")
     )
     for name, value in one.items():
-        torch.testing.assert_close(other[name], value, rtol=2e-2, atol=2e-3, msg=name)
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
     # What it wrote can be used, and holds no pickle.
     codec = VQCodecModel.from_pretrained(folder / "whole" / "codec")
@@ -189,7 +190,7 @@ def test_speech_labels_tell_pauses(clips) -> None:
 def test_judge_reports_the_recogniser_itself(recogniser, codec, folder) -> None:
     from vqasr.data import load_speech
 
-    judge = Judge(load_speech(folder / "speech.parquet"), 4, recogniser.recogniser)
+    judge = Judge(load_speech(folder / "speech.parquet"), "text", 4, recogniser.recogniser)
     verdict = judge(codec, recogniser.adapter.embedder, mel=[8], codes=[1, 8])
     assert verdict.wer["pcm"] < 0.05
     assert verdict.wer["codes:8"] < 0.15
@@ -205,6 +206,8 @@ def test_judge_reports_the_recogniser_itself(recogniser, codec, folder) -> None:
         ('output_dir = "x"\nspeed = 3', "unknown"),
         ('output_dir = "x"\ndata = 3', "must be a table"),
         ('output_dir = "x"\n[data]\ntrane = []', "trane"),
+        ('output_dir = "x"\n[data]\ntrain = "a"\ndev = []', "not of type"),
+        ('output_dir = "x"\nseed = "one"', "not of type"),
     ],
 )
 def test_bad_configurations(tmp_path, text, message) -> None:
@@ -213,13 +216,29 @@ def test_bad_configurations(tmp_path, text, message) -> None:
         load_train_config(tmp_path / "c.toml")
 
 
-def test_another_shape_does_not_resume(folder) -> None:
+def test_another_configuration_does_not_resume(folder) -> None:
     path = write_config(folder, "shapes", autoencoder=3, joint=0)
     trainer = ThreeStageTrainer(load_train_config(path))
     trainer._save("joint", 0, None)
     path.write_text(path.read_text().replace("latent_dim = 8", "latent_dim = 6"))
-    with pytest.raises(TrainingError, match="does not fit"):
+    with pytest.raises(TrainingError, match="another configuration"):
         ThreeStageTrainer(load_train_config(path)).run()
+
+
+def test_levels_beyond_the_codec(folder) -> None:
+    path = write_config(folder, "levels")
+    path.write_text(path.read_text().replace("2 = 2\n", "3 = 2\n"))
+    with pytest.raises(TrainingError, match="draws 3 codebooks"):
+        ThreeStageTrainer(load_train_config(path))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(folder) -> None:
+    path = write_config(folder, "nan")
+    trainer = ThreeStageTrainer(load_train_config(path))
+    trainer.codec.encoder.to_latent.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="nan at step 0"):
+        trainer.run()
+    assert not (folder / "nan" / "state.safetensors").exists()
 
 
 def test_broken_checkpoint_says_so(folder) -> None:

@@ -34,7 +34,7 @@ def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         raise AudioError(
             f"{name}: cannot be read as audio ({error}). WAV, FLAC, Ogg/Opus and MP3 are read; "
             "convert other formats first, for instance with ffmpeg."
@@ -56,6 +56,7 @@ def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio")
     Raises:
         AudioError: empty, NaN or infinite, or an impossible rate.
     """
+    check_float(samples, name)
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim == 2:
         samples = samples.mean(axis=0)
@@ -71,8 +72,18 @@ def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio")
     return resample(torch.from_numpy(samples), sampling_rate, SAMPLING_RATE_HZ).numpy()
 
 
+def check_float(samples: np.ndarray, name: str = "audio") -> None:
+    """Raise AudioError for integer PCM, which would be heard 32,768 times too loud."""
+    if not np.issubdtype(np.asarray(samples).dtype, np.floating):
+        raise AudioError(
+            f"{name}: samples of type {np.asarray(samples).dtype}; float in -1 to 1 is needed. "
+            "Divide 16-bit samples by 32768."
+        )
+
+
 def check_samples(samples: np.ndarray, name: str = "audio") -> None:
-    """Raise AudioError unless `samples` is one channel of at least one finite value."""
+    """Raise AudioError unless `samples` is one channel of at least one finite float."""
+    check_float(samples, name)
     if samples.ndim != 1:
         raise AudioError(
             f"{name}: shape {samples.shape}; one channel, shape (samples,), is needed."

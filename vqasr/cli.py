@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ import numpy as np
 import soundfile
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 
 from vqasr import cli_experiments  # noqa: F401 (registers its commands)
 from vqasr.cli_options import (
@@ -19,6 +19,7 @@ from vqasr.cli_options import (
     Asr,
     Codec,
     Levels,
+    Partial,
     Threads,
     app,
     complain,
@@ -26,10 +27,12 @@ from vqasr.cli_options import (
     example,
     load_codec,
     out,
+    progress,
     set_threads,
 )
 from vqasr.errors import VqasrError
 from vqasr.files import read_file, replace_file
+from vqasr.stream import stream_from_bytes
 
 
 @app.command(
@@ -56,7 +59,7 @@ def encode(
     model.check_num_quantizers(num_quantizers)
     targets = _targets(audio, output)
     failed = 0
-    with Progress(console=err, transient=True) as bar:
+    with progress(transient=True) as bar:
         for path in bar.track(audio, description="encoding"):
             if skip_existing and targets[path].is_file():
                 continue
@@ -81,13 +84,15 @@ def decode(
     stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The WAV to write, 16 kHz mono.")],
     codec: Codec = "vqasr-base",
+    partial: Partial = False,
     threads: Threads = 0,
 ) -> None:
     """Decode a stream back to audio (log-mel and Griffin-Lim: intelligible, not pretty)."""
     from vqasr.encoding import stream_to_audio
 
-    data = read_file(stream)
-    audio = stream_to_audio(load_codec(codec, threads), data)
+    content = stream_from_bytes(read_file(stream), partial=partial)
+    audio = stream_to_audio(load_codec(codec, threads), content)
+    output.parent.mkdir(parents=True, exist_ok=True)
     wav = io.BytesIO()
     soundfile.write(wav, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")
     replace_file(output, wav.getvalue())
@@ -95,21 +100,21 @@ def decode(
 
 @app.command(epilog=example("vqasr info talk.vqs", "vqasr info talk.vqs --json"))
 def info(
-    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")], as_json: AsJson = False
+    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
+    as_json: AsJson = False,
+    partial: Partial = False,
 ) -> None:
     """Say what a stream holds and costs. Needs no model."""
-    from vqasr.stream import stream_from_bytes
-
-    data = read_file(stream)
-    content = stream_from_bytes(data)
+    content = stream_from_bytes(read_file(stream), partial=partial)
+    size = stream.stat().st_size
     seconds = content.seconds
     facts = {
         "num_quantizers": content.header.num_quantizers,
         "frames": content.frames,
         "seconds": seconds,
-        "bytes": len(data),
+        "bytes": size,
         "nominal_bps": content.nominal_bits / seconds if seconds else None,
-        "coded_bps": 8 * len(data) / seconds if seconds else None,
+        "coded_bps": 8 * size / seconds if seconds else None,
         "codec": content.header.fingerprint.hex(),
     }
     if as_json:
@@ -136,6 +141,7 @@ def transcribe(
     ] = False,
     adapter: Adapter = None,
     codec: Codec = "vqasr-base",
+    partial: Partial = False,
     as_json: AsJson = False,
     threads: Threads = 0,
 ) -> None:
@@ -150,10 +156,10 @@ def transcribe(
     transcriber = Transcriber(asr, adapter, codec, uncompressed)
     results: list[dict[str, Any]] = []
     failed = 0
-    with Progress(console=err, transient=True) as bar:
+    with progress(transient=True) as bar:
         for path in bar.track(inputs, description="transcribing"):
             try:
-                result = transcriber(path, num_quantizers)
+                result = transcriber(path, num_quantizers, partial)
             except VqasrError as error:
                 if len(inputs) == 1:
                     raise
@@ -197,15 +203,20 @@ def demo(
                     highlight=False,
                 )
     if as_json:
-        print(json.dumps([line.as_dict() for line in lines]))
+        print(json.dumps([asdict(line) for line in lines]))
         return
     for text in summary(lines):
         out.print(text, highlight=False)
 
 
 def _targets(audio: list[Path], output: Path) -> dict[Path, Path]:
-    """Where each input's stream goes; refuses two inputs with one target before any work."""
-    if len(audio) == 1 and not output.is_dir() and output.suffix:
+    """Where each input's stream goes; refuses to overwrite anything of value before any work."""
+    if output.suffix and not output.is_dir():
+        if len(audio) > 1:
+            raise VqasrError(f"{output} is one file for {len(audio)} inputs; give -o DIR.")
+        if output.resolve() == audio[0].resolve():
+            raise VqasrError(f"{output} is the recording itself and would be overwritten.")
+        output.parent.mkdir(parents=True, exist_ok=True)
         return {audio[0]: output}
     targets = {path: output / f"{path.stem}.vqs" for path in audio}
     if len(set(targets.values())) < len(targets):

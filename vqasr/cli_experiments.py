@@ -6,10 +6,20 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
-from vqasr.cli_options import Adapter, Asr, Codec, Threads, app, err, example, load_codec, out
+from vqasr.cli_options import (
+    Adapter,
+    Asr,
+    Codec,
+    Threads,
+    app,
+    err,
+    example,
+    load_codec,
+    out,
+    progress,
+)
 
 
 @app.command(
@@ -53,24 +63,27 @@ def evaluate(
 
     model = load_codec(codec, threads)
     names = expand_systems(systems, model)
-    clips, texts = read_utterances(load_speech(data, split), text_column, limit)
     recogniser = CodesRecogniser.from_pretrained(asr, adapter)
+    compared = [System(name, model, recogniser) for name in names]
+    rows_data = load_speech(data, split)
+    clips, texts = read_utterances(rows_data, text_column, limit)
     folder = ResultsFolder(
         out_dir,
         {
             "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
-            "asr": asr, "adapter": adapter, "codec": model.fingerprint().hex(),
+            "rows": rows_data._fingerprint, "asr": recogniser.recogniser.fingerprint().hex(),
+            "adapter": recogniser.adapter.fingerprint().hex(), "codec": model.fingerprint().hex(),
             "batch_size": batch_size, "threads": torch.get_num_threads(),
         },
     )  # fmt: skip
     rows = []
-    with Progress(console=err) as bar:
-        for name in names:
-            task = bar.add_task(name, total=len(clips))
-            row = folder.finished(name)
+    with progress() as bar:
+        for system in compared:
+            task = bar.add_task(system.name, total=len(clips))
+            row = folder.finished(system.name)
             if row is None:
                 row, hypotheses = evaluate_system(
-                    System(name, model, recogniser), clips, texts, batch_size,
+                    system, clips, texts, batch_size,
                     partial(bar.advance, task),
                 )  # fmt: skip
                 folder.add(row, texts, hypotheses)

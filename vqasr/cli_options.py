@@ -6,8 +6,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
-
-from vqasr.errors import VqasrError
+from rich.progress import Progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +27,15 @@ Asr = Annotated[str, typer.Option(help=ASR_HELP)]
 Adapter = Annotated[str | None, typer.Option(help=ADAPTER_HELP)]
 Levels = Annotated[int | None, typer.Option("--num-quantizers", "-n", help=LEVELS_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Use what precedes the damage of a broken stream.")
+]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.", min=0)]
+
+
+def progress(transient: bool = False) -> Progress:
+    """A progress bar on stderr; unlike rich's default it leaves stdout alone (a file, perhaps)."""
+    return Progress(console=err, transient=transient, redirect_stdout=False)
 
 
 def example(*lines: str) -> str:
@@ -40,13 +47,7 @@ def load_codec(name: str, threads: int) -> Any:
     from vqasr.modeling_vqcodec import VQCodecModel
 
     set_threads(threads)
-    try:
-        return VQCodecModel.from_pretrained(name).eval()
-    except (OSError, ValueError) as error:
-        raise VqasrError(
-            f"codec {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use the bundled "
-            "vqasr-base, a folder or a hub id."
-        ) from error
+    return VQCodecModel.from_pretrained(name).eval()
 
 
 def set_threads(threads: int) -> None:

@@ -28,8 +28,6 @@ class VQCodecConfig(PretrainedConfig):
     """
 
     model_type = "vqcodec"
-    sampling_rate = 16_000
-    hop_length = 640
 
     def __init__(
         self,
@@ -67,8 +65,11 @@ class VQCodecConfig(PretrainedConfig):
         self.kernel_size = kernel_size
         self.decoder_hidden_size = decoder_hidden_size
         self.num_decoder_layers = num_decoder_layers
-        # Derived, but written into config.json because users of a stream need to know it.
-        kwargs.pop("lookahead_samples", None)
+        # Not to be chosen, but written into config.json because users of a stream need them.
+        for name in ("sampling_rate", "hop_length", "lookahead_samples"):
+            kwargs.pop(name, None)
+        self.sampling_rate = 16_000
+        self.hop_length = 640
         self.lookahead_samples = _lookahead_samples(num_fine_layers, num_layers)
         if self.lookahead_samples > MAX_LOOKAHEAD_SAMPLES:
             raise ValueError(

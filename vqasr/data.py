@@ -19,7 +19,7 @@ def load_speech(
 
     Args:
         source: parquet file(s), a folder of them, or a hub id.
-        split: of the hub data set ("test" by default); parquet files have none.
+        split: of a hub data set ("test" by default); in a folder, how the files' names begin.
 
     Returns:
         A `datasets.Dataset`; `row_audio` decodes its rows.
@@ -32,11 +32,11 @@ def load_speech(
     for item in map(str, sources):
         path = Path(item)
         if path.is_dir():
-            files = sorted(map(str, path.glob("*.parquet")))
+            files = sorted(map(str, path.glob(f"{split or ''}*.parquet")))
         else:
             files = [item] if item.endswith(".parquet") else []
         if path.is_dir() and not files:
-            raise AudioError(f"{item}: the folder holds no .parquet file.")
+            raise AudioError(f"{item}: the folder holds no {split or ''}*.parquet file.")
         if files and not Path(files[0]).is_file():
             raise AudioError(f"{item}: no such file.")
         try:
@@ -49,7 +49,10 @@ def load_speech(
                 f"{item}: cannot be loaded as a data set ({type(error).__name__}: {error}). Name "
                 "parquet files, a folder of them, or a data set on the hub."
             ) from error
-    data = concatenate_datasets(parts)
+    try:
+        data = concatenate_datasets(parts)
+    except ValueError as error:  # other columns or types
+        raise AudioError(f"{sources}: cannot be read as one data set ({error}).") from error
     if "audio" not in data.column_names:
         raise AudioError(f"{source}: no column named audio; it has {data.column_names}.")
     if isinstance(data.features["audio"], Audio):
@@ -63,4 +66,6 @@ def row_audio(row: dict[str, Any]) -> np.ndarray:
     audio = row["audio"]
     if audio.get("bytes"):
         return read_audio(audio["bytes"])
+    if not audio.get("path"):
+        raise AudioError("the row has neither bytes nor a path of its audio.")
     return read_audio(audio["path"])

@@ -1,7 +1,7 @@
 """The main job on bundled clips: what several rates cost, and what a recogniser still hears."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,18 +36,18 @@ class DemoLine:
         bytes: of the stream; of 16-bit samples for "uncompressed".
         coded_bps: 8 x bytes / seconds.
         text: what the recogniser wrote.
-        wer: against the clip's text, or against the uncompressed transcript where there is none.
+        reference: the clip's text, or the uncompressed transcript where there is none.
+        wer: of text against reference.
     """
 
     clip: str
     system: str
     bytes: int
+    seconds: float
     coded_bps: float
     text: str
+    reference: str
     wer: float | None
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def bundled_clips(long: bool = False) -> list[Clip]:
@@ -81,17 +81,18 @@ def demo_clip(clip: Clip, codec: VQCodecModel, recogniser: CodesRecogniser) -> l
     for system, size, text in results:
         errors, words = word_errors([reference], [text])
         wer = errors / words if words else None
-        lines.append(DemoLine(clip.name, system, size, 8 * size / seconds, text, wer))
+        rate = 8 * size / seconds
+        lines.append(DemoLine(clip.name, system, size, seconds, rate, text, reference, wer))
     return lines
 
 
 def summary(lines: list[DemoLine]) -> list[str]:
-    """One line for each system: mean rate and WER over the clips."""
+    """One line for each system: rate and WER over all clips together."""
     texts = []
     for system in dict.fromkeys(line.system for line in lines):
         chosen = [line for line in lines if line.system == system]
-        bps = np.mean([line.coded_bps for line in chosen])
-        wers = [line.wer for line in chosen if line.wer is not None]
-        wer = f"{np.mean(wers):.3f}" if wers else "-"
-        texts.append(f"{system:13} {bps:9.0f} bps on average, mean WER {wer}")
+        bps = 8 * sum(line.bytes for line in chosen) / sum(line.seconds for line in chosen)
+        errors, words = word_errors([line.reference for line in chosen], [c.text for c in chosen])
+        wer = f"{errors / words:.3f}" if words else "-"
+        texts.append(f"{system:13} {bps:9.0f} bps  WER {wer}")
     return texts

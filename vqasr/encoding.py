@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 
 from vqasr.audio import check_samples
+from vqasr.configuration_vqcodec import VQCodecConfig
+from vqasr.errors import CodecMismatchError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.quantizer import bits_per_code
 from vqasr.stream import Stream, StreamHeader, stream_from_bytes, stream_to_bytes
@@ -52,14 +54,33 @@ def audio_to_stream(
 ) -> bytes:
     """(samples,) float32 at 16 kHz -> the bytes of a `.vqs` stream; errors as `encode_audio`."""
     codes = encode_audio(codec, samples, num_quantizers)
-    header = stream_header(codec, len(codes))
+    return codes_to_stream(codes, len(samples), codec.config, codec.fingerprint())
+
+
+def codes_to_stream(
+    codes: np.ndarray, samples: int, config: VQCodecConfig, fingerprint: bytes
+) -> bytes:
+    """(n, frames) codes of `samples` samples -> the bytes of a `.vqs` stream.
+
+    Raises:
+        StreamError, InvalidCodesError: codes and samples do not belong together.
+    """
     return stream_to_bytes(
         codes,
-        samples=len(samples),
-        fingerprint=header.fingerprint,
-        bits_per_code=header.bits_per_code,
-        hop_length=header.hop_length,
+        samples=samples,
+        fingerprint=fingerprint,
+        bits_per_code=bits_per_code(config.codebook_size),
+        hop_length=config.hop_length,
     )
+
+
+def check_codec(stream: Stream, fingerprint: bytes) -> None:
+    """Raise CodecMismatchError unless the stream was written by the codec of that fingerprint."""
+    if stream.header.fingerprint != fingerprint:
+        raise CodecMismatchError(
+            f"the stream was written by codec {stream.header.fingerprint.hex()}, not by "
+            f"{fingerprint.hex()}. Use the codec, or the adapter for the codec, that wrote it."
+        )
 
 
 def stream_to_audio(codec: VQCodecModel, stream: bytes | Stream) -> np.ndarray:
@@ -69,7 +90,8 @@ def stream_to_audio(codec: VQCodecModel, stream: bytes | Stream) -> np.ndarray:
         StreamError: damaged, truncated, or written by another codec.
     """
     if isinstance(stream, bytes):
-        stream = stream_from_bytes(stream, fingerprint=codec.fingerprint())
+        stream = stream_from_bytes(stream)
+    check_codec(stream, codec.fingerprint())
     with torch.no_grad():
         codes = torch.from_numpy(stream.codes)[None]
         audio = codec.decode(codes, samples=stream.samples).audio_values

@@ -53,6 +53,10 @@ class CodecMismatchError(StreamError):
     """The stream was written by another codec than the one it is to be decoded with."""
 
 
+class CodecError(VqasrError, ValueError):
+    """A codec that cannot be found or loaded."""
+
+
 class AudioError(VqasrError, ValueError):
     """Audio that cannot be read or encoded: no audio file, empty, NaN, unknown rate."""
 

@@ -56,7 +56,7 @@ class VQCodecFeatureExtractor(SequenceFeatureExtractor):
                 "vqasr.audio.to_mono_16_khz resamples."
             )
         single = isinstance(raw_audio, np.ndarray) and raw_audio.ndim == 1
-        clips = [np.asarray(c, np.float32) for c in ([raw_audio] if single else raw_audio)]
+        clips = [np.asarray(clip) for clip in ([raw_audio] if single else raw_audio)]
         if not clips:
             raise AudioError("raw_audio holds no clip.")
         for i, clip in enumerate(clips):

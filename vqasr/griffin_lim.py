@@ -8,6 +8,9 @@ from torch import Tensor
 from vqasr._torchaudio import ensure_torchaudio
 from vqasr.mel import MEL_HOP_LENGTH, N_FFT, mel_filters
 
+PIECE_FRAMES = 6000  # a minute
+OVERLAP_FRAMES = 20
+
 
 @lru_cache(maxsize=8)
 def _inverse_filters(device: torch.device) -> Tensor:
@@ -24,6 +27,26 @@ def log_mel_to_audio(log_mel: Tensor, iterations: int = 32) -> Tensor:
     Returns:
         (batch, 160 x frames) float32 at 16 kHz. Deterministic: phases start at zero.
     """
+    frames = log_mel.shape[1]
+    if frames <= PIECE_FRAMES + OVERLAP_FRAMES:
+        return _estimate(log_mel, iterations)
+    # Long recordings in pieces that fade into one another, so that memory does not grow with them.
+    audio = log_mel.new_zeros(len(log_mel), frames * MEL_HOP_LENGTH)
+    overlap = OVERLAP_FRAMES * MEL_HOP_LENGTH
+    fade_in = torch.linspace(0.0, 1.0, overlap, device=log_mel.device)
+    for start in range(0, frames - OVERLAP_FRAMES, PIECE_FRAMES):
+        piece = _estimate(log_mel[:, start : start + PIECE_FRAMES + OVERLAP_FRAMES], iterations)
+        if start:
+            piece[:, :overlap] *= fade_in
+        if start + PIECE_FRAMES + OVERLAP_FRAMES < frames:
+            piece[:, -overlap:] *= 1.0 - fade_in
+        at = start * MEL_HOP_LENGTH
+        audio[:, at : at + piece.shape[1]] += piece
+    return audio
+
+
+def _estimate(log_mel: Tensor, iterations: int) -> Tensor:
+    """As `log_mel_to_audio`, all at once."""
     batch, frames, _ = log_mel.shape
     if frames == 0:
         return log_mel.new_zeros(batch, 0)

@@ -7,6 +7,7 @@ cannot know. Here the floor is fixed, so that a frame depends on its own 400 sam
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqasr._torchaudio import ensure_torchaudio
@@ -51,6 +52,20 @@ def log_mel_frames(samples: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:
         power = spectrum.square().sum(-1)
         mel = power @ mel_filters(samples.device)
         return mel.clamp_min(power_floor).log10()
+
+
+def clip_log_mel(samples: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:
+    """Log-mel of whole clips, zeros around them: what `LogMel` gives, at once.
+
+    Args:
+        samples: (batch, samples) float32 at 16 kHz.
+        power_floor: smaller power counts as this.
+
+    Returns:
+        (batch, frames, 80) float32 in Whisper's scale.
+    """
+    padded = F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1))
+    return (log_mel_frames(padded, power_floor) + 4.0) / 4.0
 
 
 class LogMel(nn.Module):

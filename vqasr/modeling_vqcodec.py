@@ -1,23 +1,23 @@
 """The codec: 16 kHz speech -> codes at 25 Hz -> log-mel -> speech."""
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils import ModelOutput
 
 from vqasr.assets import resolve_codec
 from vqasr.configuration_vqcodec import VQCodecConfig
-from vqasr.errors import InvalidCodesError
+from vqasr.errors import CodecError, InvalidCodesError
+from vqasr.fingerprint import weights_fingerprint
 from vqasr.griffin_lim import log_mel_to_audio
 from vqasr.mel import N_MELS, LogMel
-from vqasr.quantizer import Quantizer, ResidualVQ
+from vqasr.quantizer import Quantizer, build_quantizer
 from vqasr.stream_conv import StreamBlock, StreamConv, StreamState
 from vqasr.streaming import StreamingEncoder
 
@@ -138,7 +138,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
     def __init__(self, config: VQCodecConfig):
         super().__init__(config)
         self.encoder = VQCodecEncoder(config)
-        self.quantizer: Quantizer = ResidualVQ(
+        self.quantizer = build_quantizer(
             config.num_quantizers, config.codebook_size, config.latent_dim
         )
         self.mel_decoder = VQCodecMelDecoder(config)
@@ -152,15 +152,29 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
 
         Args:
             name_or_path: `"vqasr-base"` (ships with the package, no network), a folder or a hub id.
+
+        Raises:
+            CodecError: nothing there, or not the whole of a vqasr codec.
         """
         if kwargs.get("dtype", "auto") == "auto":  # what the Auto classes pass
             kwargs["dtype"] = torch.float32
-        return super().from_pretrained(resolve_codec(name_or_path), *args, **kwargs)
+        kwargs["output_loading_info"] = True
+        try:
+            loaded: Any = super().from_pretrained(resolve_codec(name_or_path), *args, **kwargs)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CodecError(
+                f"codec {str(name_or_path)!r} cannot be loaded ({str(error).splitlines()[0]}). Use "
+                "the bundled vqasr-base, a folder or a hub id."
+            ) from error
+        model, info = loaded
+        # transformers only warns, and would encode with random weights.
+        wrong = {key: sorted(map(str, value))[:3] for key, value in info.items() if value}
+        if wrong:
+            raise CodecError(f"{str(name_or_path)!r} does not hold a vqasr codec: {wrong}.")
+        return model
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, ResidualVQ):
-            nn.init.normal_(module.codebooks, std=module.codebooks.shape[-1] ** -0.5)
-        elif isinstance(module, nn.Linear | nn.LayerNorm | StreamBlock):
+        if isinstance(module, Quantizer | StreamBlock | nn.Linear | nn.LayerNorm):
             module.reset_parameters()
 
     def encode(  # type: ignore[override]
@@ -286,13 +300,12 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
 
         The log-mel decoder is left out: training it further leaves streams readable.
         """
-        digest = hashlib.sha256()
+        parts = {"encoder": self.encoder, "quantizer": self.quantizer}
+        tensors = {
+            f"{part}.{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
         config = self.config
-        digest.update(
-            json.dumps([config.model_type, config.hop_length, config.kernel_size]).encode()
-        )
-        for part in (self.encoder, self.quantizer):
-            for name, tensor in sorted(part.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().half().numpy().tobytes())
-        return digest.digest()[:6]
+        about = f"{config.model_type} {config.hop_length} {config.kernel_size}"
+        return weights_fingerprint(tensors, about)

@@ -39,7 +39,9 @@ class QuantizerOutput:
 class Quantizer(nn.Module, ABC):
     """Latents to codes and back, scalable: any first n codebooks are a valid description."""
 
-    codebook_sizes: list[int]
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Random codebooks."""
 
     @abstractmethod
     def encode(self, latents: Tensor, num_quantizers: int) -> Tensor:
@@ -97,15 +99,16 @@ class ResidualVQ(Quantizer):
         super().__init__()
         self.num_quantizers = num_quantizers
         self.codebook_size = codebook_size
-        self.codebook_sizes = [codebook_size] * num_quantizers
         self.decay = decay
         self.revive_below = revive_below
-        self.register_buffer(
-            "codebooks", torch.randn(num_quantizers, codebook_size, dim) / dim**0.5
-        )
+        self.register_buffer("codebooks", torch.empty(num_quantizers, codebook_size, dim))
+        self.reset_parameters()
         # Averages exist only while training: shipping them would double the codebooks' size.
         self._ema_count: Tensor | None = None
         self._ema_sum: Tensor | None = None
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.codebooks, std=self.codebooks.shape[-1] ** -0.5)
 
     def encode(self, latents: Tensor, num_quantizers: int) -> Tensor:
         batch, frames, dim = latents.shape
@@ -201,6 +204,11 @@ class ResidualVQ(Quantizer):
         self._ema_count, self._ema_sum = (
             state[name].to(device) if name in state else None for name in ("ema_count", "ema_sum")
         )
+
+
+def build_quantizer(num_quantizers: int, codebook_size: int, dim: int) -> Quantizer:
+    """The quantizer of codecs and adapters: the one place that names a family."""
+    return ResidualVQ(num_quantizers, codebook_size, dim)
 
 
 def nearest(frames: Tensor, codebook: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import io
 import os
 
 from vqasr.bitpack import IntCodes, check_code_array
+from vqasr.errors import StreamError
 from vqasr.files import replace_file
 from vqasr.stream_header import StreamHeader
 from vqasr.stream_reader import ReadableFile, Stream, StreamReader
@@ -48,14 +49,22 @@ def stream_to_bytes(
 
 
 def stream_from_bytes(
-    data: bytes | bytearray | memoryview, fingerprint: bytes | None = None
+    data: bytes | bytearray | memoryview,
+    fingerprint: bytes | None = None,
+    partial: bool = False,
 ) -> Stream:
     """Read a whole stream; raises StreamError for any bytes that are not exactly one.
 
     fingerprint: that of the codec at hand (6 bytes), to refuse another codec's stream with
-    CodecMismatchError; None accepts all.
+    CodecMismatchError; None accepts all. partial: of a truncated or damaged stream, return what
+    precedes the damage, if anything does.
     """
-    return StreamReader(io.BytesIO(data), fingerprint).read()
+    try:
+        return StreamReader(io.BytesIO(data), fingerprint).read()
+    except StreamError as error:
+        if not partial or error.stream is None:
+            raise
+        return error.stream
 
 
 def write_stream(

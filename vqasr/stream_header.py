@@ -24,7 +24,7 @@ CHUNK_START = struct.Struct("<HH")  # frames, sequence
 END_START = struct.Struct("<HI")  # frames = 0, samples
 CHECKSUM = struct.Struct("<I")
 
-_MAGIC = b"VQS"
+MAGIC = b"VQS"
 _HEADER = struct.Struct("<3sB6sBBH")
 HEADER_BYTES = _HEADER.size
 
@@ -54,7 +54,7 @@ class StreamHeader:
     def to_bytes(self) -> bytes:
         """The 14 header bytes."""
         return _HEADER.pack(
-            _MAGIC,
+            MAGIC,
             FORMAT_VERSION,
             self.fingerprint,
             self.num_quantizers,
@@ -69,9 +69,9 @@ class StreamHeader:
         Raises NotAStreamError, UnsupportedVersionError, TruncatedStreamError (fewer than 14
         bytes) or CorruptStreamError (a field out of range).
         """
-        if data[:3] != _MAGIC:
+        if data[:3] != MAGIC:
             found = f"begins with {data[:3].hex(' ')}" if data else "is empty"
-            raise NotAStreamError(f"Not a .vqs stream: it {found}, not with {_MAGIC.hex(' ')}.")
+            raise NotAStreamError(f"Not a .vqs stream: it {found}, not with {MAGIC.hex(' ')}.")
         if len(data) > 3 and data[3] != FORMAT_VERSION:
             raise UnsupportedVersionError(
                 f"The stream has format version {data[3]}, but this vqasr reads version "

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vqasr.adapters.transcribe import CodesRecogniser
-from vqasr.encoding import audio_to_stream, encode_latents
-from vqasr.errors import VqasrError
+from vqasr.encoding import codes_to_stream, encode_audio, encode_latents
+from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.stream import stream_from_bytes
 
@@ -39,12 +39,22 @@ class System:
         name: "pcm", "vqasr:N" or "vqasr:continuous".
         codec: the codec.
         recogniser: with the adapter that belongs to the codec.
+
+    Raises:
+        VqasrError: no such system.
+        CodecMismatchError: the adapter belongs to another codec.
     """
 
     def __init__(self, name: str, codec: VQCodecModel, recogniser: CodesRecogniser):
         self.name = name
         self._codec = codec
         self._recogniser = recogniser
+        self._fingerprint = codec.fingerprint()
+        if name != "pcm" and recogniser.adapter.codec_fingerprint != self._fingerprint:
+            raise CodecMismatchError(
+                f"the adapter reads codec {recogniser.adapter.codec_fingerprint.hex()}, the codec "
+                f"is {self._fingerprint.hex()}. Use --codec and --adapter of one training."
+            )
         self._num_quantizers = None if name in WITHOUT_CODES else _num_quantizers(name, codec)
 
     def nominal_bits(self, samples: int) -> float | None:
@@ -74,12 +84,17 @@ class System:
             encoded = time.perf_counter()
             texts = self._recogniser.transcribe_latents(latents, batch_size)
             return Heard(texts, None, encoded - started, time.perf_counter() - encoded)
-        streams = [audio_to_stream(self._codec, clip, self._num_quantizers) for clip in clips]
+        codes = [encode_audio(self._codec, clip, self._num_quantizers) for clip in clips]
         encoded = time.perf_counter()
+        streams = [
+            codes_to_stream(c, len(clip), self._codec.config, self._fingerprint)
+            for c, clip in zip(codes, clips, strict=True)
+        ]
+        written = time.perf_counter()
         read = [stream_from_bytes(data) for data in streams]
         texts = self._recogniser.transcribe_streams(read, batch_size)
         heard = time.perf_counter()
-        return Heard(texts, [len(s) for s in streams], encoded - started, heard - encoded)
+        return Heard(texts, [len(s) for s in streams], encoded - started, heard - written)
 
 
 def expand_systems(names: str, codec: VQCodecModel) -> list[str]:

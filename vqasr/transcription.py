@@ -6,14 +6,13 @@ from typing import Any
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.audio import read_audio
-from vqasr.encoding import audio_to_stream
+from vqasr.encoding import audio_to_stream, check_codec
 from vqasr.errors import InvalidCodesError, VqasrError
 from vqasr.files import read_file
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.stream import stream_from_bytes
-
-STREAM_MAGIC = b"VQS"
+from vqasr.stream_header import MAGIC
 
 
 class Transcriber:
@@ -29,15 +28,22 @@ class Transcriber:
     def __init__(self, asr: str, adapter: str | None, codec: str, uncompressed: bool):
         self._codec_name = codec
         self._codec: VQCodecModel | None = None
-        self._codes = None if uncompressed else CodesRecogniser.from_pretrained(asr, adapter)
-        self._plain = load_recogniser(asr) if uncompressed else None
+        self._codes: CodesRecogniser | None = None
+        if uncompressed:
+            self._plain = load_recogniser(asr)
+        else:
+            self._codes = CodesRecogniser.from_pretrained(asr, adapter)
+            self._plain = self._codes.recogniser
 
-    def __call__(self, path: Path, num_quantizers: int | None = None) -> dict[str, Any]:
+    def __call__(
+        self, path: Path, num_quantizers: int | None = None, partial: bool = False
+    ) -> dict[str, Any]:
         """Text and cost of one file.
 
         Args:
             path: an audio file or a stream (recognised by its first bytes).
             num_quantizers: codebooks to listen to; None for all.
+            partial: of a broken stream, transcribe what precedes the damage.
 
         Returns:
             file, text, seconds, bytes, coded_bps and num_quantizers (None when uncompressed).
@@ -47,15 +53,15 @@ class Transcriber:
             VqasrError: a stream cannot be heard uncompressed, or holds too few codebooks.
         """
         is_stream = path.suffix == ".vqs" or (path.is_file() and _begins_as_stream(path))
-        if self._plain is not None:
+        if self._codes is None:
             if is_stream:
                 raise VqasrError(f"{path}: a stream holds no audio to hear with --uncompressed.")
             samples = read_audio(path)
             text = self._plain.transcribe_audio([samples])[0]
             return _result(path, text, len(samples), 2 * len(samples), None)
-        assert self._codes is not None
         data = read_file(path) if is_stream else self._encode(path, num_quantizers)
-        stream = stream_from_bytes(data, fingerprint=self._codes.adapter.codec_fingerprint)
+        stream = stream_from_bytes(data, partial=partial)
+        check_codec(stream, self._codes.adapter.codec_fingerprint)
         available = stream.header.num_quantizers
         used = available if num_quantizers is None else num_quantizers
         if not 1 <= used <= available:
@@ -73,7 +79,7 @@ class Transcriber:
 
 def _begins_as_stream(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(len(STREAM_MAGIC)) == STREAM_MAGIC
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _result(

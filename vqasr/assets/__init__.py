@@ -8,8 +8,7 @@ DEFAULT_CODEC = "vqasr-base"
 CLIPS = ASSETS / "clips"
 
 _CODECS = {DEFAULT_CODEC: ASSETS / "vqasr-base"}
-# Adapters by (codec, recogniser); the first is what the demo hears with.
-_ADAPTERS = {(DEFAULT_CODEC, "tiny.en"): ASSETS / "vqasr-base-whisper-tiny.en"}
+_ADAPTERS = {folder.name: folder for folder in (ASSETS / "vqasr-base-whisper-tiny.en",)}
 
 
 def resolve_codec(name_or_path: str | os.PathLike[str]) -> str:
@@ -19,11 +18,9 @@ def resolve_codec(name_or_path: str | os.PathLike[str]) -> str:
 
 def resolve_adapter(name_or_path: str) -> str:
     """Folder of a bundled adapter, or the name itself."""
-    bundled = {folder.name: folder for folder in _ADAPTERS.values()}
-    return str(bundled.get(name_or_path, name_or_path))
+    return str(_ADAPTERS.get(name_or_path, name_or_path))
 
 
-def adapter_for(recogniser: str) -> str | None:
-    """Name of the bundled adapter of the default codec for a recogniser, None if there is none."""
-    folder = _ADAPTERS.get((DEFAULT_CODEC, recogniser))
-    return folder.name if folder else None
+def bundled_adapters() -> list[str]:
+    """Names of the adapters that ship with the package."""
+    return list(_ADAPTERS)

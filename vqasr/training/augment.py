@@ -4,6 +4,7 @@ import numpy as np
 from datasets import Dataset
 
 from vqasr.data import row_audio
+from vqasr.errors import TrainingError
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.training.config import AugmentConfig
 
@@ -24,6 +25,11 @@ class Augment:
         self._config = config
         self._noises: list[np.ndarray] = []
         self._responses: list[np.ndarray] = []
+        if noise is not None and "kind" not in noise.column_names:
+            raise TrainingError(
+                f"the noise data have no column kind (rir or noise); there are "
+                f"{noise.column_names}."
+            )
         for i, row in enumerate(noise or []):
             samples = row_audio(row)
             if row["kind"] == "rir":

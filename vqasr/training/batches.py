@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from vqasr.training.config import DataConfig
 
 # Batches come in a few widths only: on CPU, oneDNN compiles its kernels anew for every shape, which
 # with free widths took longer than the training itself.
-WIDTHS_S = (3.2, 4.48, 6.4, 9.6, 13.44, 16.64, 20.48, 30.72)
+WIDTHS_S = (3.2, 4.48, 6.4, 9.6, 13.44, 16.64, 20.48, 30.0)
 # At least this much silence follows each utterance: the adapter learns how an end sounds.
 TAIL_S = 0.4
 
@@ -38,6 +38,12 @@ class Batch:
     heard: Tensor
     lengths: Tensor
     texts: list[str]
+
+    @property
+    def sample_mask(self) -> Tensor:
+        """(batch, samples) bool, True on real samples."""
+        positions = torch.arange(self.heard.shape[1], device=self.heard.device)
+        return positions[None] < self.lengths[:, None]
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -65,7 +71,7 @@ class Batches:
             else [len(self._read(i)) / SAMPLING_RATE_HZ for i in range(len(data))]
         )
 
-    def from_step(self, first: int) -> Iterator[Batch]:
+    def from_step(self, first: int) -> Generator[Batch]:
         """Batches first, first + 1, ...; prepared by a thread while the model trains."""
         ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=3)
         stop = threading.Event()
@@ -118,9 +124,10 @@ class Batches:
 
     def _make(self, step: int, indices: list[int]) -> Batch:
         rng = np.random.default_rng([self._seed, 1, step])
+        column = self._config.text_column
         limit = int(self._config.max_utterance_s * SAMPLING_RATE_HZ)
         texts_of: Callable[[int], Any] = (
-            (lambda i: self._data[i]["text"]) if "text" in self._data.column_names else lambda i: ""
+            (lambda i: self._data[i][column]) if column in self._data.column_names else lambda i: ""
         )
         clean, heard, texts = [], [], []
         for i in indices:

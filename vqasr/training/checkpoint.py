@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -35,6 +36,8 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"progress": json.dumps(progress)}
     save_file(tensors, folder / "state.partial", metadata=metadata)
+    with open(folder / "state.partial", "rb") as file:
+        os.fsync(file.fileno())
     os.replace(folder / "state.partial", folder / "state.safetensors")
 
 
@@ -43,8 +46,6 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     path = folder / "state.safetensors"
     if not path.is_file():
         return None
-    from safetensors import safe_open
-
     try:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["progress"])

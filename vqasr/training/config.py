@@ -1,12 +1,16 @@
 """Training configuration: one TOML file."""
 
 import dataclasses
+import hashlib
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from vqasr.errors import TrainingError
+
+LONGEST_UTTERANCE_S = 29.6
 
 
 @dataclass
@@ -18,8 +22,10 @@ class DataConfig:
         noise: the same with column kind ("rir" for room impulse responses, else noise); every
             fifth noise is held out for testing. Empty for no augmentation with either.
         batch_s: seconds of audio in a batch.
-        max_utterance_s: longer utterances are cropped (and then have no transcript); at most 30.
+        max_utterance_s: longer utterances are cropped (and then have no transcript); at most 29.6.
         dev_utterances: size of the slice that judges each stage.
+        train_split, dev_split: of hub data sets; in folders, how the files' names begin.
+        text_column: column of the transcripts.
     """
 
     train: list[str]
@@ -28,6 +34,9 @@ class DataConfig:
     batch_s: float = 48.0
     max_utterance_s: float = 16.0
     dev_utterances: int = 60
+    train_split: str = "train"
+    dev_split: str = "validation"
+    text_column: str = "text"
 
 
 @dataclass
@@ -112,7 +121,31 @@ def load_train_config(path: str | Path) -> TrainConfig:
         values = tomllib.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path}: cannot be read as TOML ({error}).") from error
-    return _build(TrainConfig, values, str(path))
+    config: TrainConfig = _build(TrainConfig, values, str(path))
+    if not 1 <= config.data.max_utterance_s <= LONGEST_UTTERANCE_S:
+        raise TrainingError(
+            f"{path}: max_utterance_s = {config.data.max_utterance_s}; 1 to {LONGEST_UTTERANCE_S} "
+            "fit into a recogniser's window of 30 s."
+        )
+    drawn_levels(config)
+    return config
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Names what the result depends on; where it is written and how fast are left out."""
+    values = dataclasses.asdict(config)
+    for name in ("output_dir", "threads", "save_every"):
+        del values[name]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def drawn_levels(config: TrainConfig) -> list[int]:
+    """Numbers of codebooks that are drawn; TrainingError where [levels] names no such number."""
+    if not config.levels or not all(n.isdigit() for n in config.levels):
+        raise TrainingError(
+            f"[levels] has {sorted(config.levels)}: its keys are numbers of codebooks, 0 for none."
+        )
+    return [int(n) for n in config.levels]
 
 
 def _build(kind: type, values: dict[str, Any], where: str) -> Any:
@@ -125,7 +158,16 @@ def _build(kind: type, values: dict[str, Any], where: str) -> Any:
             if not isinstance(value, dict):
                 raise TrainingError(f"{where}: {name} must be a table, not {value!r}.")
             values[name] = _build(fields[name].type, value, f"{where} [{name}]")  # type: ignore
+        elif not _fits(value, fields[name].type):
+            raise TrainingError(f"{where}: {name} = {value!r} is not of type {fields[name].type}.")
     try:
         return kind(**values)
     except TypeError as error:
         raise TrainingError(f"{where}: {error}.") from error
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    plain = get_origin(kind) or kind
+    return isinstance(value, plain) and not (isinstance(value, bool) and plain is int)

@@ -9,9 +9,10 @@ from datasets import Dataset
 from torch import Tensor
 
 from vqasr.adapters.code_embedder import CodeEmbedder
-from vqasr.adapters.recogniser import WhisperRecogniser
+from vqasr.adapters.recogniser import WINDOW_SAMPLES, WhisperRecogniser
 from vqasr.adapters.whisper import WINDOW_FRAMES, CodesWhisper, to_features
 from vqasr.data import row_audio
+from vqasr.errors import TrainingError
 from vqasr.metrics import word_errors
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.losses import reconstruction_error
@@ -38,11 +39,19 @@ class Verdict:
 class Judge:
     """Measures codec and adapter on the first utterances of the dev data."""
 
-    def __init__(self, data: Dataset, utterances: int, recogniser: WhisperRecogniser):
-        rows = [row for row in data.select(range(min(utterances * 2, len(data)))) if row["text"]]
-        rows = rows[:utterances]
-        self._clips = [row_audio(row)[: 30 * 16_000] for row in rows]
-        self._texts = [row["text"] for row in rows]
+    def __init__(
+        self, data: Dataset, text_column: str, utterances: int, recogniser: WhisperRecogniser
+    ):
+        if text_column not in data.column_names:
+            raise TrainingError(
+                f"the dev data have no column {text_column!r}; there are {data.column_names}."
+            )
+        rows = data.select(range(min(utterances * 2, len(data))))
+        with_text = [row for row in rows if row[text_column]][:utterances]
+        if not with_text:
+            raise TrainingError("the dev data hold no transcripts to judge the stages by.")
+        self._clips = [row_audio(row)[:WINDOW_SAMPLES] for row in with_text]
+        self._texts = [row[text_column] for row in with_text]
         self._recogniser = recogniser
         self._pcm_wer: float | None = None
 

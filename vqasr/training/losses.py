@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqasr.adapters.code_embedder import CodeEmbedder
-from vqasr.mel import N_FFT, log_mel_frames
+from vqasr.mel import clip_log_mel
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.batches import Batch
 from vqasr.training.config import LossConfig
@@ -22,11 +22,6 @@ class Losses:
     parts: dict[str, Tensor]
 
 
-def target_mel(samples: Tensor) -> Tensor:
-    """(batch, samples) -> log-mel (batch, frames, 80) in the scale of the codec."""
-    return (log_mel_frames(F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1))) + 4.0) / 4.0
-
-
 def reconstruction_error(mel: Tensor, clean: Tensor, frame_mask: Tensor) -> Tensor:
     """Mean squared log-mel error on real frames, as a fraction of the log-mel's variance.
 
@@ -35,7 +30,7 @@ def reconstruction_error(mel: Tensor, clean: Tensor, frame_mask: Tensor) -> Tens
         clean: (batch, samples) the audio that is wanted.
         frame_mask: (batch, frames) bool.
     """
-    target = target_mel(clean)
+    target = clip_log_mel(clean)
     frames = min(target.shape[1], mel.shape[1])
     target, mel = target[:, :frames], mel[:, :frames].float()
     # Weights and not target[mask]: the gradient of boolean indexing runs on one core.
@@ -62,7 +57,7 @@ def autoencoder_losses(
     codec: VQCodecModel, embedder: CodeEmbedder, teacher: WhisperTeacher, batch: Batch
 ) -> Losses:
     """Stage 1: reconstruct the log-mel and, through the adapter, the recogniser's embeddings."""
-    latents, mask = _latents(codec, batch)
+    latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
     mel = reconstruction_error(codec.mel_decoder(latents), batch.clean, mask)
     levels = torch.zeros(len(latents), dtype=torch.long, device=latents.device)
     with torch.no_grad():
@@ -86,7 +81,7 @@ def joint_losses(
         levels: (batch,) codebooks that each item may use, 0 for unquantized.
         with_decoder: include the decoder's predictions.
     """
-    latents, mask = _latents(codec, batch)
+    latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
     quantized = codec.quantizer(latents, levels, mask)
     embeddings = embedder.embed_latents(quantized.quantized, mask, levels)
     with torch.no_grad():
@@ -107,11 +102,6 @@ def joint_losses(
         parts["decoder"] = _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts)
     total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
     return Losses(total, parts)
-
-
-def _latents(codec: VQCodecModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    positions = torch.arange(batch.heard.shape[1], device=batch.heard.device)
-    return codec.encode_latents(batch.heard, positions[None] < batch.lengths[:, None])
 
 
 def _decoder_divergence(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vqasr.adapters.code_embedder import CodeEmbedder
 from vqasr.data import row_audio
-from vqasr.mel import N_FFT, log_mel_frames
+from vqasr.mel import clip_log_mel
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.augment import is_held_out
 from vqasr.training.batches import Batch
@@ -59,9 +59,7 @@ def fit_speech_head(
         labels.append(speech[frame_mask].float())
 
     for _, batch in zip(range(SPEECH_BATCHES), batches, strict=False):
-        positions = torch.arange(batch.heard.shape[1])[None]
-        mask = positions < batch.lengths[:, None]
-        add(batch.heard, mask, speech_frames(batch.clean, batch.lengths))
+        add(batch.heard, batch.sample_mask, speech_frames(batch.clean, batch.lengths))
         kinds.append(torch.zeros(len(features[-1]), dtype=torch.bool))
     for samples in _noises(noise):
         clip = torch.from_numpy(samples)[None]
@@ -79,7 +77,7 @@ def fit_speech_head(
 
 def speech_frames(clean: Tensor, lengths: Tensor) -> Tensor:
     """Labels from loudness: (batch, samples), (batch,) -> (batch, code frames) bool."""
-    mel = log_mel_frames(F.pad(clean, (N_FFT // 2, N_FFT // 2 - 1)))
+    mel = clip_log_mel(clean) * 4.0 - 4.0
     frames = mel.shape[1] // 4
     loudness = 10.0 * mel[:, : 4 * frames].mean(2).reshape(len(clean), frames, 4).amax(2)
     labels = torch.zeros(loudness.shape, dtype=torch.bool)

@@ -5,9 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
-from vqasr.mel import N_FFT, log_mel_frames
-
-IGNORED = -100
+from vqasr.mel import clip_log_mel
 
 
 class WhisperTeacher(nn.Module):
@@ -28,10 +26,10 @@ class WhisperTeacher(nn.Module):
 
         Normalised over the clip as Whisper does; the frames end with the samples, not at 30 s.
         """
-        mel = log_mel_frames(F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1)), power_floor=1e-10)
-        mel = torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.0)
+        mel = clip_log_mel(samples, power_floor=1e-10)
+        mel = torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 2.0)  # eight decades
         encoder = self.whisper.model.encoder
-        hidden = F.gelu(encoder.conv1((mel.transpose(1, 2) + 4.0) / 4.0))
+        hidden = F.gelu(encoder.conv1(mel.transpose(1, 2)))
         return F.gelu(encoder.conv2(hidden)).transpose(1, 2)
 
     def layers(self, embeddings: Tensor) -> list[Tensor]:

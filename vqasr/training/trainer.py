@@ -8,35 +8,34 @@ import copy
 import dataclasses
 import json
 import logging
-import math
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig, fill_undrawn_levels
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.configuration_vqcodec import VQCodecConfig
 from vqasr.data import load_speech
+from vqasr.errors import TrainingError
 from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
-from vqasr.training.config import StageConfig, TrainConfig
+from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, joint_losses
 from vqasr.training.speech_head import fit_speech_head
+from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
 
 STAGES = ("autoencoder", "quantizer", "joint")
+FINISHED = "finished"
 # k-means sees this many latents per code; more changes little.
 KMEANS_FRAMES_PER_CODE = 25
-FINAL_LEARNING_RATE = 0.02  # of the highest, at the end of the cosine
 
 logger = logging.getLogger("vqasr.train")
 
@@ -46,111 +45,105 @@ class ThreeStageTrainer:
 
     Args:
         config: everything the run depends on.
+
+    Raises:
+        TrainingError: the configuration cannot be used.
     """
 
     def __init__(self, config: TrainConfig):
         self.config = config
         self.folder = Path(config.output_dir)
-        self.folder.mkdir(parents=True, exist_ok=True)
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recogniser = load_recogniser(config.recogniser)
         self.teacher = WhisperTeacher(self.recogniser.model, self.recogniser.tokenizer)
-        self.codec = VQCodecModel(VQCodecConfig(**config.codec))
-        codec = self.codec.config
-        self.embedder = CodeEmbedder(
-            CodeEmbedderConfig(
-                num_quantizers=codec.num_quantizers,
-                codebook_size=codec.codebook_size,
-                latent_dim=codec.latent_dim,
-                embed_dim=self.recogniser.model.config.d_model,
-                **config.adapter,
-            )
-        )
-        self.noise = load_speech(config.data.noise, "train") if config.data.noise else None
+        width = self.recogniser.model.config.d_model
+        self.codec, self.embedder = build_modules(config, width)
+        data = config.data
+        self.noise = load_speech(data.noise, "train") if data.noise else None
         self.batches = Batches(
-            load_speech(config.data.train, "train"),
-            config.data,
+            load_speech(data.train, data.train_split),
+            data,
             Augment(config.augment, self.noise),
             config.seed,
         )
-        self.judge = Judge(
-            load_speech(config.data.dev, "validation"),
-            config.data.dev_utterances,
-            self.recogniser,
-        )
+        dev = load_speech(data.dev, data.dev_split)
+        self.judge = Judge(dev, data.text_column, data.dev_utterances, self.recogniser)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._move(self.device)
 
     def run(self) -> None:
-        """Train what is still missing; an interrupted run goes on where it was saved."""
-        progress = read_progress(self.folder) or {"stage": STAGES[0], "step": 0}
-        logger.info("start: %s", json.dumps(progress))
-        reached = STAGES.index(progress["stage"])
-        if progress["step"] or reached:
+        """Train what is still missing; an interrupted run goes on where it was saved.
+
+        Raises:
+            TrainingError: the folder holds a run of another configuration, or a loss is not finite.
+        """
+        started: dict[str, Any] = {
+            "stage": STAGES[0],
+            "step": 0,
+            "config": config_hash(self.config),
+        }
+        progress = read_progress(self.folder) or started
+        if progress["config"] != started["config"]:
+            raise TrainingError(
+                f"{self.folder} holds a run of another configuration. Name another output_dir, or "
+                "delete the folder to start over."
+            )
+        logger.info("start: stage %s, step %d", progress["stage"], progress["step"])
+        if progress["stage"] != STAGES[0] or progress["step"]:
             extra = load_checkpoint(self.folder, self._modules(), None)
             self.codec.quantizer.load_training_state(extra)
-        for name in STAGES[reached:]:
+        order = [*STAGES, FINISHED]
+        for name in STAGES[order.index(progress["stage"]) :]:
             first = progress["step"] if name == progress["stage"] else 0
             stage: StageConfig = getattr(self.config, name)
             if name == "quantizer":
                 self._quantizer_stage(stage, first)
             else:
                 self._gradient_stage(name, stage, first)
-            if first < stage.steps:
-                self._report(name)
-            following = STAGES[min(STAGES.index(name) + 1, len(STAGES) - 1)]
-            step = 0 if following != name else stage.steps
-            self._save(following, step, None)
+            # The adapter's own copy of the quantizer is what reads codes later.
+            self.embedder.quantizer.load_state_dict(self.codec.quantizer.state_dict())
+            self._report(name)
+            self._save(order[order.index(name) + 1], 0, None)
         self._finish()
-
-    def _finish(self) -> None:
-        """Fit the speech head on the trained codes and write codec and adapter."""
-        accuracy = fit_speech_head(
-            self.codec.cpu(), self.embedder.cpu(), self.batches.from_step(0), self.noise,
-            self.config.seed,
-        )  # fmt: skip
-        self._log({"stage": "speech_head", "accuracy": accuracy})
-        adapter = WhisperAdapter(self.embedder, self.config.recogniser, self.codec.fingerprint())
-        adapter.save_pretrained(self.folder / "adapter")
-        copy.deepcopy(self.codec).half().save_pretrained(self.folder / "codec")
-        VQCodecFeatureExtractor().save_pretrained(self.folder / "codec")
-        logger.info("codec and adapter are in %s", self.folder)
 
     def _gradient_stage(self, name: str, stage: StageConfig, first: int) -> None:
         parameters = [p for m in self._modules().values() for p in m.parameters()]
         optimizer = torch.optim.AdamW(
             parameters, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
         )
-        if first and first < stage.steps:
+        if 0 < first < stage.steps:
             load_checkpoint(self.folder, self._modules(), optimizer)
-        loss_of: Callable[[Batch, int], Losses]
-        if name == "autoencoder":
-            loss_of = lambda batch, step: autoencoder_losses(  # noqa: E731
-                self.codec, self.embedder, self.teacher, batch
-            )
-        else:
-            loss_of = lambda batch, step: joint_losses(  # noqa: E731
-                self.codec, self.embedder, self.teacher, batch, self._levels(batch, step),
-                self.config.loss, step >= self.config.loss.decoder_from * stage.steps,
-            )  # fmt: skip
         self.codec.train(), self.embedder.train()
+        decoder_from = self.config.loss.decoder_from * stage.steps
+
+        def losses_of(batch: Batch, step: int) -> Losses:
+            if name == "autoencoder":
+                return autoencoder_losses(self.codec, self.embedder, self.teacher, batch)
+            levels = self._levels(batch, step)
+            weights = self.config.loss
+            return joint_losses(
+                self.codec, self.embedder, self.teacher, batch, levels, weights,
+                with_decoder=step >= decoder_from,
+            )  # fmt: skip
 
         def update(batch: Batch, step: int) -> dict[str, Tensor]:
             for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(stage, step)
+                group["lr"] = learning_rate(stage, step)
             with torch.autocast(self.device.type, torch.bfloat16):
-                losses = loss_of(batch, step)
+                losses = losses_of(batch, step)
+            finite(float(losses.total.detach()), "the loss", step)
             optimizer.zero_grad(set_to_none=True)
             losses.total.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             return losses.parts
 
-        self._steps(name, stage, first, update, optimizer)
-        # The adapter's own copy of the codebooks is what reads codes later.
-        self.embedder.codebooks.copy_(self.codec.quantizer.codebooks)  # type: ignore[arg-type]
+        self._loop(name, stage, first).run(
+            self.batches, self.device, update, lambda n: self._save(name, n, optimizer), self._log
+        )
 
     def _quantizer_stage(self, stage: StageConfig, first: int) -> None:
         """Codebooks alone, on the latents of the frozen autoencoder."""
@@ -164,14 +157,12 @@ class ThreeStageTrainer:
             latents, mask = self._latents(batch)
             levels = torch.full((len(latents),), self.codec.config.num_quantizers)
             out = self.codec.quantizer(latents, levels.to(self.device), mask)
-            names = [f"perplexity_{i}" for i in range(len(out.perplexity))]
-            return {
-                "commitment": out.commitment_loss,
-                **dict(zip(names, out.perplexity, strict=True)),
-            }
+            perplexity = {f"perplexity_{i}": p for i, p in enumerate(out.perplexity)}
+            return {"commitment": out.commitment_loss, **perplexity}
 
-        self._steps("quantizer", stage, first, update, None)
-        self.embedder.codebooks.copy_(self.codec.quantizer.codebooks)  # type: ignore[arg-type]
+        self._loop("quantizer", stage, first).run(
+            self.batches, self.device, update, lambda n: self._save("quantizer", n, None), self._log
+        )
 
     @torch.no_grad()
     def _fit_codebooks(self) -> None:
@@ -186,58 +177,16 @@ class ThreeStageTrainer:
         self.codec.quantizer.fit(torch.cat(latents), generator)
 
     def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        positions = torch.arange(batch.heard.shape[1], device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            return self.codec.encode_latents(batch.heard, positions[None] < batch.lengths[:, None])
+            return self.codec.encode_latents(batch.heard, batch.sample_mask)
 
     def _levels(self, batch: Batch, step: int) -> Tensor:
         """How many codebooks each item of the batch may use; depends on seed and step alone."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        choices = torch.tensor([int(n) for n in self.config.levels])
+        choices = torch.tensor(drawn_levels(self.config))
         weights = torch.tensor(list(self.config.levels.values()), dtype=torch.float)
         drawn = torch.multinomial(weights, len(batch.texts), True, generator=generator)
         return choices[drawn].to(self.device)
-
-    def _steps(
-        self,
-        name: str,
-        stage: StageConfig,
-        first: int,
-        update: Callable[[Batch, int], dict[str, Tensor]],
-        optimizer: torch.optim.Optimizer | None,
-    ) -> None:
-        # Each stage reads its own stretch of the endless batches.
-        offset = sum(getattr(self.config, s).steps for s in STAGES[: STAGES.index(name)])
-        columns = (
-            TextColumn(f"[bold]{name}"), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[loss]}"),
-        )  # fmt: skip
-        if first >= stage.steps:
-            return
-        sums: dict[str, float] = {}
-        started = time.monotonic()
-        with Progress(*columns) as bar:
-            task = bar.add_task(name, total=stage.steps, completed=first, loss="")
-            batches = self.batches.from_step(offset + first)
-            for step, batch in zip(range(first, stage.steps), batches, strict=False):
-                # Dead codes are revived at random frames: the draw must not depend on a resume.
-                torch.manual_seed(self.config.seed * 7_919 + offset + step)
-                for key, value in update(batch.to(self.device), step).items():
-                    sums[key] = sums.get(key, 0.0) + float(value.detach())
-                done = step + 1
-                if done % 50 == 0 or done == stage.steps:
-                    since = (done - first) % 50 or 50
-                    means = {k: round(v / since, 4) for k, v in sums.items()}
-                    elapsed_s = round(time.monotonic() - started, 1)
-                    self._log({"stage": name, "step": done, "elapsed_s": elapsed_s, **means})
-                    bar.update(
-                        task, loss=" ".join(f"{k} {v:.3f}" for k, v in list(means.items())[:5])
-                    )
-                    sums = {}
-                bar.update(task, completed=done)
-                if done % self.config.save_every == 0:
-                    self._save(name, done, optimizer)
-        batches.close()  # type: ignore[attr-defined]
 
     def _report(self, name: str) -> None:
         count = self.codec.config.num_quantizers
@@ -248,9 +197,33 @@ class ThreeStageTrainer:
             "joint": ([count], some),
         }[name]
         self._move(torch.device("cpu"))  # the codes are defined by the CPU's float32
-        verdict = self.judge(self.codec, self.embedder, mel=mel, codes=codes)
+        verdict = dataclasses.asdict(self.judge(self.codec, self.embedder, mel=mel, codes=codes))
         self._move(self.device)
-        self._log({"stage": name, "dev": dataclasses.asdict(verdict)})
+        self._log({"stage": name, "dev": verdict})
+        logger.info("after %s: %s", name, json.dumps(verdict))
+
+    def _finish(self) -> None:
+        """Fit the speech head on the trained codes and write codec and adapter."""
+        self._move(torch.device("cpu"))
+        fill_undrawn_levels(self.embedder, drawn_levels(self.config))
+        accuracy = fit_speech_head(
+            self.codec, self.embedder, self.batches.from_step(0), self.noise, self.config.seed
+        )
+        self._log({"stage": "speech_head", "accuracy": accuracy})
+        adapter = WhisperAdapter(
+            self.embedder,
+            self.config.recogniser,
+            self.recogniser.fingerprint(),
+            self.codec.fingerprint(),
+        )
+        adapter.save_pretrained(self.folder / "adapter")
+        copy.deepcopy(self.codec).half().save_pretrained(self.folder / "codec")
+        VQCodecFeatureExtractor().save_pretrained(self.folder / "codec")
+        logger.info("codec and adapter are in %s", self.folder)
+
+    def _loop(self, name: str, stage: StageConfig, first: int) -> StepLoop:
+        offset = sum(getattr(self.config, s).steps for s in STAGES[: STAGES.index(name)])
+        return StepLoop(name, stage, first, offset, self.config.seed, self.config.save_every)
 
     def _move(self, device: torch.device) -> None:
         modules: list[nn.Module] = [self.codec, self.embedder, self.teacher]
@@ -261,25 +234,33 @@ class ThreeStageTrainer:
         return {"codec": self.codec, "adapter": self.embedder}
 
     def _save(self, stage: str, step: int, optimizer: torch.optim.Optimizer | None) -> None:
-        save_checkpoint(
-            self.folder,
-            self._modules(),
-            self.codec.quantizer.training_state(),
-            optimizer,
-            {"stage": stage, "step": step},
-        )
+        progress = {"stage": stage, "step": step, "config": config_hash(self.config)}
+        state = self.codec.quantizer.training_state()
+        save_checkpoint(self.folder, self._modules(), state, optimizer, progress)
 
     def _log(self, record: dict) -> None:
-        with open(self.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(record) + "\n")
-        if "dev" in record:
-            logger.info("after %s: %s", record["stage"], json.dumps(record["dev"]))
+        append_log(self.folder, record)
 
 
-def _learning_rate(stage: StageConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to 2 % of the highest."""
-    if step < stage.warmup_steps:
-        return stage.learning_rate * (step + 1) / stage.warmup_steps
-    part = (step - stage.warmup_steps) / max(1, stage.steps - stage.warmup_steps)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * part))
-    return stage.learning_rate * (FINAL_LEARNING_RATE + (1.0 - FINAL_LEARNING_RATE) * cosine)
+def build_modules(config: TrainConfig, embed_dim: int) -> tuple[VQCodecModel, CodeEmbedder]:
+    """Untrained codec and adapter; TrainingError where the configuration does not allow them."""
+    try:
+        codec = VQCodecModel(VQCodecConfig(**config.codec))
+        embedder = CodeEmbedder(
+            CodeEmbedderConfig(
+                num_quantizers=codec.config.num_quantizers,
+                codebook_size=codec.config.codebook_size,
+                latent_dim=codec.config.latent_dim,
+                embed_dim=embed_dim,
+                **config.adapter,
+            )
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"[codec] or [adapter]: {error}") from error
+    highest = max(drawn_levels(config))
+    if highest > codec.config.num_quantizers:
+        raise TrainingError(
+            f"[levels] draws {highest} codebooks, but the codec has "
+            f"{codec.config.num_quantizers}. Draw 0 (unquantized) to that number."
+        )
+    return codec, embedder
