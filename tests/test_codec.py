@@ -131,13 +131,14 @@ def test_past_is_bounded(codec, clips) -> None:
     assert differing(whole, later[:, 60:]) <= max(1, MOST_TIES * whole.size)
 
 
-def test_threads_do_not_change_codes(codec, clips) -> None:
+def test_threads_do_not_change_codes(codec, clips, long_clip) -> None:
     before = torch.get_num_threads()
     codes = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            codes.append(np.concatenate([encode_audio(codec, c.samples) for c in clips], 1))
+            rows = [encode_audio(codec, c.samples) for c in [*clips, long_clip]]
+            codes.append(np.concatenate(rows, axis=1))
     finally:
         torch.set_num_threads(before)
     assert differing(*codes) <= MOST_TIES * codes[0].size
@@ -167,7 +168,7 @@ def test_decode_gives_audio_of_the_same_length_and_loudness(codec, clips) -> Non
     wave = clips[0].samples
     with torch.no_grad():
         out = codec(torch.from_numpy(wave)[None, None])
-    audio = codec.decode(out.audio_codes, samples=len(wave)).audio_values
+        audio = codec.decode(out.audio_codes, samples=len(wave)).audio_values
     assert audio.shape == (1, 1, len(wave))
     loudness = audio.square().mean().sqrt() / np.sqrt(np.square(wave).mean())
     assert 0.3 < float(loudness) < 3.0
