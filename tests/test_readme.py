@@ -23,7 +23,8 @@ def test_commands_exist() -> None:
     from vqasr.cli import app
 
     known = {command.callback.__name__ for command in app.registered_commands}
-    used = set(re.findall(r"^vqasr (\w+)", README, re.MULTILINE))
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    used = set(re.findall(r"^vqasr (\w+)", shell, re.MULTILINE))
     assert used
     assert used <= known
 
