@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqasr.quantizer import build_quantizer
+from vqasr.stream import MISSING
 from vqasr.stream_conv import StreamBlock, StreamState
 
 
@@ -37,8 +38,9 @@ class CodeEmbedder(nn.Module):
     """Maps codes at 25 Hz to embeddings at 50 Hz, two for each code frame.
 
     It carries a copy of the codec's quantizer, so that reading a stream needs no codec. Frames that
-    do not exist (code -1: padding up to the recogniser's window) have a learned latent, so that the
-    recogniser hears an end and not noise. How many codebooks were read is an input too.
+    do not exist (code -1: padding up to the recogniser's window) and frames that were lost (code
+    -2) have a learned latent each, so that the recogniser hears an end or a gap and not noise. How
+    many codebooks were read is an input too.
     """
 
     def __init__(self, config: CodeEmbedderConfig):
@@ -49,6 +51,7 @@ class CodeEmbedder(nn.Module):
             config.num_quantizers, config.codebook_size, config.latent_dim
         )
         self.no_frame = nn.Parameter(torch.zeros(config.latent_dim))
+        self.missing_frame = nn.Parameter(torch.zeros(config.latent_dim))
         # Row 0 is for latents that no quantizer touched.
         self.level_embedding = nn.Embedding(config.num_quantizers + 1, width)
         nn.init.zeros_(self.level_embedding.weight)
@@ -73,17 +76,20 @@ class CodeEmbedder(nn.Module):
         """What a recogniser is given to what `embed_latents` takes.
 
         Args:
-            heard: codes (batch, n, frames) int, -1 for no frame; or unquantized latents
-                (batch, latent_dim, frames) float, all zero for no frame.
+            heard: codes (batch, n, frames) int, -1 for no frame, -2 for a lost one; or unquantized
+                latents (batch, latent_dim, frames) float, all zero for no frame.
 
         Returns:
-            latents (batch, frames, latent_dim), mask (batch, frames) and levels (batch,).
+            latents (batch, frames, latent_dim), mask (batch, frames; lost frames are True: they
+            have their latent) and levels (batch,).
         """
         if heard.is_floating_point():
             levels = torch.zeros(len(heard), dtype=torch.long, device=heard.device)
             return heard.transpose(1, 2), heard.any(dim=1), levels
         levels = torch.full((len(heard),), heard.shape[1], device=heard.device)
-        return self.quantizer.decode(heard), heard[:, 0] >= 0, levels
+        missing = heard[:, 0] == MISSING
+        latents = torch.where(missing[..., None], self.missing_frame, self.quantizer.decode(heard))
+        return latents, (heard[:, 0] >= 0) | missing, levels
 
     def embed_latents(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
         """Embed quantized (or, with level 0, continuous) latents.
@@ -111,6 +117,8 @@ class CodeEmbedder(nn.Module):
         """Codes or latents, as `look_up` takes them -> (batch, frames) probability of speech."""
         latents, mask, levels = self.look_up(heard)
         logits = self.speech_head(self.features(latents, mask, levels))[..., 0]
+        if not heard.is_floating_point():
+            mask = heard[:, 0] >= 0
         return logits.sigmoid() * mask
 
     @staticmethod

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+
 from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
 from vqasr.adapters.whisper import CodesWhisper, to_features
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.adapters.windows import cut_windows, has_speech
-
 from vqasr.assets import bundled_adapters
 from vqasr.encoding import check_codec
 from vqasr.errors import InvalidCodesError, RecogniserError
-from vqasr.stream import Stream
+from vqasr.stream import MISSING, Stream
 
 # Speech is looked for in pieces of ten minutes, so that memory does not grow with the recording.
 PIECE_FRAMES = 15_000
@@ -80,7 +80,7 @@ class CodesRecogniser:
         """Texts of clips of any length.
 
         Args:
-            clips: each (n, frames) int codes.
+            clips: each (n, frames) int codes; -2 in all of a frame that was lost.
             batch_size: windows of 30 s that are decoded together.
 
         Raises:
@@ -94,10 +94,11 @@ class CodesRecogniser:
                     f"codes have shape {codes.shape}; (n, frames) with n from 1 to "
                     f"{config.num_quantizers} is needed."
                 )
-            if codes.size and not 0 <= codes.min() <= codes.max() < config.codebook_size:
+            kept = codes[:, codes[0] != MISSING]
+            if kept.size and not 0 <= kept.min() <= kept.max() < config.codebook_size:
                 raise InvalidCodesError(
-                    f"codes range from {codes.min()} to {codes.max()}; allowed are 0 to "
-                    f"{config.codebook_size - 1}."
+                    f"codes range from {kept.min()} to {kept.max()}; allowed are 0 to "
+                    f"{config.codebook_size - 1}, and {MISSING} for a lost frame."
                 )
             tensors.append(torch.from_numpy(codes.astype(np.int64)))
         return self._transcribe(tensors, batch_size)
@@ -124,6 +125,11 @@ class CodesRecogniser:
         return [
             " ".join(w.text for w in windows if w.clip == i and w.text) for i in range(len(clips))
         ]
+
+    @torch.inference_mode()
+    def speech_probability(self, codes: np.ndarray) -> np.ndarray:
+        """(n, frames) codes -> (frames,) probability that somebody speaks."""
+        return self._speech(torch.from_numpy(codes.astype(np.int64)))
 
     def _windows(self, index: int, clip: Tensor) -> list[_Window]:
         """Windows of a clip that hold speech; clip is (n or latent_dim, frames)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
 from vqasr.adapters.code_embedder import CodeEmbedder
 
 MEL_FRAMES_PER_CODE = 4
@@ -69,8 +70,8 @@ def to_features(heard: Tensor) -> Tensor:
     """Put codes (or latents) on Whisper's grid of 100 Hz, where `generate` cuts its windows.
 
     Args:
-        heard: codes (batch, n, frames) int at 25 Hz, -1 for no frame; or unquantized latents
-            (batch, latent_dim, frames) float.
+        heard: codes (batch, n, frames) int at 25 Hz, -1 for no frame, -2 for a lost one; or
+            unquantized latents (batch, latent_dim, frames) float.
 
     Returns:
         (batch, n or latent_dim, grid): code + 1 as int32, or the latent, four times each, filled up

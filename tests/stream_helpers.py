@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import struct
 import zlib
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
+from prior_helpers import CODEC, PRIOR
 
 from vqasr.errors import StreamError
-from vqasr.stream import StreamHeader
+from vqasr.stream import MISSING, StreamHeader
+from vqasr.stream_header import CHUNK_FRAMES
 
-FINGERPRINT = bytes.fromhex("0123456789ab")
-HEADER = StreamHeader(FINGERPRINT, num_quantizers=2, bits_per_code=10, hop_length=640)
+FINGERPRINT = CODEC
 CODES = np.array([[1, 2, 3], [1023, 512, 0]])
 SAMPLES = 1900
 FIELDS: dict[str, Any] = {
@@ -23,15 +25,14 @@ FIELDS: dict[str, Any] = {
     "hop_length": 640,
     "samples": SAMPLES,
     "chunk_frames": 2,
+    "stream_id": 0xBEEF,
 }
-# stream_to_bytes(CODES, **FIELDS): the header, two data chunks, the end chunk.
+HEADER = StreamHeader(FINGERPRINT[:3], 2, 10, 640, chunk_frames=2, stream_id=0xBEEF)
+# stream_to_bytes(CODES, **FIELDS): the header, a full chunk, the last chunk.
 EXAMPLE = bytes.fromhex(
-    "565153010123456789ab020a8002"
-    "02000000007ff00a00a1cb69d1"
-    "0100010000c00005485e16"
-    "00006c070000b718d6a1"
+    "56510201234500001931efbe55d2ef00000500007ff00a000451be5cef0100034001400100c0004586f411"
 )
-CHUNK_ENDS = (14, 27, 38)  # of the header and the two data chunks
+CHUNK_ENDS = (14, 28)  # of the header and the first chunk
 
 # The machine that runs the tests may be slow or shared: time is not what these tests are about.
 unhurried = settings(deadline=None)
@@ -39,50 +40,78 @@ unhurried = settings(deadline=None)
 
 @st.composite
 def streams(draw: st.DrawFn, max_frames: int = 40) -> dict[str, Any]:
-    """Arguments of stream_to_bytes, codes included."""
-    num_quantizers = draw(st.one_of(st.integers(1, 9), st.just(255)))
-    bits_per_code = draw(st.integers(1, 16))
+    """Arguments of stream_to_bytes, codes included; some with a small frozen prior."""
+    with_prior = draw(st.booleans())
+    bits_per_code = 4 if with_prior else draw(st.integers(1, 16))
+    num_quantizers = draw(st.integers(1, 3 if with_prior else 16))
     frames = draw(st.integers(0, max_frames))
-    hop_length = draw(st.one_of(st.integers(1, 1000), st.just(65535)))
+    hop_length = 160 * draw(st.integers(1, 16))
     seed = draw(st.integers(0, 2**32 - 1))
     codes = np.random.default_rng(seed).integers(0, 2**bits_per_code, (num_quantizers, frames))
     return {
         "codes": codes,
         "samples": frames * hop_length - draw(st.integers(0, hop_length - 1)) if frames else 0,
-        "fingerprint": draw(st.binary(min_size=6, max_size=6)),
+        "fingerprint": CODEC if with_prior else draw(st.binary(min_size=6, max_size=6)),
         "bits_per_code": bits_per_code,
         "hop_length": hop_length,
-        "chunk_frames": draw(st.one_of(st.integers(1, 12), st.sampled_from([250, 65535]))),
+        "chunk_frames": draw(st.sampled_from([f for f in CHUNK_FRAMES if f <= 250])),
+        "prior": PRIOR if with_prior else None,
+        "stream_id": draw(st.none() | st.integers(0, 65535)),
     }
 
 
 def header_of(fields: dict[str, Any]) -> StreamHeader:
+    """The header to give to a StreamWriter, which sets prior and stream id."""
     return StreamHeader(
-        fields["fingerprint"], len(fields["codes"]), fields["bits_per_code"], fields["hop_length"]
+        fields["fingerprint"][:3],
+        len(fields["codes"]),
+        fields["bits_per_code"],
+        fields["hop_length"],
+        fields["chunk_frames"],
     )
 
 
-def data_chunk(frames: int, sequence: int, payload: bytes) -> bytes:
-    return struct.pack("<HH", frames, sequence) + payload
+def data_chunk(
+    sequence: int, payload: bytes, *, coded: bool = False, stream_id: int = 0xEF
+) -> bytes:
+    """A full chunk without its checksum."""
+    return struct.pack("<BHH", stream_id, sequence, coded << 15 | len(payload)) + payload
 
 
-def end_chunk(samples: int) -> bytes:
-    return struct.pack("<HI", 0, samples)
+def last_chunk(
+    sequence: int, payload: bytes, frames: int, unused: int, *, coded: bool = False
+) -> bytes:
+    """The last chunk without its checksum."""
+    start = struct.pack("<BHH", 0xEF, sequence, coded << 15 | 1 << 14 | len(payload))
+    return start + (frames | unused << 12).to_bytes(3, "little") + payload
 
 
-def assemble(*chunks: bytes, header: bytes = HEADER.to_bytes()) -> bytes:
-    """A stream with right checksums around whatever the chunks say."""
-    checked = (chunk + struct.pack("<I", zlib.crc32(header + chunk)) for chunk in chunks)
-    return header + b"".join(checked)
+def assemble(
+    *chunks: bytes, header: bytes = HEADER.to_bytes(), prior: bytes = b"", numbers: Any = None
+) -> bytes:
+    """A stream with right checksums around whatever the chunks say.
+
+    prior: its fingerprint. numbers: of the chunks; by default what their sequence fields say.
+    """
+    stream = header
+    for i, chunk in enumerate(chunks):
+        number = struct.unpack_from("<H", chunk, 1)[0] if numbers is None else numbers[i]
+        covered = header + prior + struct.pack("<I", number) + chunk
+        stream += chunk + struct.pack("<I", zlib.crc32(covered))
+    return stream
 
 
-def check_recovered(error: StreamError, frames: int) -> None:
-    """``error`` holds, and its message counts, the first frames of the example."""
+def with_header_checksum(fields: bytes) -> bytes:
+    """12 header bytes with a right checksum behind them."""
+    return fields + struct.pack("<H", binascii.crc_hqx(fields, 0xFFFF))
+
+
+def check_recovered(error: StreamError, present: tuple[bool, ...]) -> None:
+    """`error` holds the example's frames that are `present`, and -2 for the others."""
     assert error.stream is not None
-    np.testing.assert_array_equal(error.stream.codes, CODES[:, :frames])
-    assert error.stream.samples == frames * 640
+    expected = np.where(present, CODES[:, : len(present)], MISSING)
+    np.testing.assert_array_equal(error.stream.codes, expected)
     assert error.stream.header == HEADER
-    assert f"{frames} frames ({frames * 640 / 16_000:.2f} s)" in str(error)
 
 
 class PipeLike:

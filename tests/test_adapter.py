@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vqasr.adapters.code_embedder import (
     CodeEmbedder,
     CodeEmbedderConfig,
@@ -20,11 +21,10 @@ from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.adapters.whisper import WINDOW_FRAMES, to_features
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.adapters.windows import cut_windows
-
 from vqasr.encoding import audio_to_stream, encode_audio, encode_latents
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
 from vqasr.metrics import word_errors
-from vqasr.stream import stream_from_bytes
+from vqasr.stream import MISSING, stream_from_bytes
 
 
 def test_a_stream_is_heard_without_the_codec(codec, recogniser, clips) -> None:
@@ -163,8 +163,8 @@ def test_bundled_adapter_belongs_to_the_bundled_codec(codec, recogniser) -> None
 def test_a_stream_of_another_codec_is_refused(codec, recogniser, clips) -> None:
     data = bytearray(audio_to_stream(codec, clips[0].samples, 2))
     other = stream_from_bytes(bytes(data))
-    object.__setattr__(other.header, "fingerprint", b"other!")
-    with pytest.raises(CodecMismatchError, match=b"other!".hex()):
+    object.__setattr__(other.header, "fingerprint", b"oth")
+    with pytest.raises(CodecMismatchError, match=b"oth".hex()):
         recogniser.transcribe_streams([other])
     with pytest.raises(CodecMismatchError):
         stream_from_bytes(bytes(data), fingerprint=b"other!")
@@ -216,3 +216,23 @@ def test_numbers_of_codebooks_that_were_never_drawn() -> None:
         rows[n] = float(n)
     fill_undrawn_levels(embedder, [0, 1, 4, 8])
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_lost_frames_are_heard_as_a_gap(codec, recogniser, clips) -> None:
+    codes = encode_audio(codec, clips[0].samples, 4)
+    gap = codes.copy()
+    gap[:, 50:75] = MISSING
+    whole, heard = recogniser.transcribe_codes([codes, gap])
+    assert whole != heard
+    assert heard.split()[:3] == whole.split()[:3]
+    assert not recogniser.speech_probability(gap)[50:75].any()
+    assert recogniser.transcribe_codes([np.full((4, 200), MISSING)]) == [""]
+    # Codes stand where they stood, so the gap is neither cut out nor taken for the end.
+    embedder = recogniser.adapter.embedder
+    with torch.no_grad():
+        lost = embedder(torch.from_numpy(gap)[None])
+        absent = embedder(torch.from_numpy(np.where(gap == MISSING, -1, gap))[None])
+    assert lost.shape[1] == 2 * codes.shape[1]
+    assert not torch.allclose(lost, absent)
+    with pytest.raises(InvalidCodesError):
+        recogniser.transcribe_codes([np.full((4, 10), -1)])

@@ -61,6 +61,13 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert two["bytes"] == size
     assert two["coded_bps"] == pytest.approx(8 * size / seconds, abs=0.01)
     assert two["nominal_bps"] == pytest.approx(frames * 20 / seconds, abs=0.01)
+    assert two["prior_bps"] < two["coded_bps"] < two["nominal_bps"]
+    assert two["order0_bps"] < two["nominal_bps"]
+    assert two["prior_bps_pauses"] < two["prior_bps_speech"]
+    overhead = 8 * 3 * (16 + 10) / seconds  # three files of one chunk
+    assert two["coded_bps"] < 1.03 * two["prior_bps"] + overhead
+    assert list(two["container_bps"]) == ["1 s", "5 s", "60 s"]
+    assert two["coding_rtf"] > 0
     assert pcm["coded_bps"] == pytest.approx(256_000, rel=1e-3)
     assert pcm["delta_wer"] == 0
     assert pcm["wer"] < 0.05
@@ -76,6 +83,24 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert (out / "systems" / "pcm.json").read_text() == before
     transcripts = json.loads(before)["transcripts"]
     assert [t["text"] for t in transcripts] == [c.text for c in clips[:3]]
+
+
+def test_lost_chunks(parquet, tmp_path) -> None:
+    arguments = ["--data", parquet, "--text-column", "said", "--limit", 2]
+    arguments += ["--systems", "pcm,vqasr:4", "--chunk-loss", "0,40", "--chunk-s", 1]
+    rows = {}
+    for seed in (1, 1, 2):
+        out = tmp_path / str(len(rows))
+        run(*arguments, "--seed", seed, "--out", out)
+        rows[len(rows)] = json.loads((out / "results.json").read_text())["results"]
+    assert [r["system"] for r in rows[0]] == ["pcm", "vqasr:4+loss0", "vqasr:4+loss40"]
+    wers = [[r["wer"] for r in rows[i]] for i in range(3)]
+    assert wers[0] == wers[1] != wers[2]
+    assert wers[0][1] < wers[0][2]
+    bad = CliRunner().invoke(
+        app, ["evaluate", "--data", str(parquet), "--chunk-loss", "x", "--out", str(tmp_path)]
+    )
+    assert isinstance(bad.exception, VqasrError)
 
 
 def test_delta_is_null_without_pcm() -> None:

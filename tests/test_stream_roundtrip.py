@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from stream_helpers import (
     CODES,
     EXAMPLE,
@@ -21,7 +24,8 @@ from stream_helpers import (
     unhurried,
 )
 
-from vqasr.errors import InvalidCodesError
+from vqasr.errors import InvalidCodesError, StreamError
+from vqasr.rates import container_bytes
 from vqasr.stream import (
     StreamReader,
     read_stream,
@@ -34,14 +38,19 @@ from vqasr.stream import (
 @unhurried
 @given(streams())
 def test_reading_gives_what_was_written(fields: dict[str, Any]) -> None:
-    stream = stream_from_bytes(stream_to_bytes(**fields), fields["fingerprint"])
+    data = stream_to_bytes(**fields)
+    stream = stream_from_bytes(data, fields["fingerprint"], prior=fields["prior"])
     np.testing.assert_array_equal(stream.codes, fields["codes"])
     assert stream.codes.dtype == np.int64
     assert stream.samples == fields["samples"]
     assert stream.frames == fields["codes"].shape[1]
     assert stream.seconds == fields["samples"] / 16_000
     assert stream.nominal_bits == fields["codes"].size * fields["bits_per_code"]
-    assert stream.header == header_of(fields)
+    assert stream.lost_frames == 0
+    named = {name: getattr(stream.header, name) for name in ("prior_fingerprint", "stream_id")}
+    assert stream.header == replace(header_of(fields), **named)
+    if fields["stream_id"] is not None:
+        assert stream.header.stream_id == fields["stream_id"]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", ">i2", "uint16", "int32", "<i8", "uint64"])
@@ -54,19 +63,57 @@ def test_every_integer_dtype_gives_the_same_bytes(dtype: str) -> None:
 @pytest.mark.parametrize("bits_per_code", range(1, 17))
 def test_every_width_takes_its_largest_code_and_refuses_the_next(bits_per_code: int) -> None:
     fields = {**FIELDS, "bits_per_code": bits_per_code, "samples": 640}
-    largest = np.full((255, 1), 2**bits_per_code - 1)
+    largest = np.full((16, 1), 2**bits_per_code - 1)
     stream = stream_from_bytes(stream_to_bytes(largest, **fields))
     np.testing.assert_array_equal(stream.codes, largest)
     with pytest.raises(InvalidCodesError):
         stream_to_bytes(largest + 1, **fields)
 
 
-@pytest.mark.parametrize("chunk_frames", [1, 65_535])
-def test_more_frames_than_the_chunk_fields_can_count(chunk_frames: int) -> None:
+def test_more_chunks_than_the_sequence_field_can_count() -> None:
     codes = np.random.default_rng(0).integers(0, 2, (1, 65_540))
-    changed = {"bits_per_code": 1, "samples": 65_540 * 640, "chunk_frames": chunk_frames}
+    changed = {"bits_per_code": 1, "samples": 65_540 * 640 - 3, "chunk_frames": 1}
     data = stream_to_bytes(codes, **{**FIELDS, **changed})
-    np.testing.assert_array_equal(stream_from_bytes(data).codes, codes)
+    stream = stream_from_bytes(data)
+    np.testing.assert_array_equal(stream.codes, codes)
+    assert stream.samples == 65_540 * 640 - 3
+
+
+@unhurried
+@given(streams(), st.floats(0, 3), st.floats(0, 3))
+def test_a_part_by_time(fields: dict[str, Any], start_s: float, length_s: float) -> None:
+    data = stream_to_bytes(**fields)
+    part = read_stream(data, prior=fields["prior"], start_s=start_s, end_s=start_s + length_s)
+    hop_length, frames = fields["hop_length"], fields["codes"].shape[1]
+    last = min(frames, math.ceil(round((start_s + length_s) * 16_000) / hop_length))
+    first = min(round(start_s * 16_000) // hop_length, last)
+    assert part.start_frame == first
+    np.testing.assert_array_equal(part.codes, fields["codes"][:, first:last])
+    ends_early = last == frames and last > first
+    unused = frames * fields["hop_length"] - fields["samples"] if ends_early else 0
+    assert part.samples >= 0
+    if last > first:
+        assert part.samples == (last - first) * fields["hop_length"] - unused
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s"), [(-1.0, None), (2.0, 1.0), (math.inf, None), (math.nan, None)]
+)
+def test_a_part_that_ends_before_it_begins(start_s: float, end_s: float | None) -> None:
+    with pytest.raises(StreamError, match="start_s"):
+        read_stream(EXAMPLE, start_s=start_s, end_s=end_s)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 25, 26, 1000])
+@pytest.mark.parametrize("chunk_frames", [25, 125, 1500])
+def test_the_container_costs_what_is_promised(frames: int, chunk_frames: int) -> None:
+    codes = np.zeros((1, frames), dtype=int)
+    data = stream_to_bytes(
+        codes, samples=frames * 640, fingerprint=FINGERPRINT, bits_per_code=8, hop_length=640,
+        chunk_frames=chunk_frames,
+    )  # fmt: skip
+    chunks = frames // chunk_frames + 1
+    assert len(data) - frames == container_bytes(frames, chunk_frames) <= 16 + 10 * chunks
 
 
 @pytest.mark.parametrize("step", [1, 3, 1000])

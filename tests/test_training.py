@@ -1,4 +1,4 @@
-"""The three stages on the bundled clips, small: they run, learn, resume and write no pickle."""
+"""All stages on the bundled clips, small: they run, learn, resume and write no pickle."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,23 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from vqasr.adapters.whisper_adapter import WhisperAdapter
 
 from vqasr import VQCodecModel
+from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.assets import CLIPS
+from vqasr.audio import read_audio
+from vqasr.code_prior import CodePrior
+from vqasr.encoding import audio_to_stream, encode_audio
 from vqasr.errors import TrainingError
+from vqasr.stream import stream_from_bytes
 from vqasr.training.augment import Augment, is_held_out
 from vqasr.training.batches import WIDTHS_S, Batches
 from vqasr.training.config import AugmentConfig, DataConfig, load_train_config
 from vqasr.training.judge import Judge
+from vqasr.training.losses import lost_frames
+from vqasr.training.prior_data import change_speed
 from vqasr.training.speech_head import speech_frames
-from vqasr.training.trainer import ThreeStageTrainer
+from vqasr.training.trainer import StageTrainer
 
 CONFIG = """
 output_dir = "{out}"
@@ -38,6 +44,18 @@ steps = 4
 steps = {joint}
 warmup_steps = 2
 learning_rate = 1e-2
+[gaps]
+steps = 4
+warmup_steps = 2
+[prior]
+steps = 30
+num_modelled = 1
+width = 16
+head_size = 16
+dilations = [1, 2]
+passes = 2
+batch_chunks = 4
+save_every = 10
 [levels]
 0 = 1
 1 = 2
@@ -90,20 +108,20 @@ class Interrupted(Exception):
 
 
 def test_three_stages_and_resuming(folder, monkeypatch) -> None:
-    whole = ThreeStageTrainer(load_train_config(write_config(folder, "whole")))
+    whole = StageTrainer(load_train_config(write_config(folder, "whole")))
     whole.run()
     log = [json.loads(line) for line in (folder / "whole" / "log.jsonl").read_text().splitlines()]
     verdicts = {r["stage"]: r["dev"] for r in log if "dev" in r}
-    assert list(verdicts) == ["autoencoder", "quantizer", "joint"]
+    assert list(verdicts) == ["autoencoder", "quantizer", "joint", "gaps"]
     for stage, verdict in verdicts.items():
-        assert verdict["reconstruction"]
+        assert verdict["reconstruction"] or stage == "gaps"
         assert len(verdict["perplexity"]) == 2
         assert set(verdict["wer"]) > {"pcm"}, stage
     assert set(verdicts["joint"]["wer"]) == {"pcm", "mel:2", "codes:1", "codes:2"}
 
     # The same run, killed in the joint stage, ends with the same weights.
     config = load_train_config(write_config(folder, "broken"))
-    broken = ThreeStageTrainer(config)
+    broken = StageTrainer(config)
     save, saved = broken._save, []
 
     def save_then_die(stage, step, optimizer):
@@ -117,23 +135,42 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
         broken.run()
     assert saved == [("autoencoder", 3), ("autoencoder", 6), ("quantizer", 0), ("quantizer", 3),
                      ("joint", 0), ("joint", 3)]  # fmt: skip
-    ThreeStageTrainer(config).run()
+    StageTrainer(config).run()
     one, other = (
         load_file(folder / n / "codec" / "model.safetensors") for n in ("whole", "broken")
     )
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
+    # The stage of gaps changes nothing but the latent of lost frames.
+    state = load_file(folder / "whole" / "adapter" / "adapter_model.safetensors")
+    assert not torch.equal(state["missing_frame"], state["no_frame"])
+
+    # The prior is trained last, on codes of every pass, and resumes.
+    prior = CodePrior.from_pretrained(folder / "whole" / "prior")
+    again = CodePrior.from_pretrained(folder / "broken" / "prior")
+    assert again.config.num_modelled == 1
+    log = (folder / "whole" / "prior_run" / "log.jsonl").read_text().splitlines()
+    verdict = json.loads(log[-1])["dev"]
+    assert set(verdict) == {"1", "2"}
+    assert verdict["2"]["prior"] < verdict["2"]["nominal"]
+    assert len(list((folder / "whole" / "prior_run").glob("codes-*.safetensors"))) == 2
+
     # What it wrote can be used, and holds no pickle.
     codec = VQCodecModel.from_pretrained(folder / "whole" / "codec")
     adapter = WhisperAdapter.from_pretrained(folder / "whole" / "adapter")
     assert adapter.codec_fingerprint == codec.fingerprint()
+    assert prior.config.codec_fingerprint == codec.fingerprint().hex()
+    samples = read_audio(CLIPS / "clip01_af_heart.flac")
+    data = audio_to_stream(codec, samples, prior=prior)
+    read = stream_from_bytes(data, prior=prior)
+    np.testing.assert_array_equal(read.codes, encode_audio(codec, samples))
     suffixes = {p.suffix for p in (folder / "whole").rglob("*") if p.is_file()}
     assert suffixes == {".jsonl", ".json", ".safetensors"}
 
 
 def test_the_autoencoder_learns(folder) -> None:
-    trainer = ThreeStageTrainer(load_train_config(write_config(folder, "learns", autoencoder=50)))
+    trainer = StageTrainer(load_train_config(write_config(folder, "learns", autoencoder=50)))
     before = trainer.judge(trainer.codec, trainer.embedder, mel=[0], codes=[])
     stage = trainer.config.autoencoder
     stage.learning_rate = 3e-3
@@ -218,23 +255,23 @@ def test_bad_configurations(tmp_path, text, message) -> None:
 
 def test_another_configuration_does_not_resume(folder) -> None:
     path = write_config(folder, "shapes", autoencoder=3, joint=0)
-    trainer = ThreeStageTrainer(load_train_config(path))
+    trainer = StageTrainer(load_train_config(path))
     trainer._save("joint", 0, None)
     path.write_text(path.read_text().replace("latent_dim = 8", "latent_dim = 6"))
     with pytest.raises(TrainingError, match="another configuration"):
-        ThreeStageTrainer(load_train_config(path)).run()
+        StageTrainer(load_train_config(path)).run()
 
 
 def test_levels_beyond_the_codec(folder) -> None:
     path = write_config(folder, "levels")
     path.write_text(path.read_text().replace("2 = 2\n", "3 = 2\n"))
     with pytest.raises(TrainingError, match="draws 3 codebooks"):
-        ThreeStageTrainer(load_train_config(path))
+        StageTrainer(load_train_config(path))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder) -> None:
     path = write_config(folder, "nan")
-    trainer = ThreeStageTrainer(load_train_config(path))
+    trainer = StageTrainer(load_train_config(path))
     trainer.codec.encoder.to_latent.weight.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="nan at step 0"):
         trainer.run()
@@ -246,4 +283,24 @@ def test_broken_checkpoint_says_so(folder) -> None:
     (folder / "junk").mkdir()
     (folder / "junk" / "state.safetensors").write_bytes(np.random.bytes(1000))
     with pytest.raises(TrainingError, match="no readable checkpoint"):
-        ThreeStageTrainer(load_train_config(path)).run()
+        StageTrainer(load_train_config(path)).run()
+
+
+@pytest.mark.parametrize("speed", [0.85, 1.0, 1.12])
+def test_speed_changes_length_and_pitch(speed) -> None:
+    samples = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000).astype(np.float32)
+    changed = change_speed(samples, speed)
+    assert changed.dtype == np.float32
+    assert len(changed) == round(16_000 / speed)
+    peak_hz = np.argmax(np.abs(np.fft.rfft(changed))) * 16_000 / len(changed)
+    assert peak_hz == pytest.approx(440 * speed, abs=1.5)
+    assert np.abs(changed).max() == pytest.approx(1.0, abs=0.1)
+
+
+def test_lost_frames_are_whole_seconds() -> None:
+    lost = lost_frames(2000, 110, torch.Generator().manual_seed(0))
+    chunks = [lost[:, i : i + 25].float() for i in range(0, 110, 25)]
+    for chunk in chunks:
+        assert torch.equal(chunk.amin(1), chunk.amax(1))
+    share = torch.stack([c[:, 0] for c in chunks]).mean()
+    assert 0.13 < share < 0.17  # 0 to 30 %

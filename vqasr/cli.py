@@ -12,27 +12,34 @@ import soundfile
 import typer
 from rich.markup import escape
 
-from vqasr import cli_experiments  # noqa: F401 (registers its commands)
+from vqasr import cli_experiments, cli_streams  # noqa: F401 (they register their commands)
 from vqasr.cli_options import (
+    DEFAULT_CHUNK_S,
     Adapter,
     AsJson,
     Asr,
+    ChunkS,
     Codec,
+    EndS,
     Levels,
     Partial,
+    Prior,
+    StartS,
     Threads,
     app,
+    chunk_frames,
     complain,
     err,
     example,
     load_codec,
+    load_prior,
     out,
     progress,
     set_threads,
 )
 from vqasr.errors import VqasrError
 from vqasr.files import read_file, replace_file
-from vqasr.stream import stream_from_bytes
+from vqasr.stream import read_part
 
 
 @app.command(
@@ -46,6 +53,8 @@ def encode(
     output: Annotated[Path, typer.Option("-o", "--output", help="A .vqs file, or a folder.")],
     num_quantizers: Levels = None,
     codec: Codec = "vqasr-base",
+    prior: Prior = None,
+    chunk_s: ChunkS = DEFAULT_CHUNK_S,
     skip_existing: Annotated[
         bool, typer.Option(help="Leave streams that exist: goes on with an interrupted job.")
     ] = False,
@@ -57,6 +66,8 @@ def encode(
 
     model = load_codec(codec, threads)
     model.check_num_quantizers(num_quantizers)
+    coder = load_prior(prior)
+    frames = chunk_frames(chunk_s, model.config.frame_rate)
     targets = _targets(audio, output)
     failed = 0
     with progress(transient=True) as bar:
@@ -65,7 +76,7 @@ def encode(
                 continue
             try:
                 samples = read_audio(path)
-                data = audio_to_stream(model, samples, num_quantizers)
+                data = audio_to_stream(model, samples, num_quantizers, coder, frames)
             except VqasrError as error:
                 if len(audio) == 1:
                     raise
@@ -79,49 +90,31 @@ def encode(
         raise VqasrError(f"{failed} of {len(audio)} files could not be encoded; see above.")
 
 
-@app.command(epilog=example("vqasr decode talk.vqs -o talk.wav"))
+@app.command(
+    epilog=example(
+        "vqasr decode talk.vqs -o talk.wav",
+        "vqasr decode meeting.vqs -o minute.wav --start-s 600 --end-s 660",
+    )
+)
 def decode(
     stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The WAV to write, 16 kHz mono.")],
     codec: Codec = "vqasr-base",
+    prior: Prior = None,
+    start_s: StartS = 0.0,
+    end_s: EndS = None,
     partial: Partial = False,
     threads: Threads = 0,
 ) -> None:
     """Decode a stream back to audio (log-mel and Griffin-Lim: intelligible, not pretty)."""
     from vqasr.encoding import stream_to_audio
 
-    content = stream_from_bytes(read_file(stream), partial=partial)
+    content = read_part(read_file(stream), load_prior(prior), start_s, end_s, partial)
     audio = stream_to_audio(load_codec(codec, threads), content)
     output.parent.mkdir(parents=True, exist_ok=True)
     wav = io.BytesIO()
     soundfile.write(wav, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")
     replace_file(output, wav.getvalue())
-
-
-@app.command(epilog=example("vqasr info talk.vqs", "vqasr info talk.vqs --json"))
-def info(
-    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
-    as_json: AsJson = False,
-    partial: Partial = False,
-) -> None:
-    """Say what a stream holds and costs. Needs no model."""
-    content = stream_from_bytes(read_file(stream), partial=partial)
-    size = stream.stat().st_size
-    seconds = content.seconds
-    facts = {
-        "num_quantizers": content.header.num_quantizers,
-        "frames": content.frames,
-        "seconds": seconds,
-        "bytes": size,
-        "nominal_bps": content.nominal_bits / seconds if seconds else None,
-        "coded_bps": 8 * size / seconds if seconds else None,
-        "codec": content.header.fingerprint.hex(),
-    }
-    if as_json:
-        print(json.dumps(facts))
-        return
-    for name, value in facts.items():
-        out.print(f"{name:15} {value}", highlight=False)
 
 
 @app.command(
@@ -141,6 +134,9 @@ def transcribe(
     ] = False,
     adapter: Adapter = None,
     codec: Codec = "vqasr-base",
+    prior: Prior = None,
+    start_s: StartS = 0.0,
+    end_s: EndS = None,
     partial: Partial = False,
     as_json: AsJson = False,
     threads: Threads = 0,
@@ -153,13 +149,13 @@ def transcribe(
     from vqasr.transcription import Transcriber
 
     set_threads(threads)
-    transcriber = Transcriber(asr, adapter, codec, uncompressed)
+    transcriber = Transcriber(asr, adapter, codec, uncompressed, load_prior(prior))
     results: list[dict[str, Any]] = []
     failed = 0
     with progress(transient=True) as bar:
         for path in bar.track(inputs, description="transcribing"):
             try:
-                result = transcriber(path, num_quantizers, partial)
+                result = transcriber(path, num_quantizers, partial, start_s, end_s)
             except VqasrError as error:
                 if len(inputs) == 1:
                     raise

@@ -9,17 +9,23 @@ import typer
 from rich.table import Table
 
 from vqasr.cli_options import (
+    DEFAULT_CHUNK_S,
     Adapter,
     Asr,
+    ChunkS,
     Codec,
+    Prior,
     Threads,
     app,
+    chunk_frames,
     err,
     example,
     load_codec,
+    load_prior,
     out,
     progress,
 )
+from vqasr.errors import VqasrError
 
 
 @app.command(
@@ -27,6 +33,8 @@ from vqasr.cli_options import (
         "vqasr evaluate --data test.parquet --systems pcm,vqasr:1,vqasr:4 --out results/test",
         "vqasr evaluate --data user/corpus --split test --limit 100 "
         "--systems pcm,vqasr:all,vqasr:continuous --out results/corpus",
+        "vqasr evaluate --data test.parquet --systems vqasr:4 --chunk-s 1 "
+        "--chunk-loss 0,1,5,10,20 --out results/loss",
     )
 )
 def evaluate(
@@ -43,6 +51,12 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Clips decoded together.", min=1)] = 8,
     adapter: Adapter = None,
     codec: Codec = "vqasr-base",
+    prior: Prior = None,
+    chunk_s: ChunkS = DEFAULT_CHUNK_S,
+    chunk_loss: Annotated[
+        str, typer.Option(help="Per cent of the chunks to lose, by commas: 0,1,5,10,20.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of the chunks that are lost.")] = 0,
     threads: Threads = 0,
 ) -> None:
     """Measure WER against bytes really spent.
@@ -59,12 +73,15 @@ def evaluate(
         read_utterances,
         with_delta_wer,
     )
-    from vqasr.systems import System, expand_systems
+    from vqasr.systems import System, expand_systems, with_losses
 
     model = load_codec(codec, threads)
     names = expand_systems(systems, model)
     recogniser = CodesRecogniser.from_pretrained(asr, adapter)
-    compared = [System(name, model, recogniser) for name in names]
+    names = with_losses(names, _percentages(chunk_loss))
+    frames = chunk_frames(chunk_s, model.config.frame_rate)
+    coder = load_prior(prior)
+    compared = [System(name, model, recogniser, coder, frames, seed) for name in names]
     rows_data = load_speech(data, split)
     clips, texts = read_utterances(rows_data, text_column, limit)
     folder = ResultsFolder(
@@ -73,7 +90,9 @@ def evaluate(
             "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
             "rows": rows_data._fingerprint, "asr": recogniser.recogniser.fingerprint().hex(),
             "adapter": recogniser.adapter.fingerprint().hex(), "codec": model.fingerprint().hex(),
-            "batch_size": batch_size, "threads": torch.get_num_threads(),
+            "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
+            "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),
+            "seed": seed,
         },
     )  # fmt: skip
     rows = []
@@ -90,26 +109,45 @@ def evaluate(
             bar.update(task, completed=len(clips))
             rows.append(row)
             folder.write(data, asr, with_delta_wer(rows))
-    shown = ("system", "bytes", "coded_bps", "wer", "delta_wer", "encode_rtf", "asr_rtf")
+    shown = (
+        "system",
+        "bytes",
+        "nominal_bps",
+        "order0_bps",
+        "prior_bps",
+        "coded_bps",
+        "wer",
+        "delta_wer",
+        "encode_rtf",
+        "coding_rtf",
+        "asr_rtf",
+    )
     table = Table(*shown)
     for row in rows:
         table.add_row(*(format_value(row[c]) for c in shown))
     out.print(table)
 
 
+def _percentages(text: str) -> list[float]:
+    try:
+        return [float(part.strip().rstrip("%")) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise VqasrError(f"--chunk-loss {text}: percentages are needed, as in 0,1,5.") from None
+
+
 @app.command(epilog=example("vqasr train recipes/train_codec/base.toml"))
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file; see recipes/train_codec.")],
 ) -> None:
-    """Train codec and adapter in three stages; goes on where an interrupted run was saved."""
+    """Train codec, adapter and code prior; goes on where an interrupted run was saved."""
     import logging
 
     from rich.logging import RichHandler
 
     from vqasr.training.config import load_train_config
-    from vqasr.training.trainer import ThreeStageTrainer
+    from vqasr.training.trainer import StageTrainer
 
     logging.basicConfig(
         level=logging.INFO, handlers=[RichHandler(console=err)], format="%(message)s"
     )
-    ThreeStageTrainer(load_train_config(config)).run()
+    StageTrainer(load_train_config(config)).run()

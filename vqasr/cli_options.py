@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from vqasr.errors import VqasrError
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -21,15 +23,22 @@ err = Console(stderr=True, soft_wrap=True)
 CODEC_HELP = "Codec: the bundled vqasr-base, a folder or a hub id."
 ASR_HELP = "Recogniser: tiny.en, a hub id, or a folder (transformers or CTranslate2)."
 ADAPTER_HELP = "Adapter folder or hub id; by default the one that ships for the recogniser."
+PRIOR_HELP = "Code prior: folder or hub id; by default the one that ships for the codec."
+CHUNK_HELP = "Seconds in a chunk of the stream: what one lost chunk costs."
+START_HELP = "Leave out what comes before this second."
+END_HELP = "Leave out what comes after this second."
 LEVELS_HELP = "Codebooks to use, base first; fewer are fewer bits. Default: all."
 Codec = Annotated[str, typer.Option(help=CODEC_HELP)]
 Asr = Annotated[str, typer.Option(help=ASR_HELP)]
 Adapter = Annotated[str | None, typer.Option(help=ADAPTER_HELP)]
+Prior = Annotated[str | None, typer.Option(help=PRIOR_HELP)]
+ChunkS = Annotated[float, typer.Option(help=CHUNK_HELP)]
+StartS = Annotated[float, typer.Option(help=START_HELP, min=0.0)]
+EndS = Annotated[float | None, typer.Option(help=END_HELP, min=0.0)]
+DEFAULT_CHUNK_S = 10.0
 Levels = Annotated[int | None, typer.Option("--num-quantizers", "-n", help=LEVELS_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Partial = Annotated[
-    bool, typer.Option("--partial", help="Use what precedes the damage of a broken stream.")
-]
+Partial = Annotated[bool, typer.Option("--partial", help="Use what is intact of a broken stream.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.", min=0)]
 
 
@@ -48,6 +57,22 @@ def load_codec(name: str, threads: int) -> Any:
 
     set_threads(threads)
     return VQCodecModel.from_pretrained(name).eval()
+
+
+def load_prior(name: str | None) -> Any:
+    from vqasr.code_prior import CodePrior
+
+    return None if name is None else CodePrior.from_pretrained(name)
+
+
+def chunk_frames(chunk_s: float, frame_rate: float) -> int:
+    """Frames in chunks of that many seconds; VqasrError where the format has no such length."""
+    from vqasr.stream_header import CHUNK_FRAMES
+
+    if round(chunk_s * frame_rate, 6) not in CHUNK_FRAMES:
+        allowed = ", ".join(f"{frames / frame_rate:g}" for frames in CHUNK_FRAMES)
+        raise VqasrError(f"--chunk-s {chunk_s:g}: a chunk can last {allowed} s.")
+    return round(chunk_s * frame_rate)
 
 
 def set_threads(threads: int) -> None:

@@ -5,11 +5,14 @@ import torch
 from torch import Tensor
 
 from vqasr.audio import check_samples
+from vqasr.code_prior import CodePrior
 from vqasr.configuration_vqcodec import VQCodecConfig
 from vqasr.errors import CodecMismatchError
 from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.priors import bundled_prior
 from vqasr.quantizer import bits_per_code
-from vqasr.stream import Stream, StreamHeader, stream_from_bytes, stream_to_bytes
+from vqasr.stream import MISSING, Stream, StreamHeader, stream_from_bytes, stream_to_bytes
+from vqasr.stream_header import CODEC_BYTES, DEFAULT_CHUNK_FRAMES
 
 # Long recordings pass through in pieces, so that memory does not grow with them.
 PIECE_SAMPLES = 60 * 16_000
@@ -39,31 +42,52 @@ def encode_latents(codec: VQCodecModel, samples: np.ndarray) -> Tensor:
         return codec.encode_latents(torch.from_numpy(samples)[None])[0][0]
 
 
-def stream_header(codec: VQCodecModel, num_quantizers: int) -> StreamHeader:
+def stream_header(
+    codec: VQCodecModel, num_quantizers: int, chunk_frames: int = DEFAULT_CHUNK_FRAMES
+) -> StreamHeader:
     """Header of streams that this codec writes."""
     return StreamHeader(
-        fingerprint=codec.fingerprint(),
+        fingerprint=codec.fingerprint()[:CODEC_BYTES],
         num_quantizers=num_quantizers,
         bits_per_code=bits_per_code(codec.config.codebook_size),
         hop_length=codec.config.hop_length,
+        chunk_frames=chunk_frames,
     )
 
 
 def audio_to_stream(
-    codec: VQCodecModel, samples: np.ndarray, num_quantizers: int | None = None
+    codec: VQCodecModel,
+    samples: np.ndarray,
+    num_quantizers: int | None = None,
+    prior: CodePrior | None = None,
+    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
 ) -> bytes:
-    """(samples,) float32 at 16 kHz -> the bytes of a `.vqs` stream; errors as `encode_audio`."""
+    """(samples,) float32 at 16 kHz -> the bytes of a `.vqs` stream; errors as `encode_audio`.
+
+    prior and chunk_frames as in `codes_to_stream`.
+    """
     codes = encode_audio(codec, samples, num_quantizers)
-    return codes_to_stream(codes, len(samples), codec.config, codec.fingerprint())
+    return codes_to_stream(
+        codes, len(samples), codec.config, codec.fingerprint(), prior, chunk_frames
+    )
 
 
 def codes_to_stream(
-    codes: np.ndarray, samples: int, config: VQCodecConfig, fingerprint: bytes
+    codes: np.ndarray,
+    samples: int,
+    config: VQCodecConfig,
+    fingerprint: bytes,
+    prior: CodePrior | None = None,
+    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
 ) -> bytes:
     """(n, frames) codes of `samples` samples -> the bytes of a `.vqs` stream.
 
+    Args:
+        prior: range-codes the stream; None for the one that ships for the codec, if one does.
+        chunk_frames: frames in a chunk, the most that one loss costs.
+
     Raises:
-        StreamError, InvalidCodesError: codes and samples do not belong together.
+        StreamError, InvalidCodesError: codes, samples and prior do not belong together.
     """
     return stream_to_bytes(
         codes,
@@ -71,12 +95,14 @@ def codes_to_stream(
         fingerprint=fingerprint,
         bits_per_code=bits_per_code(config.codebook_size),
         hop_length=config.hop_length,
+        chunk_frames=chunk_frames,
+        prior=bundled_prior(fingerprint) if prior is None else prior,
     )
 
 
 def check_codec(stream: Stream, fingerprint: bytes) -> None:
     """Raise CodecMismatchError unless the stream was written by the codec of that fingerprint."""
-    if stream.header.fingerprint != fingerprint:
+    if not stream.header.names_codec(fingerprint):
         raise CodecMismatchError(
             f"the stream was written by codec {stream.header.fingerprint.hex()}, not by "
             f"{fingerprint.hex()}. Use the codec, or the adapter for the codec, that wrote it."
@@ -84,7 +110,7 @@ def check_codec(stream: Stream, fingerprint: bytes) -> None:
 
 
 def stream_to_audio(codec: VQCodecModel, stream: bytes | Stream) -> np.ndarray:
-    """A `.vqs` stream -> (samples,) float32 at 16 kHz.
+    """A `.vqs` stream -> (samples,) float32 at 16 kHz, silent where frames were lost.
 
     Raises:
         StreamError: damaged, truncated, or written by another codec.
@@ -92,8 +118,11 @@ def stream_to_audio(codec: VQCodecModel, stream: bytes | Stream) -> np.ndarray:
     if isinstance(stream, bytes):
         stream = stream_from_bytes(stream)
     check_codec(stream, codec.fingerprint())
+    lost = stream.codes[0] == MISSING
+    codes = np.where(lost, -1, stream.codes)
     with torch.no_grad():
-        codes = torch.from_numpy(stream.codes)[None]
-        audio = codec.decode(codes, samples=stream.samples).audio_values
+        audio = codec.decode(torch.from_numpy(codes)[None], samples=stream.samples).audio_values
     assert audio is not None  # for the type checker; decode always sets it
-    return audio[0, 0].numpy()
+    samples = audio[0, 0].numpy()
+    samples[np.repeat(lost, codec.config.hop_length)[: len(samples)]] = 0.0
+    return samples

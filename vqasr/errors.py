@@ -37,12 +37,13 @@ class UnsupportedVersionError(StreamError):
 class CorruptStreamError(StreamError):
     """The stream was damaged: a checksum, sequence number, field, padding or length is wrong.
 
-    ``stream`` holds the frames before the damage, or None where no frame precedes it.
+    ``stream`` holds all intact chunks, with -2 for lost frames between them (of format 1: the
+    frames before the damage), or None where no chunk is intact.
     """
 
 
 class TruncatedStreamError(StreamError):
-    """The stream ends before its end chunk.
+    """The stream ends before its last chunk.
 
     ``stream`` holds every intact chunk before the cut, with ``samples`` = frames x hop length;
     it is None only where the header itself is cut.
@@ -51,6 +52,10 @@ class TruncatedStreamError(StreamError):
 
 class CodecMismatchError(StreamError):
     """The stream was written by another codec than the one it is to be decoded with."""
+
+
+class PriorMismatchError(StreamError):
+    """The stream was range-coded with another prior than the one at hand, or an unknown one."""
 
 
 class CodecError(VqasrError, ValueError):

@@ -15,12 +15,14 @@ from vqasr.errors import AudioError
 from vqasr.files import replace_file
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.metrics import word_errors
+from vqasr.rates import Rates
 from vqasr.systems import System
 
 Row = dict[str, Any]
 COLUMNS = (
-    "system", "utterances", "words", "seconds", "bytes", "coded_bps", "nominal_bps",
-    "wer", "delta_wer", "encode_rtf", "asr_rtf", "threads",
+    "system", "utterances", "words", "seconds", "bytes",
+    "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
+    "wer", "delta_wer", "encode_rtf", "coding_rtf", "asr_rtf", "threads",
 )  # fmt: skip
 
 
@@ -69,39 +71,56 @@ def evaluate_system(
     # The longest clip decides how long a batch decodes: sorted by length, little is wasted.
     order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
     hypotheses = [""] * len(clips)
-    size = encode_s = asr_s = 0.0
-    has_bytes = has_encoder = True
+    asr_s = 0.0
+    size: int | None = 0
+    encode_s: float | None = 0.0
+    coding_s: float | None = 0.0
+    rates: Rates | None = None
     system.hear([clips[order[0]]], batch_size)  # what happens once only is not timed
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         heard = system.hear([clips[i] for i in batch], batch_size)
         for i, text in zip(batch, heard.texts, strict=True):
             hypotheses[i] = text
-        has_bytes, has_encoder = heard.stream_bytes is not None, heard.encode_s is not None
-        size += sum(heard.stream_bytes or [])
-        encode_s += heard.encode_s or 0.0
+        size = _plus(size, None if heard.stream_bytes is None else sum(heard.stream_bytes))
+        encode_s = _plus(encode_s, heard.encode_s)
+        coding_s = _plus(coding_s, heard.coding_s)
         asr_s += heard.asr_s
+        if heard.codes is not None and heard.stream_bytes is not None:
+            rates = rates or Rates(system.prior, system.chunk_frames, system.hop_length)
+            for i, codes, length in zip(batch, heard.codes, heard.stream_bytes, strict=True):
+                rates.add(
+                    codes, len(clips[i]), length, system.nominal_bits(len(clips[i])) or 0.0,
+                    system.speech(codes),
+                )  # fmt: skip
         advance(len(batch))
     seconds = sum(map(len, clips)) / SAMPLING_RATE_HZ
     errors, words = word_errors(texts, hypotheses)
-    nominal_bits = [system.nominal_bits(len(clip)) for clip in clips]
-    row: Row = {
+    row: Row = dict.fromkeys(COLUMNS)
+    if size is not None:
+        row["coded_bps"] = round(8 * size / seconds, 2)
+    if system.name == "pcm":
+        row["nominal_bps"] = row["coded_bps"]
+    if rates is not None:
+        row |= rates.summary()
+        row["container_bps"] = rates.container_bps()
+    return row | {
         "system": system.name,
         "utterances": len(clips),
         "words": words,
         "seconds": round(seconds, 3),
-        "bytes": int(size) if has_bytes else None,
-        "coded_bps": round(8 * size / seconds, 2) if has_bytes else None,
-        "nominal_bps": (
-            None if None in nominal_bits else round(sum(b or 0 for b in nominal_bits) / seconds, 2)
-        ),
+        "bytes": size,
         "wer": round(errors / words, 5) if words else None,
-        "delta_wer": None,
-        "encode_rtf": round(encode_s / seconds, 5) if has_encoder else None,
+        "encode_rtf": None if encode_s is None else round(encode_s / seconds, 5),
+        "coding_rtf": None if coding_s is None else round(coding_s / seconds, 5),
         "asr_rtf": round(asr_s / seconds, 5),
         "threads": torch.get_num_threads(),
-    }
-    return row, hypotheses
+    }, hypotheses
+
+
+def _plus(total: Any, more: Any) -> Any:
+    """The sum; None where either is."""
+    return None if total is None or more is None else total + more
 
 
 def with_delta_wer(rows: list[Row]) -> list[Row]:

@@ -15,8 +15,14 @@ def weights_fingerprint(tensors: Mapping[str, Tensor], about: str = "") -> bytes
         tensors: by name; any order.
         about: what else the meaning of the weights depends on.
     """
+    values = {n: t.detach().cpu().half().numpy().tobytes() for n, t in tensors.items()}
+    return bytes_fingerprint(values, about)
+
+
+def bytes_fingerprint(values: Mapping[str, bytes], about: str = "") -> bytes:
+    """6 bytes of the SHA-256 over names and bytes, in the order of the names."""
     digest = hashlib.sha256(about.encode())
-    for name, tensor in sorted(tensors.items()):
+    for name, value in sorted(values.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().half().numpy().tobytes())
+        digest.update(value)
     return digest.digest()[:FINGERPRINT_BYTES]

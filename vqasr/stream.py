@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 import os
 
-from vqasr.bitpack import IntCodes, check_code_array
+from vqasr.bitpack import IntCodes, check_code_array, check_code_range
+from vqasr.code_prior import CodePrior
 from vqasr.errors import StreamError
 from vqasr.files import replace_file
-from vqasr.stream_header import StreamHeader
-from vqasr.stream_reader import ReadableFile, Stream, StreamReader
-from vqasr.stream_writer import DEFAULT_CHUNK_FRAMES, StreamWriter, WritableFile, write_all
+from vqasr.stream_content import MISSING, Stream
+from vqasr.stream_header import CODEC_BYTES, DEFAULT_CHUNK_FRAMES, StreamHeader
+from vqasr.stream_reader import ReadableFile, StreamReader
+from vqasr.stream_writer import StreamWriter, WritableFile, derived_id, write_all
 
 __all__ = [
     "DEFAULT_CHUNK_FRAMES",
+    "MISSING",
     "Stream",
     "StreamHeader",
     "StreamReader",
     "StreamWriter",
+    "read_part",
     "read_stream",
     "stream_from_bytes",
     "stream_to_bytes",
@@ -33,16 +37,24 @@ def stream_to_bytes(
     bits_per_code: int,
     hop_length: int,
     chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    prior: CodePrior | None = None,
+    stream_id: int | None = None,
 ) -> bytes:
     """The whole stream of codes of shape (num_quantizers, frames), any integer dtype.
 
-    samples: audio length at 16 kHz, with ceil(samples / hop_length) = frames. The other fields
-    are those of StreamHeader and StreamWriter. Raises InvalidCodesError or StreamError.
+    samples: audio length at 16 kHz, with ceil(samples / hop_length) = frames. fingerprint: the
+    codec's, 6 bytes. stream_id: None derives it from all codes. The other fields are those of
+    StreamHeader and StreamWriter. Raises InvalidCodesError or StreamError.
     """
     check_code_array(codes)
-    header = StreamHeader(fingerprint, codes.shape[0], bits_per_code, hop_length)
+    header = StreamHeader(
+        fingerprint[:CODEC_BYTES], codes.shape[0], bits_per_code, hop_length, chunk_frames
+    )
     buffer = io.BytesIO()
-    writer = StreamWriter(buffer, header, chunk_frames)
+    check_code_range(codes, bits_per_code)
+    if stream_id is None:
+        stream_id = derived_id(codes, bits_per_code)
+    writer = StreamWriter(buffer, header, prior, stream_id)
     writer.write(codes)
     writer.close(samples)
     return buffer.getvalue()
@@ -52,15 +64,29 @@ def stream_from_bytes(
     data: bytes | bytearray | memoryview,
     fingerprint: bytes | None = None,
     partial: bool = False,
+    prior: CodePrior | None = None,
 ) -> Stream:
     """Read a whole stream; raises StreamError for any bytes that are not exactly one.
 
     fingerprint: that of the codec at hand (6 bytes), to refuse another codec's stream with
-    CodecMismatchError; None accepts all. partial: of a truncated or damaged stream, return what
-    precedes the damage, if anything does.
+    CodecMismatchError; None accepts all. partial: of a truncated or damaged stream, return what is
+    intact, if anything is, with -2 for lost frames. prior: the one that wrote the stream; None
+    takes a bundled one where one is needed, or raises PriorMismatchError.
     """
+    return read_part(data, prior, partial=partial, fingerprint=fingerprint)
+
+
+def read_part(
+    data: bytes | bytearray | memoryview,
+    prior: CodePrior | None = None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    partial: bool = False,
+    fingerprint: bytes | None = None,
+) -> Stream:
+    """The frames that [start_s, end_s) seconds touch; the rest as ``stream_from_bytes``."""
     try:
-        return StreamReader(io.BytesIO(data), fingerprint).read()
+        return read_stream(data, fingerprint, prior, start_s, end_s)
     except StreamError as error:
         if not partial or error.stream is None:
             raise
@@ -76,6 +102,8 @@ def write_stream(
     bits_per_code: int,
     hop_length: int,
     chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    prior: CodePrior | None = None,
+    stream_id: int | None = None,
 ) -> None:
     """Write what ``stream_to_bytes`` makes to a path or a binary file object.
 
@@ -89,6 +117,8 @@ def write_stream(
         bits_per_code=bits_per_code,
         hop_length=hop_length,
         chunk_frames=chunk_frames,
+        prior=prior,
+        stream_id=stream_id,
     )
     if isinstance(destination, str | os.PathLike):
         replace_file(destination, data)
@@ -100,14 +130,18 @@ def write_stream(
 def read_stream(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFile,
     fingerprint: bytes | None = None,
+    prior: CodePrior | None = None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
 ) -> Stream:
-    """Read a whole stream from a path, from bytes or from a binary file object (to its end).
+    """Read a stream from a path, from bytes or from a binary file object (to its end).
 
+    start_s, end_s: only the frames that these seconds touch; chunks outside are not decoded.
     Raises like ``stream_from_bytes``, or OSError.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
-        return stream_from_bytes(source, fingerprint)
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
-            return StreamReader(file, fingerprint).read()
-    return StreamReader(source, fingerprint).read()
+            return StreamReader(file, fingerprint, prior).read(start_s, end_s)
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = io.BytesIO(source)
+    return StreamReader(source, fingerprint, prior).read(start_s, end_s)

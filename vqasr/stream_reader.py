@@ -1,8 +1,7 @@
-"""Reading a ``.vqs`` stream chunk by chunk (docs/stream-format.md)."""
+"""Reading a ``.vqs`` stream chunk by chunk (docs/stream-format.md), over damage too."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,24 +9,21 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vqasr.bitpack import packed_size_bytes, padding_is_zero, unpack_codes
-from vqasr.errors import (
-    CodecMismatchError,
-    CorruptStreamError,
-    StreamError,
-    TruncatedStreamError,
-)
-from vqasr.stream_header import (
-    CHECKSUM,
-    CHUNK_START,
-    END_START,
-    HEADER_BYTES,
-    SAMPLING_RATE_HZ,
-    SEQUENCE_NUMBERS,
-    StreamHeader,
-)
+from vqasr.chunk import SEQUENCE_NUMBERS, START_BYTES, Chunk, ChunkStart, checksum_seed
+from vqasr.code_prior import CodePrior
+from vqasr.errors import CodecMismatchError, CorruptStreamError, StreamError, TruncatedStreamError
+from vqasr.payload import decode_payloads, unpack_payload
+from vqasr.priors import prior_for
+from vqasr.stream_content import MISSING, Stream, cut_stream, frame_range, part_samples
+from vqasr.stream_format1 import read_format_1
+from vqasr.stream_header import HEADER_BYTES, SAMPLING_RATE_HZ, StreamHeader
 
-_FRAMES = struct.Struct("<H")  # what every chunk begins with
+# A chunk further ahead than this is not believed, and no more lost frames than this are filled in:
+# a few damaged bytes must not make hours of silence.
+MAX_LOST_CHUNKS = SEQUENCE_NUMBERS // 2 - 1
+MAX_LOST_FRAMES = 1 << 17  # and four times as many as were received
+# Looking for the next intact chunk, at most this many bytes are checksummed for each byte read.
+SEARCH_EFFORT = 64
 _READ_PIECE_BYTES = 1 << 16
 
 
@@ -39,132 +35,256 @@ class ReadableFile(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
-    """One utterance's codes, int64 of shape (num_quantizers, frames), and its length in samples."""
+class ReadChunk:
+    """Verified codes, int64 (num_quantizers, frames), and where they belong."""
 
-    header: StreamHeader
+    start_frame: int
     codes: npt.NDArray[np.int64]
-    samples: int
-
-    @property
-    def frames(self) -> int:
-        """Number of frames."""
-        return int(self.codes.shape[1])
-
-    @property
-    def seconds(self) -> float:
-        """Length of the audio in seconds."""
-        return self.samples / SAMPLING_RATE_HZ
-
-    @property
-    def nominal_bits(self) -> int:
-        """Bits of the codes alone, without header, chunk fields, checksums and padding."""
-        return self.frames * self.header.num_quantizers * self.header.bits_per_code
 
 
 class StreamReader:
-    """Reads a stream chunk by chunk from a binary file object; never seeks, and never closes it.
+    """Reads a stream from a binary file object; never seeks, and never closes it.
 
-    ``samples`` (audio length at 16 kHz) is None until the end chunk has been read.
+    ``samples`` (audio length at 16 kHz) is None until the last chunk has been read.
+
+    Args:
+        file: read to the end of the stream, and one byte further.
+        fingerprint: that of the codec at hand (6 bytes), to refuse other streams.
+        prior: the one that wrote the stream; None takes a bundled one where one is needed.
+
+    Raises:
+        What ``StreamHeader.from_bytes`` raises, CodecMismatchError or (on reading codes)
+        PriorMismatchError.
     """
 
-    def __init__(self, file: ReadableFile, fingerprint: bytes | None = None) -> None:
-        """Read the header. fingerprint: that of the codec at hand, to refuse other streams.
-
-        Raises what ``StreamHeader.from_bytes`` raises, or CodecMismatchError.
-        """
+    def __init__(
+        self,
+        file: ReadableFile,
+        fingerprint: bytes | None = None,
+        prior: CodePrior | None = None,
+    ) -> None:
         self.bits_read = 0
         self.frames = 0
         self.samples: int | None = None
         self._file = file
+        self._prior = prior
         self._started = False
-        self.header = StreamHeader.from_bytes(self._read(HEADER_BYTES))
-        if fingerprint is not None and fingerprint != self.header.fingerprint:
+        self._buffer = bytearray()
+        self._exhausted = False
+        self._effort = 0  # bytes that were checksummed in vain
+        self._seed = 0
+        self._problem: StreamError | None = None
+        self.header = StreamHeader.from_bytes(self.take(HEADER_BYTES))
+        if fingerprint is not None and not self.header.names_codec(fingerprint):
             raise CodecMismatchError(
                 f"The stream was written by codec {self.header.fingerprint.hex()}, but the codec "
                 f"at hand is {fingerprint.hex()}; load the codec that wrote it, or encode the "
                 "audio again with this one."
             )
 
-    def chunks(self) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield the codes of each verified chunk, int64 of shape (num_quantizers, frames).
+    def chunks(self) -> Iterator[ReadChunk]:
+        """Yield the codes of each intact chunk as soon as it is there.
 
-        Can be used once. Raises TruncatedStreamError or CorruptStreamError after the last intact
-        chunk; ``stream`` is None on them, as the caller has already been given those chunks.
+        Can be used once. After damage it goes on with the next intact chunk (of format 2; of format
+        1 it stops), and raises TruncatedStreamError or CorruptStreamError at the end.
         """
+        if self.header.version == 1:
+            start = 0
+            for part in read_format_1(self):
+                yield ReadChunk(start, part)
+                start += part.shape[1]
+            return
+        for number, chunk in self.intact_chunks():
+            codes = self._decode([chunk])[0]
+            if codes is not None:
+                yield ReadChunk(number * self.header.chunk_frames, codes)
+        self.raise_problem()
+
+    def read(self, start_s: float = 0.0, end_s: float | None = None) -> Stream:
+        """The whole stream, or the frames that [start_s, end_s) seconds touch.
+
+        Chunks outside are checked but not decoded. Raises TruncatedStreamError or
+        CorruptStreamError, whose ``stream`` is what was intact.
+        """
+        if self.header.version == 1:
+            return cut_stream(self._read_format_1(), start_s, end_s)
+        found = list(self.intact_chunks())
+        first, last = frame_range(self.header, self.frames, start_s, end_s)
+        length = self.header.chunk_frames
+        any_intact = bool(found)
+        found = [(k, c) for k, c in found if k * length < last and (k + 1) * length > first]
+        codes = np.full((self.header.num_quantizers, last - first), MISSING, np.int64)
+        decoded = self._decode([chunk for _, chunk in found])
+        for (number, _), part in zip(found, decoded, strict=True):
+            if part is not None:
+                at = number * length - first
+                codes[:, max(at, 0) : at + part.shape[1]] = part[:, max(-at, 0) : last - first - at]
+        samples = self.frames * self.header.hop_length if self.samples is None else self.samples
+        samples = part_samples(self.header, samples, first, last)
+        stream = Stream(self.header, codes, samples, first)
+        if self._problem is not None:
+            if any_intact or isinstance(self._problem, TruncatedStreamError):
+                self._problem.stream = stream
+            raise self._problem
+        return stream
+
+    def intact_chunks(self) -> Iterator[tuple[int, Chunk]]:
+        """Number and chunk of each one whose checksum is right, undecoded (format 2 only).
+
+        Never raises for damage; ``raise_problem`` does, afterwards.
+        """
+        self.start()
+        prior = prior_for(self.header, self._prior)
+        self._seed = checksum_seed(self.header, b"" if prior is None else prior.fingerprint)
+        expected = skipped = lost = 0
+        cut = ended = False
+        while not ended and self._fill(1):
+            start, chunk, enough = self._next_chunk(expected)
+            if chunk is None:
+                # Not a chunk of this stream, or a damaged one: the next may begin at any byte.
+                cut = not enough if skipped == 0 else cut
+                skipped += self._skip()
+                continue
+            assert start is not None  # for the type checker
+            number = chunk.number
+            ahead = number - expected
+            if skipped or ahead:
+                self._note(f"{skipped} bytes are no chunk, and {ahead} chunks are missing")
+            lost += ahead * self.header.chunk_frames
+            if lost > MAX_LOST_FRAMES + 4 * (number * self.header.chunk_frames - lost):
+                self._note(f"{lost} frames are missing, more than are filled in")
+                return
+            del self._buffer[: start.total_bytes]
+            expected, skipped = number + 1, 0
+            before = number * self.header.chunk_frames
+            self.frames = before + chunk.frames(self.header)
+            ended = start.last
+            if ended and chunk.unused_samples is not None:
+                self.samples = self.frames * self.header.hop_length - chunk.unused_samples
+                if self.samples < 0:
+                    self.samples = None
+                    self._note("its end contradicts its length")
+            yield number, chunk
+        if ended and self._fill(1):
+            self._note("there are bytes after its end")
+        elif skipped and not cut:
+            self._note(f"its last {skipped} bytes are no chunk")
+        elif self.samples is None and self._problem is None:
+            self._problem = self.truncated()
+
+    def raise_problem(self) -> None:
+        """Raise what was found wrong so far, if anything."""
+        if self._problem is not None:
+            raise self._problem
+
+    def start(self) -> None:
+        """Claim the one reading of this reader."""
         if self._started:
             raise StreamError("This reader has been used; open the stream again.")
         self._started = True
-        quantizers, bits_per_code = self.header.num_quantizers, self.header.bits_per_code
-        sequence = 0
-        while frames := _FRAMES.unpack(start := self._read_all(_FRAMES.size))[0]:
-            start += self._read_all(CHUNK_START.size - len(start))
-            payload = self._read_all(packed_size_bytes(frames * quantizers, bits_per_code))
-            self._verify(start + payload)
-            found_sequence = CHUNK_START.unpack(start)[1]
-            if found_sequence != sequence:
-                raise self._corrupt(f"chunk {found_sequence} stands where {sequence} should")
-            if not padding_is_zero(payload, frames * quantizers, bits_per_code):
-                raise self._corrupt("the padding bits of a chunk are not zero")
-            self.frames += frames
-            sequence = (sequence + 1) % SEQUENCE_NUMBERS
-            codes = unpack_codes(payload, frames * quantizers, bits_per_code)
-            yield np.ascontiguousarray(codes.reshape(frames, quantizers).T)
-        self._read_end(start)
 
-    def read(self) -> Stream:
-        """The whole stream.
-
-        Raises TruncatedStreamError or CorruptStreamError, with the part before the damage.
-        """
-        parts = [np.empty((self.header.num_quantizers, 0), dtype=np.int64)]
-        try:
-            for codes in self.chunks():
-                parts.append(codes)
-        except (TruncatedStreamError, CorruptStreamError) as error:
-            if self.frames or isinstance(error, TruncatedStreamError):
-                error.stream = self._stream(parts)
-            raise
-        return self._stream(parts)
-
-    def _stream(self, parts: list[npt.NDArray[np.int64]]) -> Stream:
-        samples = self.frames * self.header.hop_length if self.samples is None else self.samples
-        return Stream(self.header, np.concatenate(parts, axis=1), samples)
-
-    def _read_end(self, start: bytes) -> None:
-        end = start + self._read_all(END_START.size - len(start))
-        self._verify(end)
-        samples = END_START.unpack(end)[1]
-        if -(-samples // self.header.hop_length) != self.frames:
-            raise self._corrupt(f"its end names {samples} samples, which do not match the frames")
-        self.samples = samples
-        if self._read(1):
-            raise self._corrupt("there are bytes after its end")
-
-    def _verify(self, chunk: bytes) -> None:
-        if self._read_all(CHECKSUM.size) != self.header.checksum(chunk):
-            raise self._corrupt("a checksum does not match")
-
-    def _read_all(self, size: int) -> bytes:
-        data = self._read(size)
-        if len(data) < size:
-            raise TruncatedStreamError(f"The stream ends before its end chunk; {self._recovered()}")
+    def take(self, size: int) -> bytes:
+        """The next bytes, fewer only at the end of the file."""
+        self._fill(size)
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return data
 
-    def _read(self, size: int) -> bytes:
-        # In pieces: a file may return less than asked, and some allocate all that is asked for,
-        # which a damaged header could drive up to 32 MiB for a file of a few bytes.
-        data = bytearray()
-        while len(data) < size:
-            piece = self._file.read(min(size - len(data), _READ_PIECE_BYTES))
-            if not piece:
-                break
-            data += piece
-        self.bits_read += 8 * len(data)
-        return bytes(data)
-
-    def _corrupt(self, problem: str) -> CorruptStreamError:
+    def corrupt(self, problem: str) -> CorruptStreamError:
+        """An error that says what is wrong and how much is intact."""
         return CorruptStreamError(f"The stream is damaged: {problem}; {self._recovered()}")
+
+    def truncated(self) -> TruncatedStreamError:
+        """An error that says that the end is missing and how much came before it."""
+        return TruncatedStreamError(f"The stream ends before its last chunk; {self._recovered()}")
+
+    def _next_chunk(self, expected: int) -> tuple[ChunkStart | None, Chunk | None, bool]:
+        """What begins at the buffer's first byte, and whether there were bytes enough to say."""
+        if self._fill(START_BYTES) < START_BYTES:
+            return None, None, False
+        start = ChunkStart.read(bytes(self._buffer[:START_BYTES]), self.header)
+        ahead = (start.sequence - expected) % SEQUENCE_NUMBERS if start else 0
+        if start is None or ahead > MAX_LOST_CHUNKS:
+            return None, None, True
+        size = start.total_bytes
+        if self._fill(size) < size:
+            return start, None, False
+        if 8 * (self._effort + size) > SEARCH_EFFORT * self.bits_read:
+            return start, None, True  # hostile: too many false chunks were looked at already
+        data = bytes(self._buffer[:size])
+        chunk = start.chunk(data, self.header, self._seed, expected + ahead)
+        self._effort += size if chunk is None else 0
+        return start, chunk, True
+
+    def _skip(self) -> int:
+        """Drop bytes up to the next one that may begin a chunk; returns how many."""
+        following = self._buffer.find(self.header.stream_id & 0xFF, 1)
+        count = len(self._buffer) if following < 0 else following
+        del self._buffer[:count]
+        return count
+
+    def _decode(self, chunks: list[Chunk]) -> list[npt.NDArray[np.int64] | None]:
+        """Codes of each chunk; None, and a note, where a right checksum covers wrong content."""
+        header = self.header
+        prior = prior_for(header, self._prior)
+        decoded: list[npt.NDArray[np.int64] | None] = [None] * len(chunks)
+        together: dict[int, list[int]] = {}
+        for i, chunk in enumerate(chunks):
+            frames = chunk.frames(header)
+            if chunk.coded:
+                together.setdefault(frames, []).append(i)
+            else:
+                codes = unpack_payload(
+                    chunk.payload, header.num_quantizers, frames, header.bits_per_code
+                )
+                unknown = prior and codes is not None and not prior.knows(codes)
+                decoded[i] = None if unknown else codes
+        for frames, members in together.items():
+            if prior is None:
+                break
+            payloads = [chunks[i].payload for i in members]
+            found = decode_payloads(payloads, header.num_quantizers, frames, prior)
+            for i, codes in zip(members, found, strict=True):
+                decoded[i] = codes
+        if any(codes is None for codes in decoded) and self._problem is None:
+            self._problem = CorruptStreamError(
+                "The stream is damaged: the content of a chunk is not what a writer makes; the "
+                "other chunks are intact."
+            )
+        return decoded
+
+    def _read_format_1(self) -> Stream:
+        parts = [np.empty((self.header.num_quantizers, 0), dtype=np.int64)]
+        problem = None
+        try:
+            for codes in read_format_1(self):
+                parts.append(codes)
+        except (TruncatedStreamError, CorruptStreamError) as error:
+            problem = error
+        samples = self.frames * self.header.hop_length if self.samples is None else self.samples
+        stream = Stream(self.header, np.concatenate(parts, axis=1), samples)
+        if problem is not None:
+            if self.frames or isinstance(problem, TruncatedStreamError):
+                problem.stream = stream
+            raise problem
+        return stream
+
+    def _note(self, problem: str) -> None:
+        """Remember the first thing that is wrong."""
+        if self._problem is None:
+            self._problem = self.corrupt(problem)
+
+    def _fill(self, size: int) -> int:
+        """Read on until the buffer holds `size` bytes or the file ends; returns what it holds."""
+        # In pieces: a file may return less than asked, and some allocate all that is asked for,
+        # which damage could drive up to 32 MiB (format 1) for a file of a few bytes.
+        while len(self._buffer) < size and not self._exhausted:
+            wanted = min(size - len(self._buffer), _READ_PIECE_BYTES)
+            piece = self._file.read(wanted)
+            self._exhausted = not piece
+            self._buffer += piece
+            self.bits_read += 8 * len(piece)
+        return len(self._buffer)
 
     def _recovered(self) -> str:
         seconds = self.frames * self.header.hop_length / SAMPLING_RATE_HZ

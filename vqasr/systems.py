@@ -7,13 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.code_prior import CodePrior
 from vqasr.encoding import codes_to_stream, encode_audio, encode_latents
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.stream import stream_from_bytes
+from vqasr.packet_loss import drop_chunks
+from vqasr.priors import bundled_prior
+from vqasr.stream import DEFAULT_CHUNK_FRAMES, Stream, stream_from_bytes
 
 PCM_BITS_PER_SAMPLE = 16
 WITHOUT_CODES = ("pcm", "vqasr:continuous")
+LOSS = "+loss"
 
 
 @dataclass
@@ -22,31 +26,51 @@ class Heard:
 
     Attributes:
         texts: one per clip.
+        asr_s: seconds of computing, from codes, latents or audio to text, for all clips together.
         stream_bytes: size of each clip's stream; None where nothing is transmitted as bytes.
-        encode_s, asr_s: seconds of computing for all clips; encode_s None without a codec.
+        encode_s: audio to codes; None without a codec.
+        coding_s: codes to bytes and bytes to codes; None without bytes.
+        codes: (n, frames) of each clip; None without any.
     """
 
     texts: list[str]
-    stream_bytes: list[int] | None
-    encode_s: float | None
     asr_s: float
+    stream_bytes: list[int] | None = None
+    encode_s: float | None = None
+    coding_s: float | None = None
+    codes: list[np.ndarray] | None = None
 
 
 class System:
     """One way from audio to text.
 
     Args:
-        name: "pcm", "vqasr:N" or "vqasr:continuous".
+        name: "pcm", "vqasr:N", "vqasr:N+lossP" or "vqasr:continuous".
         codec: the codec.
         recogniser: with the adapter that belongs to the codec.
+        prior: range-codes the streams; None for the one that ships for the codec.
+        chunk_frames: frames in a chunk of the streams.
+        seed: of the chunks that are lost.
 
     Raises:
         VqasrError: no such system.
         CodecMismatchError: the adapter belongs to another codec.
     """
 
-    def __init__(self, name: str, codec: VQCodecModel, recogniser: CodesRecogniser):
+    def __init__(
+        self,
+        name: str,
+        codec: VQCodecModel,
+        recogniser: CodesRecogniser,
+        prior: CodePrior | None = None,
+        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+        seed: int = 0,
+    ):
         self.name = name
+        self.chunk_frames = chunk_frames
+        name, _, loss = name.partition(LOSS)
+        self._loss = float(loss or 0.0) / 100.0
+        self._rng = np.random.default_rng(seed)
         self._codec = codec
         self._recogniser = recogniser
         self._fingerprint = codec.fingerprint()
@@ -56,6 +80,12 @@ class System:
                 f"is {self._fingerprint.hex()}. Use --codec and --adapter of one training."
             )
         self._num_quantizers = None if name in WITHOUT_CODES else _num_quantizers(name, codec)
+        self.prior = bundled_prior(self._fingerprint) if prior is None else prior
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return self._codec.config.hop_length
 
     def nominal_bits(self, samples: int) -> float | None:
         """Bits of a clip before entropy coding and container: frames x sum of log2(codebook size).
@@ -77,24 +107,37 @@ class System:
             started = time.perf_counter()
             texts = self._recogniser.recogniser.transcribe_audio(clips)
             size = [len(clip) * PCM_BITS_PER_SAMPLE // 8 for clip in clips]
-            return Heard(texts, size, None, time.perf_counter() - started)
+            return Heard(texts, time.perf_counter() - started, size)
         started = time.perf_counter()
         if self.name == "vqasr:continuous":
             latents = [encode_latents(self._codec, clip) for clip in clips]
             encoded = time.perf_counter()
             texts = self._recogniser.transcribe_latents(latents, batch_size)
-            return Heard(texts, None, encoded - started, time.perf_counter() - encoded)
+            return Heard(texts, time.perf_counter() - encoded, None, encoded - started)
         codes = [encode_audio(self._codec, clip, self._num_quantizers) for clip in clips]
         encoded = time.perf_counter()
         streams = [
-            codes_to_stream(c, len(clip), self._codec.config, self._fingerprint)
+            codes_to_stream(
+                c, len(clip), self._codec.config, self._fingerprint, self.prior, self.chunk_frames
+            )
             for c, clip in zip(codes, clips, strict=True)
         ]
-        written = time.perf_counter()
-        read = [stream_from_bytes(data) for data in streams]
+        read = [self._receive(data) for data in streams]
+        received = time.perf_counter()
         texts = self._recogniser.transcribe_streams(read, batch_size)
-        heard = time.perf_counter()
-        return Heard(texts, [len(s) for s in streams], encoded - started, heard - written)
+        size = [len(data) for data in streams]
+        asr_s = time.perf_counter() - received
+        return Heard(texts, asr_s, size, encoded - started, received - encoded, codes)
+
+    def speech(self, codes: np.ndarray) -> np.ndarray:
+        """(n, frames) codes -> (frames,) bool: where the adapter hears somebody speak."""
+        return self._recogniser.speech_probability(codes) > 0.5
+
+    def _receive(self, data: bytes) -> Stream:
+        if not self._loss:
+            return stream_from_bytes(data, prior=self.prior)
+        data = drop_chunks(data, self._loss, self._rng, self.prior)
+        return stream_from_bytes(data, prior=self.prior, partial=True)
 
 
 def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
@@ -110,6 +153,20 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
     if not expanded:
         raise VqasrError("no system was named; for instance pcm,vqasr:1,vqasr:4.")
     return list(dict.fromkeys(expanded))
+
+
+def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
+    """Each "vqasr:N" once for each share of chunks that are lost; the other systems as they are."""
+    for loss in losses_percent:
+        if not 0 <= loss <= 100:
+            raise VqasrError(f"a loss of {loss} % of the chunks; 0 to 100 are possible.")
+    expanded: list[str] = []
+    for name in names:
+        if name in WITHOUT_CODES or not losses_percent:
+            expanded.append(name)
+        else:
+            expanded += [f"{name}{LOSS}{loss:g}" for loss in losses_percent]
+    return expanded
 
 
 def _num_quantizers(name: str, codec: VQCodecModel) -> int:

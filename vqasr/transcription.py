@@ -1,18 +1,20 @@
 """One input file to text, whatever it is: audio or a stream."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.audio import read_audio
+from vqasr.code_prior import CodePrior
 from vqasr.encoding import audio_to_stream, check_codec
 from vqasr.errors import InvalidCodesError, VqasrError
 from vqasr.files import read_file
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.stream import stream_from_bytes
-from vqasr.stream_header import MAGIC
+from vqasr.stream import read_part
+from vqasr.stream_header import is_stream
 
 
 class Transcriber:
@@ -23,9 +25,18 @@ class Transcriber:
         adapter: folder or hub id; None for the one that ships for the recogniser.
         codec: encodes audio; loaded only when there is audio to encode.
         uncompressed: give the recogniser the audio itself.
+        prior: the one that wrote the streams; None for the one that ships for their codec.
     """
 
-    def __init__(self, asr: str, adapter: str | None, codec: str, uncompressed: bool):
+    def __init__(
+        self,
+        asr: str,
+        adapter: str | None,
+        codec: str,
+        uncompressed: bool,
+        prior: CodePrior | None = None,
+    ):
+        self._prior = prior
         self._codec_name = codec
         self._codec: VQCodecModel | None = None
         self._codes: CodesRecogniser | None = None
@@ -36,14 +47,20 @@ class Transcriber:
             self._plain = self._codes.recogniser
 
     def __call__(
-        self, path: Path, num_quantizers: int | None = None, partial: bool = False
+        self,
+        path: Path,
+        num_quantizers: int | None = None,
+        partial: bool = False,
+        start_s: float = 0.0,
+        end_s: float | None = None,
     ) -> dict[str, Any]:
         """Text and cost of one file.
 
         Args:
             path: an audio file or a stream (recognised by its first bytes).
             num_quantizers: codebooks to listen to; None for all.
-            partial: of a broken stream, transcribe what precedes the damage.
+            partial: of a broken stream, transcribe what is intact.
+            start_s, end_s: the part to transcribe.
 
         Returns:
             file, text, seconds, bytes, coded_bps and num_quantizers (None when uncompressed).
@@ -56,11 +73,11 @@ class Transcriber:
         if self._codes is None:
             if is_stream:
                 raise VqasrError(f"{path}: a stream holds no audio to hear with --uncompressed.")
-            samples = read_audio(path)
+            samples = read_audio(path)[_part(start_s, end_s)]
             text = self._plain.transcribe_audio([samples])[0]
             return _result(path, text, len(samples), 2 * len(samples), None)
         data = read_file(path) if is_stream else self._encode(path, num_quantizers)
-        stream = stream_from_bytes(data, partial=partial)
+        stream = read_part(data, self._prior, start_s, end_s, partial)
         check_codec(stream, self._codes.adapter.codec_fingerprint)
         available = stream.header.num_quantizers
         used = available if num_quantizers is None else num_quantizers
@@ -69,17 +86,25 @@ class Transcriber:
                 f"{path}: num_quantizers={used}, but the stream holds {available} codebooks."
             )
         text = self._codes.transcribe_codes([stream.codes[:used]])[0]
-        return _result(path, text, stream.samples, len(data), used)
+        result = _result(path, text, stream.samples, len(data), used)
+        if stream.start_frame or end_s is not None:
+            result["coded_bps"] = None  # the bytes are those of the whole
+        return result
 
     def _encode(self, path: Path, num_quantizers: int | None) -> bytes:
         if self._codec is None:
             self._codec = VQCodecModel.from_pretrained(self._codec_name).eval()
-        return audio_to_stream(self._codec, read_audio(path), num_quantizers)
+        return audio_to_stream(self._codec, read_audio(path), num_quantizers, self._prior)
+
+
+def _part(start_s: float, end_s: float | None) -> slice:
+    end = None if end_s is None or math.isinf(end_s) else round(end_s * SAMPLING_RATE_HZ)
+    return slice(round(start_s * SAMPLING_RATE_HZ), end)
 
 
 def _begins_as_stream(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return is_stream(file.read(4))
 
 
 def _result(

@@ -26,6 +26,8 @@ def main() -> None:
         parser.error(f"{arguments.folder} holds no SET/results.json")
     draw(results, arguments.output)
     print(table(results))
+    print()
+    print(rates_table(results))
 
 
 def draw(results: dict[str, list[dict]], output: Path) -> None:
@@ -60,6 +62,22 @@ def table(results: dict[str, list[dict]]) -> str:
         bps = [r["coded_bps"] for r in rows if r and r["coded_bps"]]
         rate = f"{min(bps):.0f} to {max(bps):.0f}" if bps else "-"
         lines.append(f"| {system} | {rate} | " + " | ".join(map(cell, rows)) + " |")
+    return "\n".join(lines)
+
+
+def rates_table(results: dict[str, list[dict]]) -> str:
+    """Markdown: what the codes of each set and system cost, counted in every way."""
+    columns = ("nominal_bps", "order0_bps", "prior_bps", "coded_bps")
+    parts = ("prior_bps_speech", "prior_bps_pauses")
+    names = [c.removesuffix("_bps").replace("prior_bps_", "prior, ") for c in columns + parts]
+    lines = ["| set | system | " + " | ".join(names) + " | container at 1 s, 5 s, 60 s |"]
+    lines.append("|---|---|" + "---|" * (len(names) + 1))
+    for name, rows in results.items():
+        for row in rows:
+            if row.get("prior_bps") is not None:
+                cells = [f"{row[c]:.0f}" for c in columns + parts]
+                cells.append(", ".join(f"{v:.0f}" for v in row["container_bps"].values()))
+                lines.append(f"| {name} | {row['system']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ DEFAULT_CODEC = "vqasr-base"
 CLIPS = ASSETS / "clips"
 
 _CODECS = {DEFAULT_CODEC: ASSETS / "vqasr-base"}
+_PRIORS = {folder.name: folder for folder in (ASSETS / "vqasr-base-prior",)}
 _ADAPTERS = {folder.name: folder for folder in (ASSETS / "vqasr-base-whisper-tiny.en",)}
 
 
@@ -24,3 +25,13 @@ def resolve_adapter(name_or_path: str) -> str:
 def bundled_adapters() -> list[str]:
     """Names of the adapters that ship with the package."""
     return list(_ADAPTERS)
+
+
+def resolve_prior(name_or_path: str) -> str:
+    """Folder of a bundled code prior, or the name itself."""
+    return str(_PRIORS.get(name_or_path, name_or_path))
+
+
+def bundled_priors() -> list[str]:
+    """Names of the code priors that ship with the package."""
+    return list(_PRIORS)

@@ -1,1 +1,1 @@
-"""Training of codec and adapter in three stages."""
+"""Training of codec, adapter and code prior, stage by stage."""

@@ -22,7 +22,7 @@ class Augment:
     """
 
     def __init__(self, config: AugmentConfig, noise: Dataset | None):
-        self._config = config
+        self.config = config
         self._noises: list[np.ndarray] = []
         self._responses: list[np.ndarray] = []
         if noise is not None and "kind" not in noise.column_names:
@@ -44,7 +44,7 @@ class Augment:
 
         The gain changes both: how loud the speech is belongs to the clip, not to the damage.
         """
-        chance = self._config
+        chance = self.config
         if rng.random() < chance.gain:
             gain = 10.0 ** (rng.uniform(*GAIN_DB) / 20.0)
             samples = np.clip(samples * np.float32(gain), -1.0, 1.0)

@@ -59,6 +59,35 @@ class StageConfig:
 
 
 @dataclass
+class PriorTrainConfig:
+    """The code prior, trained last; with 0 steps there is none.
+
+    Attributes:
+        steps, learning_rate, dropout: of its training.
+        passes: over the training data; the first as they are, the others changed as in [augment]
+            and in speed.
+        batch_chunks: chunks of 250 frames in a batch.
+        levels_per_step: codebooks whose codes are predicted in a step.
+        num_modelled, width, head_size, dilations: sizes, see CodePriorConfig.
+        dev_utterances: that judge it.
+        save_every: steps between resumable checkpoints.
+    """
+
+    steps: int = 0
+    learning_rate: float = 2e-3
+    dropout: float = 0.15
+    passes: int = 3
+    batch_chunks: int = 32
+    levels_per_step: int = 3
+    num_modelled: int = 4
+    width: int = 176
+    head_size: int = 144
+    dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32])
+    dev_utterances: int = 1000
+    save_every: int = 250
+
+
+@dataclass
 class LossConfig:
     """Weights of the joint stage.
 
@@ -98,6 +127,7 @@ class TrainConfig:
     autoencoder: StageConfig
     quantizer: StageConfig
     joint: StageConfig
+    gaps: StageConfig = field(default_factory=lambda: StageConfig(steps=0))
     recogniser: str = "tiny.en"
     seed: int = 0
     threads: int = 0
@@ -107,6 +137,7 @@ class TrainConfig:
     )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    prior: PriorTrainConfig = field(default_factory=PriorTrainConfig)
     codec: dict[str, Any] = field(default_factory=dict)
     adapter: dict[str, Any] = field(default_factory=dict)
 
@@ -132,9 +163,12 @@ def load_train_config(path: str | Path) -> TrainConfig:
 
 
 def config_hash(config: TrainConfig) -> str:
-    """Names what the result depends on; where it is written and how fast are left out."""
+    """Names what codec and adapter depend on.
+
+    Where they are written and how fast is left out, and so is the prior, which comes after them.
+    """
     values = dataclasses.asdict(config)
-    for name in ("output_dir", "threads", "save_every"):
+    for name in ("output_dir", "threads", "save_every", "prior"):
         del values[name]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 

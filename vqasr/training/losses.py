@@ -13,6 +13,10 @@ from vqasr.training.batches import Batch
 from vqasr.training.config import LossConfig
 from vqasr.training.teacher import WhisperTeacher
 
+# A lost chunk: 1 s of frames at 25 Hz.
+LOSS_CHUNK_FRAMES = 25
+HIGHEST_LOSS = 0.3
+
 
 @dataclass
 class Losses:
@@ -102,6 +106,48 @@ def joint_losses(
         parts["decoder"] = _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts)
     total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
     return Losses(total, parts)
+
+
+def gap_losses(
+    codec: VQCodecModel,
+    embedder: CodeEmbedder,
+    teacher: WhisperTeacher,
+    batch: Batch,
+    levels: Tensor,
+    weights: LossConfig,
+    generator: torch.Generator,
+) -> Losses:
+    """Stage 4: the adapter learns what a lost frame is to look like; all else stays as it is.
+
+    Args:
+        levels: (batch,) codebooks that each item may use, 0 for unquantized.
+        generator: decides what is lost: up to 30 % of each item's chunks of 1 s.
+    """
+    with torch.no_grad():
+        latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
+        quantized = codec.quantizer(latents, levels, mask).quantized
+        stem = teacher.stem(batch.clean)
+        wanted = teacher.layers(stem)
+    missing = lost_frames(len(mask), mask.shape[1], generator).to(mask.device) & mask
+    quantized = torch.where(missing[..., None], embedder.missing_frame, quantized)
+    embeddings = embedder.embed_latents(quantized, mask, levels)
+    heard = teacher.layers(embeddings)
+    distances = [relative_distance(a, b) for a, b in zip(heard, wanted, strict=True)]
+    parts = {
+        "stem": relative_distance(embeddings, stem),
+        "layers": torch.stack(distances).mean(),
+        "decoder": _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts),
+    }
+    total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
+    return Losses(total, parts)
+
+
+def lost_frames(items: int, frames: int, generator: torch.Generator) -> Tensor:
+    """(items, frames) bool: frames of chunks of 1 s that were lost."""
+    chunks = -(-frames // LOSS_CHUNK_FRAMES)
+    share = torch.rand(items, 1, generator=generator) * HIGHEST_LOSS
+    lost = torch.rand(items, chunks, generator=generator) < share
+    return lost.repeat_interleave(LOSS_CHUNK_FRAMES, dim=1)[:, :frames]
 
 
 def _decoder_divergence(

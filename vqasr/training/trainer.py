@@ -1,4 +1,4 @@
-"""The method's three stages, one after the other, resumable.
+"""The method's stages, one after the other, resumable.
 
 transformers' `Trainer` is not used: its checkpoints are pickles, it trains one model on batches of
 a fixed number of items, and here each stage trains other parts on batches of a fixed duration.
@@ -27,12 +27,13 @@ from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
 from vqasr.training.judge import Judge
-from vqasr.training.losses import Losses, autoencoder_losses, joint_losses
+from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
+from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
 
-STAGES = ("autoencoder", "quantizer", "joint")
+STAGES = ("autoencoder", "quantizer", "joint", "gaps")
 FINISHED = "finished"
 # k-means sees this many latents per code; more changes little.
 KMEANS_FRAMES_PER_CODE = 25
@@ -40,7 +41,7 @@ KMEANS_FRAMES_PER_CODE = 25
 logger = logging.getLogger("vqasr.train")
 
 
-class ThreeStageTrainer:
+class StageTrainer:
     """Trains codec and Whisper adapter as one TOML file says.
 
     Args:
@@ -63,14 +64,11 @@ class ThreeStageTrainer:
         self.codec, self.embedder = build_modules(config, width)
         data = config.data
         self.noise = load_speech(data.noise, "train") if data.noise else None
-        self.batches = Batches(
-            load_speech(data.train, data.train_split),
-            data,
-            Augment(config.augment, self.noise),
-            config.seed,
-        )
-        dev = load_speech(data.dev, data.dev_split)
-        self.judge = Judge(dev, data.text_column, data.dev_utterances, self.recogniser)
+        self.train_data = load_speech(data.train, data.train_split)
+        self.augment = Augment(config.augment, self.noise)
+        self.batches = Batches(self.train_data, data, self.augment, config.seed)
+        self.dev = load_speech(data.dev, data.dev_split)
+        self.judge = Judge(self.dev, data.text_column, data.dev_utterances, self.recogniser)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._move(self.device)
 
@@ -105,18 +103,27 @@ class ThreeStageTrainer:
                 self._gradient_stage(name, stage, first)
             # The adapter's own copy of the quantizer is what reads codes later.
             self.embedder.quantizer.load_state_dict(self.codec.quantizer.state_dict())
-            self._report(name)
+            if stage.steps:
+                self._report(name)
             self._save(order[order.index(name) + 1], 0, None)
         self._finish()
 
     def _gradient_stage(self, name: str, stage: StageConfig, first: int) -> None:
         parameters = [p for m in self._modules().values() for p in m.parameters()]
+        if name == "gaps":
+            # Whatever else it changed would change what is heard without any loss.
+            parameters = [self.embedder.missing_frame]
+            self.codec.requires_grad_(False), self.embedder.requires_grad_(False)
+            self.embedder.missing_frame.requires_grad_(True)
         optimizer = torch.optim.AdamW(
             parameters, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
         )
         if 0 < first < stage.steps:
             load_checkpoint(self.folder, self._modules(), optimizer)
-        self.codec.train(), self.embedder.train()
+        self.codec.train(name != "gaps"), self.embedder.train()
+        if name == "gaps" and first == 0:
+            with torch.no_grad():  # a lost frame is at first what no frame is
+                self.embedder.missing_frame.copy_(self.embedder.no_frame)
         decoder_from = self.config.loss.decoder_from * stage.steps
 
         def losses_of(batch: Batch, step: int) -> Losses:
@@ -124,6 +131,11 @@ class ThreeStageTrainer:
                 return autoencoder_losses(self.codec, self.embedder, self.teacher, batch)
             levels = self._levels(batch, step)
             weights = self.config.loss
+            if name == "gaps":
+                generator = torch.Generator().manual_seed(self.config.seed * 1_000_033 + step)
+                return gap_losses(
+                    self.codec, self.embedder, self.teacher, batch, levels, weights, generator
+                )
             return joint_losses(
                 self.codec, self.embedder, self.teacher, batch, levels, weights,
                 with_decoder=step >= decoder_from,
@@ -195,6 +207,7 @@ class ThreeStageTrainer:
             "autoencoder": ([0], []),
             "quantizer": (some, []),
             "joint": ([count], some),
+            "gaps": ([], some),
         }[name]
         self._move(torch.device("cpu"))  # the codes are defined by the CPU's float32
         verdict = dataclasses.asdict(self.judge(self.codec, self.embedder, mel=mel, codes=codes))
@@ -220,6 +233,13 @@ class ThreeStageTrainer:
         copy.deepcopy(self.codec).half().save_pretrained(self.folder / "codec")
         VQCodecFeatureExtractor().save_pretrained(self.folder / "codec")
         logger.info("codec and adapter are in %s", self.folder)
+        if self.config.prior.steps:
+            prior = PriorTrainer(
+                self.config.prior, self.codec, self.train_data, self.dev, self.augment,
+                self.folder, self.config.seed, self.device,
+            ).run()  # fmt: skip
+            prior.save_pretrained(self.folder / "prior")
+            logger.info("the code prior is in %s", self.folder / "prior")
 
     def _loop(self, name: str, stage: StageConfig, first: int) -> StepLoop:
         offset = sum(getattr(self.config, s).steps for s in STAGES[: STAGES.index(name)])

@@ -1,0 +1,125 @@
+"""Feed the stream reader with mutated streams, guided by coverage (atheris), until it breaks.
+
+What must hold for any bytes: nothing but StreamError escapes, nothing hangs, and codes that are
+given out are those that were written. Run it as README.md says.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["vqasr"]):
+    from vqasr.chunk import Chunk, checksum_seed
+    from vqasr.errors import StreamError
+    from vqasr.stream import MISSING, stream_from_bytes, stream_to_bytes
+    from vqasr.stream_header import CHUNK_FRAMES, StreamHeader
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+import numpy as np
+from prior_helpers import CODEC, PRIOR, likely_codes
+
+SLOWEST_S = 5.0  # for one input of at most 4 KB
+CODES = likely_codes(PRIOR, 3, 60)
+COMMON = {"fingerprint": CODEC, "hop_length": 640}
+counts = {"inputs": 0, "whole": 0, "partly": 0, "refused": 0, "slowest_s": 0.0}
+
+
+def seeds() -> list[tuple[bytes, np.ndarray]]:
+    """Real streams with the codes that they hold: packed and coded, short and long."""
+    streams = []
+    kinds = [(3, 60, 10, PRIOR), (1, 60, 25, PRIOR), (2, 60, 10, None), (3, 7, 250, PRIOR)]
+    for i, (n, frames, chunk, prior) in enumerate([*kinds, (1, 0, 1, None)]):
+        codes = CODES[:n, :frames]
+        data = stream_to_bytes(
+            codes, samples=640 * frames - (frames > 0) * 9, bits_per_code=4, chunk_frames=chunk,
+            prior=prior, stream_id=1000 + i, **COMMON,
+        )  # fmt: skip
+        streams.append((data, codes))
+    return streams
+
+
+SEEDS = seeds()
+WRITTEN = dict(SEEDS)
+BY_ID = {data[:14]: codes for data, codes in SEEDS}
+
+
+def check(data: bytes) -> None:
+    """One input: as it is or, where its first byte is even, with checksums made right."""
+    if data and data[0] % 2 == 0 and data[:2] != b"VQ":
+        read(with_right_checksums(data[1:]), None)
+    else:
+        read(data, BY_ID.get(data[:14]))
+
+
+def with_right_checksums(data: bytes) -> bytes:
+    """A stream whose header fields, chunk fields and payloads are what the fuzzer says."""
+    source = atheris.FuzzedDataProvider(data)
+    prior = source.ConsumeBool()
+    header = StreamHeader(
+        fingerprint=CODEC[:3],
+        num_quantizers=source.ConsumeIntInRange(1, 3 if prior else 16),
+        bits_per_code=4 if prior else source.ConsumeIntInRange(1, 16),
+        hop_length=160 * source.ConsumeIntInRange(1, 16),
+        chunk_frames=CHUNK_FRAMES[source.ConsumeIntInRange(0, 15)],
+        prior_fingerprint=PRIOR.fingerprint[:2] if prior else bytes(2),
+        stream_id=7,
+    )
+    seed = checksum_seed(header, PRIOR.fingerprint if prior else b"")
+    stream = bytearray(header.to_bytes())
+    number = 0
+    while source.remaining_bytes():
+        number += source.PickValueInList([1, 1, 1, 1, 0, 2, 4000]) if len(stream) > 14 else 0
+        last = source.ConsumeBool()
+        chunk = Chunk(
+            number=number,
+            payload=source.ConsumeBytes(source.ConsumeIntInRange(0, 64)),
+            coded=source.ConsumeBool(),
+            last_frames=source.ConsumeIntInRange(0, 4095) if last else None,
+            unused_samples=source.ConsumeIntInRange(0, 4095),
+        )
+        stream += chunk.to_bytes(header, seed)
+    return bytes(stream)
+
+
+def read(data: bytes, written: np.ndarray | None) -> None:
+    """Read a stream; `written` are the codes that belong to its header, where there are any."""
+    started = time.perf_counter()
+    try:
+        stream = stream_from_bytes(data, prior=PRIOR)
+        outcome = "whole"
+    except StreamError as error:
+        stream, outcome = error.stream, "partly" if error.stream is not None else "refused"
+    took = time.perf_counter() - started
+    counts["inputs"] += 1
+    counts[outcome] += 1
+    counts["slowest_s"] = max(counts["slowest_s"], took)
+    assert took < SLOWEST_S, f"{took:.1f} s for {len(data)} bytes"
+    if stream is not None:
+        assert (stream.codes >= MISSING).all()
+        assert (stream.codes < 1 << 16).all()
+    if written is not None and stream is not None:
+        frames = min(stream.frames, written.shape[1])
+        kept = stream.codes[:, :frames]
+        right = (kept == written[:, :frames]).all(axis=0) | (kept[0] == MISSING)
+        assert right.all(), "codes that nobody wrote were given out"
+        assert outcome != "whole" or data in WRITTEN, "damage was not noticed"
+    if counts["inputs"] % 20_000 == 0:
+        print(counts, flush=True)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (data, _) in enumerate(SEEDS):
+            (Path(folder) / f"{i}.vqs").write_bytes(data)
+        (Path(folder) / "fields").write_bytes(bytes(range(0, 256, 2)) * 3)
+        spliced = SEEDS[0][0][:60] + SEEDS[1][0][30:]
+        (Path(folder) / "spliced.vqs").write_bytes(spliced)
+        atheris.Setup([*sys.argv, "-max_len=4096", folder], check)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""The code prior has the same integers on every machine, however they are computed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from prior_helpers import CODEC, PRIOR, likely_codes, random_prior
+from safetensors.numpy import load_file, save_file
+
+from vqasr.code_prior import CodePrior, PriorReader
+from vqasr.errors import CodecError, InvalidCodesError
+from vqasr.payload import decode_payloads, encode_payload, range_code
+from vqasr.prior_config import EXACT, HIGHEST, TABLE_SIZE, CodePriorConfig
+from vqasr.training.prior_network import PriorNetwork, exp_table
+
+# What the frozen prior makes of fixed codes. If this changes, streams that exist become unreadable:
+# then it is not this line that has to change.
+GOLDEN = (
+    "a3e8a82fba3bd94cf3a295d3dfb12736c368c33f19be0b9a9feb806d8c0aab6c95b6725295ea931d"
+    "17ff6574c80310934d955f4ee2731c9ccbfafa5752ba5696557f3de3d7123a5a4c3294b62f47c42a"
+    "9d6ae06e8d35c3be4acb39432253f2670be327fb1bb1beef3cf8a6e2d32878d3edb25eb70b7fff24"
+    "2f6e576e8ef98a64084a98f3b6c842f61bb8f0ece01c4eba3495efb36385762502156d0e5190bfc9"
+    "24043a6ebf33e22caf189ce6ec78c09a667d3d05ff7d410c8aac267ed217ee4b53501c2c03ab76f2"
+    "bbf4"
+)
+SCRIPT = """
+import sys
+import torch
+sys.path.insert(0, {tests!r})
+from test_code_prior import golden_bytes
+torch.set_num_threads({threads})
+torch.backends.mkldnn.enabled = {onednn}
+torch.set_float32_matmul_precision("medium")
+with torch.autocast("cpu", torch.bfloat16):
+    print(golden_bytes().hex())
+"""
+
+
+def golden_codes() -> np.ndarray:
+    """(3, 60) codes from an integer recurrence: neither numpy nor torch has a say in them."""
+    state, values = 1, []
+    for _ in range(180):
+        state = (1_103_515_245 * state + 12_345) % 2**31
+        values.append(state >> 27)
+    return np.array(values).reshape(3, 60)
+
+
+def golden_bytes() -> bytes:
+    return range_code(golden_codes(), PRIOR)
+
+
+def integers_only(prior: CodePrior, codes: np.ndarray) -> list[list[list[int]]]:
+    """Frequencies in Python's integers, frame by frame, from the documented arithmetic alone."""
+    t = {name: tensor.tolist() for name, tensor in prior.tensors.items()}
+    config = prior.config
+    n, frames = codes.shape
+    used = min(n, config.num_modelled)
+
+    def half_up(value: int) -> int:
+        return (value + 64) // 128
+
+    def layer(name: str, inputs: list[int]) -> list[int]:
+        rows = zip(t[f"{name}.weight"], t[f"{name}.bias"], strict=True)
+        return [sum(w * x for w, x in zip(row, inputs, strict=True)) + b for row, b in rows]
+
+    def frequencies(logits: list[int]) -> list[int]:
+        top = max(logits)
+        return [t["exp_table"][min((top - v) // 128, TABLE_SIZE - 1)] for v in logits]
+
+    past: list[dict[int, list[int]]] = [{} for _ in config.dilations]
+    below, result = t["start"], []
+    for frame in range(frames):
+        sums = [128 * (a + b) for a, b in zip(below, t["level"][used], strict=True)]
+        for i, dilation in enumerate(config.dilations):
+            now = [max(-HIGHEST, min(HIGHEST, half_up(v))) for v in sums]
+            past[i][frame] = now
+            before = past[i].get(frame - dilation, [0] * config.width)
+            inner = [max(0, min(HIGHEST, half_up(v))) for v in layer(f"block.{i}.in", now + before)]
+            sums = [a + b for a, b in zip(sums, layer(f"block.{i}.out", inner), strict=True)]
+        context = [max(-HIGHEST, min(HIGHEST, half_up(v))) for v in sums]
+        below, rows = [0] * config.width, []
+        for j in range(n):
+            if j >= used:
+                rows.append(frequencies(t["fixed.bias"][j - config.num_modelled]))
+                continue
+            clipped = [max(-HIGHEST, min(HIGHEST, v)) for v in below]
+            first = layer(f"head.{j}.in", context + clipped)
+            inner = [max(0, min(HIGHEST, half_up(v))) for v in first]
+            middle = layer(f"head.{j}.mid", inner)
+            inner = [
+                max(0, min(HIGHEST, half_up(v + 128 * x)))
+                for v, x in zip(middle, inner, strict=True)
+            ]
+            rows.append(frequencies(layer(f"head.{j}.out", inner)))
+            code = t["embedding"][j][int(codes[j, frame])]
+            below = [a + b for a, b in zip(below, code, strict=True)]
+        result.append(rows)
+    return result
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_numpy_says_what_integers_say(n: int) -> None:
+    codes = golden_codes()[:n, :25]
+    expected = integers_only(PRIOR, codes)
+    start, frequency, total = PRIOR.intervals(codes)
+    for frame, rows in enumerate(expected):
+        for j, row in enumerate(rows):
+            code = int(codes[j, frame])
+            assert total[j, frame] == sum(row)
+            assert frequency[j, frame] == row[code]
+            assert start[j, frame] == sum(row[:code])
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_frame_by_frame_is_all_frames_at_once(n: int) -> None:
+    prior = random_prior(codebook_size=64, width=48)
+    chunks = [likely_codes(prior, n, 40, seed) for seed in range(3)]
+    reader = PriorReader(prior, n, rows=3)
+    at_once = [prior.intervals(codes) for codes in chunks]
+    for t in range(40):
+        if t:
+            reader.next_frame()
+        for j in range(n):
+            frequencies = reader.frequencies()
+            for row, codes in enumerate(chunks):
+                start, frequency, total = (a[j, t] for a in at_once[row])
+                assert frequencies[row].sum() == total
+                assert frequencies[row][codes[j, t]] == frequency
+                assert frequencies[row][: codes[j, t]].sum() == start
+            reader.add([int(codes[j, t]) for codes in chunks])
+
+
+def test_any_number_of_chunks_is_read_together() -> None:
+    chunks = [likely_codes(PRIOR, 2, 30, seed) for seed in range(40)]
+    payloads = [encode_payload(codes, 4, PRIOR)[0] for codes in chunks]
+    for codes, found in zip(chunks, decode_payloads(payloads, 2, 30, PRIOR), strict=True):
+        np.testing.assert_array_equal(found, codes)
+    one = decode_payloads(payloads[:1], 2, 30, PRIOR)[0]
+    np.testing.assert_array_equal(one, chunks[0])
+
+
+def test_the_golden_bytes() -> None:
+    assert golden_bytes().hex() == GOLDEN
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OPENBLAS_NUM_THREADS": "1", "threads": "1", "onednn": "True"},
+        {"OPENBLAS_NUM_THREADS": "2", "threads": "2", "onednn": "False"},
+        {"OPENBLAS_CORETYPE": "Prescott", "threads": "1", "onednn": "True"},  # SSE3, no FMA
+        {"OPENBLAS_CORETYPE": "Haswell", "threads": "2", "onednn": "False"},  # AVX2 with FMA
+        {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512_SKX", "threads": "1", "onednn": "True"},
+    ],
+    ids=["one-thread", "two-threads-no-onednn", "no-fma", "fma", "no-avx512"],
+)
+def test_other_machines_make_the_same_bytes(environment: dict[str, str]) -> None:
+    """OpenBLAS and numpy can be told to compute as on other processors."""
+    environment = dict(environment)
+    script = SCRIPT.format(
+        tests=str(Path(__file__).parent),
+        threads=environment.pop("threads"),
+        onednn=environment.pop("onednn"),
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | environment
+    )
+    assert result.stdout.strip() == GOLDEN, result.stderr
+
+
+def test_cross_entropy_is_what_the_coder_spends() -> None:
+    codes = likely_codes(PRIOR, 3, 400)
+    bits = PRIOR.bits(codes)
+    assert bits.shape == codes.shape
+    assert abs(8 * len(range_code(codes, PRIOR)) - bits.sum()) < 10
+    assert bits.sum() < 0.95 * 4 * codes.size
+
+
+def test_saving_and_loading(tmp_path: Path) -> None:
+    PRIOR.save_pretrained(tmp_path)
+    again = CodePrior.from_pretrained(tmp_path)
+    assert again.fingerprint == PRIOR.fingerprint
+    assert again.config == PRIOR.config
+    assert random_prior(scale=101.0).fingerprint != PRIOR.fingerprint
+    assert (tmp_path / "prior.safetensors").stat().st_mode & 0o444 == 0o444
+    reversed_dilations = replace(PRIOR.config, dilations=PRIOR.config.dilations[::-1])
+    assert CodePrior(reversed_dilations, PRIOR.tensors).fingerprint != PRIOR.fingerprint
+    with pytest.raises(CodecError, match="dilations"):
+        CodePrior(replace(PRIOR.config, dilations=(0, 1, 2)), PRIOR.tensors)
+
+
+def test_what_is_no_prior_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="cannot be loaded"):
+        CodePrior.from_pretrained(tmp_path)
+    PRIOR.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "prior.safetensors")
+    save_file(tensors, tmp_path / "prior.safetensors", {"config": "{}"})
+    with pytest.raises(CodecError, match="cannot be loaded"):
+        CodePrior.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("start", None, "differ in"),
+        ("start", lambda t: t.astype(np.int32), "int32"),
+        ("start", lambda t: t[:-1], "start"),
+        ("head.0.in.bias", lambda t: t + EXACT, "exact below"),
+        ("exp_table", lambda t: t * 0, "exp_table"),
+    ],
+)
+def test_weights_that_could_round_are_refused(name: str, change, problem: str) -> None:
+    tensors = dict(PRIOR.tensors)
+    value = tensors.pop(name)
+    if change is not None:
+        tensors[name] = change(value)
+    with pytest.raises(CodecError, match=problem):
+        CodePrior(PRIOR.config, tensors)
+
+
+@pytest.mark.parametrize("codes", [np.zeros((4, 2), int), np.zeros(3, int), np.full((1, 2), 16)])
+def test_codes_that_it_does_not_know(codes: np.ndarray) -> None:
+    with pytest.raises(InvalidCodesError):
+        PRIOR.intervals(codes)
+
+
+def test_no_frames() -> None:
+    assert PRIOR.bits(np.zeros((2, 0), int)).shape == (2, 0)
+    assert range_code(np.zeros((2, 0), int), PRIOR) == b""
+
+
+def test_the_network_in_training_is_the_integer_prior() -> None:
+    torch.manual_seed(0)
+    config = CodePriorConfig(3, 32, CODEC.hex(), 2, width=24, head_size=16, dilations=(1, 2))
+    network = PriorNetwork(config).eval()
+    codes = torch.randint(32, (1, 3, 50))
+    with torch.no_grad():
+        for layer in (m for m in network.modules() if hasattr(m, "bias")):
+            layer.bias.uniform_(-0.2, 0.2)
+        network.count(codes[0])
+        logits = network(codes, [0, 1])
+    bits = network.to_prior().bits(codes[0].numpy())
+    for j, values in enumerate(logits):
+        nats = torch.nn.functional.cross_entropy(values[0], codes[0, j], reduction="none")
+        # The table has steps of 1/32 nat.
+        np.testing.assert_allclose(bits[j], nats.numpy() / np.log(2), atol=0.06)
+    counts = np.bincount(codes[0, 2].numpy(), minlength=32) + 0.5
+    expected = np.log2(counts.sum() / counts)[codes[0, 2].numpy()]
+    np.testing.assert_allclose(bits[2], expected, atol=0.06)
+
+
+def test_the_table_of_exp_falls_to_one() -> None:
+    table = exp_table()
+    assert table[0] == 65536
+    assert table[-1] == 1
+    assert (np.diff(table) <= 0).all()

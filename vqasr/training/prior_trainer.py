@@ -1,0 +1,176 @@
+"""The last stage: a code prior for the trained codec, so that its streams can be range-coded."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from vqasr.code_prior import CodePrior
+from vqasr.data import row_audio
+from vqasr.encoding import encode_audio
+from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.prior_config import CodePriorConfig
+from vqasr.rates import Rates
+from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
+from vqasr.training.augment import Augment
+from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from vqasr.training.config import PriorTrainConfig, StageConfig
+from vqasr.training.prior_data import training_codes
+from vqasr.training.prior_network import PriorNetwork
+from vqasr.training.step_loop import LOG_EVERY, append_log, finite, learning_rate
+
+logger = logging.getLogger("vqasr.train")
+
+
+class PriorTrainer:
+    """Trains the prior of a codec.
+
+    Args:
+        config: the table [prior].
+        codec: trained, on the CPU.
+        train, dev: rows with audio; dev judges.
+        augment: changes what is heard in all passes but the first.
+        folder: of the run; the prior's state, codes and log go there.
+        seed: of weights, order and augmentation.
+        device: to train on.
+    """
+
+    def __init__(
+        self,
+        config: PriorTrainConfig,
+        codec: VQCodecModel,
+        train: Dataset,
+        dev: Dataset,
+        augment: Augment,
+        folder: Path,
+        seed: int,
+        device: torch.device,
+    ):
+        self.config = config
+        self.codec = codec
+        self.folder = folder / "prior_run"
+        self._train, self._dev, self._augment = train, dev, augment
+        self._seed = seed
+        self._device = device
+        torch.manual_seed(seed)
+        sizes = CodePriorConfig(
+            num_quantizers=codec.config.num_quantizers,
+            codebook_size=codec.config.codebook_size,
+            codec_fingerprint=codec.fingerprint().hex(),
+            num_modelled=min(config.num_modelled, codec.config.num_quantizers),
+            width=config.width,
+            head_size=config.head_size,
+            dilations=tuple(config.dilations),
+        )
+        self.network = PriorNetwork(sizes, config.dropout)
+        codebooks: Tensor = codec.quantizer.codebooks  # type: ignore[assignment]
+        self.network.start_from(codebooks[: sizes.num_modelled].float())
+        about = json.dumps([dataclasses.asdict(config), dataclasses.asdict(sizes), seed])
+        self._run = hashlib.sha256(about.encode()).hexdigest()[:12]
+
+    def run(self) -> CodePrior:
+        """Train what is still missing, judge, and return the integer prior."""
+        progress = read_progress(self.folder)
+        if progress is not None and progress["config"] != self._run:
+            logger.info("the prior in %s is of another codec or configuration: anew", self.folder)
+            progress = None
+        stage = StageConfig(self.config.steps, self.config.learning_rate, 100)
+        first = progress["step"] if progress else 0
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
+        )
+        self.network.to(self._device).train()
+        if progress:
+            load_checkpoint(self.folder, {"prior": self.network}, optimizer)
+        if first < stage.steps:
+            codes = training_codes(
+                self.codec, self._train, self._augment, self.config.passes, self._seed, self.folder
+            )
+            self.network.count(torch.from_numpy(codes))
+            self._steps(stage, first, torch.from_numpy(codes).to(self._device), optimizer)
+        self.network.eval().to("cpu")
+        prior = self.network.to_prior()
+        verdict = self._judge(prior)
+        append_log(self.folder, {"stage": "prior", "dev": verdict})
+        logger.info("prior: %s", json.dumps(verdict))
+        return prior
+
+    def _steps(
+        self, stage: StageConfig, first: int, codes: Tensor, optimizer: torch.optim.Optimizer
+    ) -> None:
+        columns = (
+            TextColumn("[bold]prior"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+        )  # fmt: skip
+        losses: list[float] = []
+        started = time.monotonic()
+        with Progress(*columns) as bar:
+            task = bar.add_task("prior", total=stage.steps, completed=first, loss="")
+            for step in range(first, stage.steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(stage, step)
+                torch.manual_seed(self._seed * 7_919 + step)
+                loss = self._loss(codes, np.random.default_rng([self._seed, 3, step]))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                optimizer.step()
+                bits = float(loss.detach()) / math.log(2)
+                losses.append(finite(bits, "the loss", step))
+                done = step + 1
+                if done % LOG_EVERY == 0 or done == stage.steps:
+                    mean = round(float(np.mean(losses)), 4)
+                    elapsed_s = round(time.monotonic() - started, 1)
+                    record = {"stage": "prior", "step": done, "elapsed_s": elapsed_s}
+                    append_log(self.folder, {**record, "bits_per_code": mean})
+                    bar.update(task, loss=f"{mean:.3f} bits a code")
+                    losses = []
+                bar.update(task, completed=done)
+                if done % self.config.save_every == 0 or done == stage.steps:
+                    state = {"step": done, "config": self._run}
+                    save_checkpoint(self.folder, {"prior": self.network}, {}, optimizer, state)
+
+    def _loss(self, codes: Tensor, rng: np.random.Generator) -> Tensor:
+        """Mean bits (in nats) of a few codebooks of random chunks, read with n codebooks."""
+        # Low rates are what the codec is for: half of the steps read one or two codebooks.
+        highest = self.network.config.num_modelled
+        n = int(rng.integers(1, (highest if rng.random() < 0.5 else min(2, highest)) + 1))
+        levels = sorted(rng.permutation(n)[: self.config.levels_per_step].tolist())
+        length = min(DEFAULT_CHUNK_FRAMES, codes.shape[1])
+        starts = rng.integers(0, codes.shape[1] - length + 1, self.config.batch_chunks)
+        batch = torch.stack([codes[:n, s : s + length] for s in starts])
+        with torch.autocast(self._device.type, torch.bfloat16):
+            logits = self.network(batch, levels)
+        size = self.codec.config.codebook_size
+        losses = [
+            F.cross_entropy(one.float().reshape(-1, size), batch[:, j].reshape(-1))
+            for one, j in zip(logits, levels, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+    def _judge(self, prior: CodePrior) -> dict[str, Any]:
+        """Nominal, order-0 and cross-entropy rates on dev, for several numbers of codebooks."""
+        count = min(self.config.dev_utterances, len(self._dev))
+        clips = [row_audio(self._dev[i]) for i in range(count)]
+        encoded = [encode_audio(self.codec, clip) for clip in clips]
+        verdict = {}
+        for n in sorted({1, 2, 4, self.codec.config.num_quantizers}):
+            if n <= self.codec.config.num_quantizers:
+                rates = Rates(prior, DEFAULT_CHUNK_FRAMES, self.codec.config.hop_length)
+                for clip, codes in zip(clips, encoded, strict=True):
+                    nominal = codes[:n].size * math.log2(self.codec.config.codebook_size)
+                    rates.add(codes[:n], len(clip), 0, nominal)
+                summary = rates.summary()
+                verdict[str(n)] = {k: summary[f"{k}_bps"] for k in ("nominal", "order0", "prior")}
+        return verdict
