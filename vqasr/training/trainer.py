@@ -156,6 +156,7 @@ class StageTrainer:
         self._loop(name, stage, first).run(
             self.batches, self.device, update, lambda n: self._save(name, n, optimizer), self._log
         )
+        self.codec.requires_grad_(True), self.embedder.requires_grad_(True)
 
     def _quantizer_stage(self, stage: StageConfig, first: int) -> None:
         """Codebooks alone, on the latents of the frozen autoencoder."""
