@@ -13,8 +13,8 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperTokenizer,
 )
-
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
+
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.mel import SAMPLING_RATE_HZ

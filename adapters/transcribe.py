@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-
 from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
 from vqasr.adapters.whisper import CodesWhisper, to_features
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.adapters.windows import cut_windows, has_speech
+
 from vqasr.assets import bundled_adapters
 from vqasr.encoding import check_codec
 from vqasr.errors import InvalidCodesError, RecogniserError

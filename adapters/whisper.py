@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
 from vqasr.adapters.code_embedder import CodeEmbedder
 
 MEL_FRAMES_PER_CODE = 4

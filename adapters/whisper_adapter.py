@@ -9,8 +9,8 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file, save_file
-
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+
 from vqasr.assets import resolve_adapter
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint

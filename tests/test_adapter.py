@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from vqasr.adapters.code_embedder import (
     CodeEmbedder,
     CodeEmbedderConfig,
@@ -21,6 +20,7 @@ from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.adapters.whisper import WINDOW_FRAMES, to_features
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.adapters.windows import cut_windows
+
 from vqasr.encoding import audio_to_stream, encode_audio, encode_latents
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
 from vqasr.metrics import word_errors

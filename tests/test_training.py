@@ -8,9 +8,9 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from vqasr.adapters.whisper_adapter import WhisperAdapter
 
 from vqasr import VQCodecModel
-from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.assets import CLIPS
 from vqasr.audio import read_audio
 from vqasr.code_prior import CodePrior
