@@ -57,16 +57,17 @@ def test_many_false_chunk_starts_are_given_up_in_time() -> None:
     assert time.monotonic() - started < 20.0
 
 
-def test_an_intact_chunk_behind_a_hostile_one_is_found() -> None:
+def test_the_end_behind_a_hostile_chunk_is_found() -> None:
     header = StreamHeader(CODEC[:3], 16, 8, 640, 750, bytes(2), 0xEF)
-    lie = data_chunk(0, struct.pack("<BHH", 0xEF, 0, 12_000) * 2400)
-    good = data_chunk(1, bytes(12_000))
-    end = last_chunk(2, b"", 0, 0)
-    data = assemble(data_chunk(0, bytes(12_000)), lie, good, end, header=header.to_bytes())
+    whole = assemble(data_chunk(0, bytes(12_000)), header=header.to_bytes())
+    # A damaged chunk, full of what looks like the chunk that is expected next.
+    lie = data_chunk(1, struct.pack("<BHH", 0xEF, 1, 12_000) * 2400) + bytes(4)
+    end = assemble(last_chunk(2, b"", 0, 0), header=header.to_bytes())[14:]
     with pytest.raises(CorruptStreamError) as caught:
-        stream_from_bytes(data)
-    assert caught.value.stream is not None
-    assert caught.value.stream.samples is not None
+        stream_from_bytes(whole + lie + end)
+    stream = caught.value.stream
+    assert stream is not None
+    assert (stream.frames, stream.lost_frames, stream.samples) == (1500, 750, 1500 * 640)
 
 
 def test_only_the_empty_last_chunk_survives() -> None:

@@ -50,7 +50,7 @@ def trim(
     output: Output,
     prior: Prior = None,
 ) -> None:
-    """Drop codebooks of a stream: fewer bits, without the audio and without a model."""
+    """Drop codebooks of a stream: fewer bits, without the audio or the codec."""
     from vqasr.stream_edit import trim_stream
 
     replace_file(output, trim_stream(read_file(stream), num_quantizers, load_prior(prior)))

@@ -89,7 +89,7 @@ class RangeDecoder:
     def is_complete(self) -> bool:
         """Whether the bytes are exactly what the encoder makes of the decoded symbols.
 
-        Wrong probabilities (another prior) need another number of bytes: this is what notices them
-        should the fingerprints agree by chance.
+        There is one encoding of a chunk only. This is no check of the probabilities: another prior
+        may well find symbols that fit; the chunk's checksum covers the prior for that.
         """
         return self._again.finish() == self._data

@@ -94,9 +94,7 @@ def joint_losses(
     heard = teacher.layers(embeddings)
     parts = {
         "stem": relative_distance(embeddings, stem),
-        "layers": torch.stack(
-            [relative_distance(a, b) for a, b in zip(heard, wanted, strict=True)]
-        ).mean(),
+        "layers": _layer_distance(heard, wanted),
         "reconstruction": reconstruction_error(
             codec.mel_decoder(quantized.quantized), batch.clean, mask
         ),
@@ -104,8 +102,7 @@ def joint_losses(
     }
     if with_decoder:
         parts["decoder"] = _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts)
-    total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
-    return Losses(total, parts)
+    return _weighted(parts, weights)
 
 
 def gap_losses(
@@ -132,14 +129,12 @@ def gap_losses(
     quantized = torch.where(missing[..., None], embedder.missing_frame, quantized)
     embeddings = embedder.embed_latents(quantized, mask, levels)
     heard = teacher.layers(embeddings)
-    distances = [relative_distance(a, b) for a, b in zip(heard, wanted, strict=True)]
     parts = {
         "stem": relative_distance(embeddings, stem),
-        "layers": torch.stack(distances).mean(),
+        "layers": _layer_distance(heard, wanted),
         "decoder": _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts),
     }
-    total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
-    return Losses(total, parts)
+    return _weighted(parts, weights)
 
 
 def lost_frames(items: int, frames: int, generator: torch.Generator) -> Tensor:
@@ -148,6 +143,16 @@ def lost_frames(items: int, frames: int, generator: torch.Generator) -> Tensor:
     share = torch.rand(items, 1, generator=generator) * HIGHEST_LOSS
     lost = torch.rand(items, chunks, generator=generator) < share
     return lost.repeat_interleave(LOSS_CHUNK_FRAMES, dim=1)[:, :frames]
+
+
+def _layer_distance(heard: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    distances = [relative_distance(a, b) for a, b in zip(heard, wanted, strict=True)]
+    return torch.stack(distances).mean()
+
+
+def _weighted(parts: dict[str, Tensor], weights: LossConfig) -> Losses:
+    total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
+    return Losses(total, parts)
 
 
 def _decoder_divergence(
