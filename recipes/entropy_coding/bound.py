@@ -7,7 +7,9 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file
 
 from vqasr.data import load_speech
 from vqasr.modeling_vqcodec import VQCodecModel
@@ -40,18 +42,15 @@ def main() -> None:
     )
     data = config.data
     noise = load_speech(data.noise, "train") if data.noise else None
-    codes = folder / "prior_run"
+    # Encoded by the run itself, pass by pass.
+    passes = [load_file(path)["codes"] for path in sorted(folder.glob("prior_run/codes-*"))]
+    codes = np.concatenate(passes, axis=1).astype(np.int64)
     bound = folder / "bound"
-    (bound / "prior_run").mkdir(parents=True, exist_ok=True)
-    for path in codes.glob("codes-*.safetensors"):  # encoded once
-        link = bound / "prior_run" / path.name
-        if not link.exists():
-            link.symlink_to(path.resolve())
     PriorTrainer(
         larger, codec, load_speech(data.train, data.train_split),
         load_speech(data.dev, data.dev_split), Augment(config.augment, noise), bound,
         config.seed, torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-    ).run()  # fmt: skip
+    ).run(codes)  # fmt: skip
     print((bound / "prior_run" / "log.jsonl").read_text().splitlines()[-1])
 
 

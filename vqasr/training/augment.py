@@ -1,4 +1,4 @@
-"""Noise, reverberation, band-limiting and gain on the encoder's input; the target stays clean."""
+"""Noise, reverberation and band-limiting on the encoder's input; speed and gain of both."""
 
 import numpy as np
 from datasets import Dataset
@@ -8,6 +8,7 @@ from vqasr.errors import TrainingError
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.training.config import AugmentConfig
 
+SPEED = (0.85, 1.18)
 NOISE_SNR_DB = (3.0, 30.0)
 GAIN_DB = (-12.0, 6.0)
 CUT_OFF_HZ = (2500.0, 7000.0)
@@ -38,13 +39,21 @@ class Augment:
                 self._noises.append(samples)
 
     def __call__(
-        self, samples: np.ndarray, rng: np.random.Generator
+        self, samples: np.ndarray, rng: np.random.Generator, room: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(samples,) float32 -> target and heard, both (samples,) float32.
 
-        The gain changes both: how loud the speech is belongs to the clip, not to the damage.
+        Speed and gain change both: they belong to the clip, not to the damage.
+
+        Args:
+            samples: what was recorded.
+            rng: decides.
+            room: samples that a slower version may have; None for any number.
         """
         chance = self.config
+        if chance.speed and rng.random() < chance.speed:
+            slowest = SPEED[0] if room is None else max(SPEED[0], len(samples) / room)
+            samples = change_speed(samples, rng.uniform(min(slowest, SPEED[1]), SPEED[1]))[:room]
         if rng.random() < chance.gain:
             gain = 10.0 ** (rng.uniform(*GAIN_DB) / 20.0)
             samples = np.clip(samples * np.float32(gain), -1.0, 1.0)
@@ -62,6 +71,15 @@ class Augment:
 def is_held_out(noise_row: int) -> bool:
     """True for every fifth noise: kept out of training, for tests with unheard noise."""
     return noise_row % 5 == 4
+
+
+def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
+    """(samples,) float32 -> about samples / speed of them, pitch changed too, as on a tape."""
+    length = round(len(samples) / speed)
+    if length == len(samples):
+        return samples
+    spectrum = np.fft.rfft(samples)[: length // 2 + 1]
+    return (np.fft.irfft(spectrum, length) * (length / len(samples))).astype(np.float32)
 
 
 def _from_direct_sound(response: np.ndarray) -> np.ndarray:

@@ -129,20 +129,21 @@ class Batches:
         texts_of: Callable[[int], Any] = (
             (lambda i: self._data[i][column]) if column in self._data.column_names else lambda i: ""
         )
-        clean, heard, texts = [], [], []
+        pieces, texts = [], []
         for i in indices:
             samples = self._read(i).astype(np.float32) / 32768.0
             text = texts_of(i) or ""
             if len(samples) > limit:
                 start = rng.integers(len(samples) - limit)
                 samples, text = samples[start : start + limit], ""
-            target, changed = self._augment(samples, rng)
-            clean.append(target)
-            heard.append(changed)
+            pieces.append(samples)
             texts.append(text)
-        longest_s = max(map(len, clean)) / SAMPLING_RATE_HZ + TAIL_S
+        longest_s = max(map(len, pieces)) / SAMPLING_RATE_HZ + TAIL_S
         width_s = WIDTHS_S[int(np.searchsorted(WIDTHS_S, longest_s - 1e-3))]
         width = round(width_s * SAMPLING_RATE_HZ)
+        room = width - int(TAIL_S * SAMPLING_RATE_HZ)
+        pairs = [self._augment(samples, rng, room) for samples in pieces]
+        clean, heard = [target for target, _ in pairs], [changed for _, changed in pairs]
         lengths = torch.tensor([len(c) for c in clean])
         return Batch(_pad(clean, width), _pad(heard, width), lengths, texts)
 

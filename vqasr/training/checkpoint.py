@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vqasr.errors import TrainingError
+from vqasr.training.optimizer import MuonAndAdamW
 
 
 def save_checkpoint(
     folder: Path,
     modules: dict[str, nn.Module],
     extra: dict[str, Tensor],
-    optimizer: Optimizer | None,
+    optimizer: Optimizer | MuonAndAdamW | None,
     progress: dict[str, Any],
 ) -> None:
     """Write state so that a crash at any moment leaves the old or the new checkpoint whole."""
@@ -56,7 +57,7 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
 
 
 def load_checkpoint(
-    folder: Path, modules: dict[str, nn.Module], optimizer: Optimizer | None
+    folder: Path, modules: dict[str, nn.Module], optimizer: Optimizer | MuonAndAdamW | None
 ) -> dict[str, Tensor]:
     """Put weights and optimizer state back; returns the extra tensors.
 

@@ -11,6 +11,7 @@ from typing import Any, get_origin
 from vqasr.errors import TrainingError
 
 LONGEST_UTTERANCE_S = 29.6
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass
@@ -41,8 +42,12 @@ class DataConfig:
 
 @dataclass
 class AugmentConfig:
-    """Probability of each change of the encoder's input (the target stays clean)."""
+    """Probability of each change of the encoder's input.
 
+    The target stays clean; speed (with the pitch, as on a tape) and gain change it too.
+    """
+
+    speed: float = 0.0
     gain: float = 0.5
     noise: float = 0.25
     reverberation: float = 0.1
@@ -115,6 +120,11 @@ class TrainConfig:
     Attributes:
         output_dir: checkpoints, logs and the finished codec and adapter.
         recogniser: the frozen recogniser that is distilled.
+        start_from: folder of a finished run whose codec and adapter to begin with; stages that are
+            not to be repeated have 0 steps. Empty: random weights.
+        frozen_codec: name or folder of a finished codec that stays as it is; only an adapter for
+            `recogniser` is trained, and the stages of the codec must have 0 steps.
+        optimizer: of the joint stage, "adamw" or "muon".
         seed: of weights, data order, augmentation and codebook draws.
         threads: CPU threads; 0 leaves torch's choice.
         save_every: steps between resumable checkpoints.
@@ -129,6 +139,9 @@ class TrainConfig:
     joint: StageConfig
     gaps: StageConfig = field(default_factory=lambda: StageConfig(steps=0))
     recogniser: str = "tiny.en"
+    start_from: str = ""
+    frozen_codec: str = ""
+    optimizer: str = "adamw"
     seed: int = 0
     threads: int = 0
     save_every: int = 200
@@ -157,6 +170,15 @@ def load_train_config(path: str | Path) -> TrainConfig:
         raise TrainingError(
             f"{path}: max_utterance_s = {config.data.max_utterance_s}; 1 to {LONGEST_UTTERANCE_S} "
             "fit into a recogniser's window of 30 s."
+        )
+    if config.frozen_codec and (config.autoencoder.steps or config.quantizer.steps):
+        raise TrainingError(
+            f"{path}: with frozen_codec = {config.frozen_codec!r} the stages [autoencoder] and "
+            "[quantizer] must have steps = 0: they would change the codec."
+        )
+    if config.optimizer not in OPTIMIZERS:
+        raise TrainingError(
+            f"{path}: optimizer = {config.optimizer!r}; there are {', '.join(OPTIMIZERS)}."
         )
     drawn_levels(config)
     return config

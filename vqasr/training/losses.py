@@ -79,7 +79,7 @@ def joint_losses(
     weights: LossConfig,
     with_decoder: bool,
 ) -> Losses:
-    """Stage 3: codec and adapter together, distilling the recogniser.
+    """Stage 3: codec and adapter together (or the adapter alone), distilling the recogniser.
 
     Args:
         levels: (batch,) codebooks that each item may use, 0 for unquantized.
@@ -95,11 +95,11 @@ def joint_losses(
     parts = {
         "stem": relative_distance(embeddings, stem),
         "layers": _layer_distance(heard, wanted),
-        "reconstruction": reconstruction_error(
-            codec.mel_decoder(quantized.quantized), batch.clean, mask
-        ),
-        "commitment": quantized.commitment_loss,
     }
+    if codec.training:  # not a finished codec, for which an adapter is trained
+        mel = codec.mel_decoder(quantized.quantized)
+        parts["reconstruction"] = reconstruction_error(mel, batch.clean, mask)
+        parts["commitment"] = quantized.commitment_loss
     if with_decoder:
         parts["decoder"] = _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts)
     return _weighted(parts, weights)

@@ -14,7 +14,7 @@ from vqasr.data import row_audio
 from vqasr.encoding import encode_audio
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.training.augment import Augment
+from vqasr.training.augment import Augment, change_speed
 
 # Other speeds are other voices, and the residual codebooks hear voices before words.
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.06, 1.12)
@@ -69,12 +69,3 @@ def _encode_all(
     seconds = frames * codec.config.hop_length / SAMPLING_RATE_HZ
     logger.info("pass %d: %d frames of %.0f s", number + 1, frames, seconds)
     return np.concatenate(codes, axis=1)
-
-
-def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
-    """(samples,) float32 -> about samples / speed of them, pitch changed too, as on a tape."""
-    length = round(len(samples) / speed)
-    if length == len(samples):
-        return samples
-    spectrum = np.fft.rfft(samples)[: length // 2 + 1]
-    return (np.fft.irfft(spectrum, length) * (length / len(samples))).astype(np.float32)

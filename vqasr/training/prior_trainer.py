@@ -79,8 +79,13 @@ class PriorTrainer:
         about = json.dumps([dataclasses.asdict(config), dataclasses.asdict(sizes), seed])
         self._run = hashlib.sha256(about.encode()).hexdigest()[:12]
 
-    def run(self) -> CodePrior:
-        """Train what is still missing, judge, and return the integer prior."""
+    def run(self, codes: np.ndarray | None = None) -> CodePrior:
+        """Train what is still missing, judge, and return the integer prior.
+
+        Args:
+            codes: (num_quantizers, frames) int64 to learn; None encodes the training data.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
         progress = read_progress(self.folder)
         if progress is not None and progress["config"] != self._run:
             logger.info("the prior in %s is of another codec or configuration: anew", self.folder)
@@ -94,9 +99,11 @@ class PriorTrainer:
         if progress:
             load_checkpoint(self.folder, {"prior": self.network}, optimizer)
         if first < stage.steps:
-            codes = training_codes(
-                self.codec, self._train, self._augment, self.config.passes, self._seed, self.folder
-            )
+            if codes is None:
+                codes = training_codes(
+                    self.codec, self._train, self._augment, self.config.passes, self._seed,
+                    self.folder,
+                )  # fmt: skip
             self.network.count(torch.from_numpy(codes))
             self._steps(stage, first, torch.from_numpy(codes).to(self._device), optimizer)
         self.network.eval().to("cpu")

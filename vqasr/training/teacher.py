@@ -1,5 +1,7 @@
 """The frozen recogniser that the codes are distilled from."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,13 +14,17 @@ class WhisperTeacher(nn.Module):
     """Whisper's front end, encoder layers and decoder as differentiable functions of embeddings.
 
     Args:
-        whisper: stays frozen.
+        whisper: is copied; the copy's linear layers are bfloat16, for use under autocast.
         tokenizer: of the same model.
     """
 
     def __init__(self, whisper: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer):
         super().__init__()
-        self.whisper = whisper.eval().requires_grad_(False)
+        # A copy, because autocast casts frozen weights anew at every use (a tenth of a step).
+        self.whisper = copy.deepcopy(whisper).eval().requires_grad_(False)
+        for module in self.whisper.modules():
+            if isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)
         self.tokenizer = tokenizer
 
     def stem(self, samples: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from vqasr.training.checkpoint import load_checkpoint, read_progress, save_check
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
+from vqasr.training.optimizer import MuonAndAdamW, adamw
 from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
@@ -91,8 +92,9 @@ class StageTrainer:
             )
         logger.info("start: stage %s, step %d", progress["stage"], progress["step"])
         if progress["stage"] != STAGES[0] or progress["step"]:
-            extra = load_checkpoint(self.folder, self._modules(), None)
-            self.codec.quantizer.load_training_state(extra)
+            self.load(self.folder)
+        elif self.config.start_from:
+            self.load(Path(self.config.start_from))
         order = [*STAGES, FINISHED]
         for name in STAGES[order.index(progress["stage"]) :]:
             first = progress["step"] if name == progress["stage"] else 0
@@ -100,7 +102,7 @@ class StageTrainer:
             if name == "quantizer":
                 self._quantizer_stage(stage, first)
             else:
-                self._gradient_stage(name, stage, first)
+                self.gradient_stage(name, stage, first)
             # The adapter's own copy of the quantizer is what reads codes later.
             self.embedder.quantizer.load_state_dict(self.codec.quantizer.state_dict())
             if stage.steps:
@@ -108,19 +110,22 @@ class StageTrainer:
             self._save(order[order.index(name) + 1], 0, None)
         self._finish()
 
-    def _gradient_stage(self, name: str, stage: StageConfig, first: int) -> None:
+    def gradient_stage(self, name: str, stage: StageConfig, first: int) -> None:
+        """Train in the stage "autoencoder", "joint" or "gaps", from step `first` on."""
         parameters = [p for m in self._modules().values() for p in m.parameters()]
         if name == "gaps":
             # Whatever else it changed would change what is heard without any loss.
             parameters = [self.embedder.missing_frame]
             self.codec.requires_grad_(False), self.embedder.requires_grad_(False)
             self.embedder.missing_frame.requires_grad_(True)
-        optimizer = torch.optim.AdamW(
-            parameters, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        elif self.config.frozen_codec:
+            parameters = [*self.embedder.parameters()]
+            self.codec.requires_grad_(False)
+        muon = self.config.optimizer == "muon" and name == "joint"
+        optimizer = (MuonAndAdamW if muon else adamw)(parameters, stage.learning_rate)
         if 0 < first < stage.steps:
             load_checkpoint(self.folder, self._modules(), optimizer)
-        self.codec.train(name != "gaps"), self.embedder.train()
+        self.codec.train(name != "gaps" and not self.config.frozen_codec), self.embedder.train()
         if name == "gaps" and first == 0:
             with torch.no_grad():  # a lost frame is at first what no frame is
                 self.embedder.missing_frame.copy_(self.embedder.no_frame)
@@ -161,7 +166,7 @@ class StageTrainer:
     def _quantizer_stage(self, stage: StageConfig, first: int) -> None:
         """Codebooks alone, on the latents of the frozen autoencoder."""
         self.codec.eval(), self.embedder.eval()
-        if first == 0:
+        if stage.steps and first == 0:
             self._fit_codebooks()
         self.codec.quantizer.train()
 
@@ -207,7 +212,7 @@ class StageTrainer:
         mel, codes = {
             "autoencoder": ([0], []),
             "quantizer": (some, []),
-            "joint": ([count], some),
+            "joint": ([] if self.config.frozen_codec else [count], some),
             "gaps": ([], some),
         }[name]
         self._move(torch.device("cpu"))  # the codes are defined by the CPU's float32
@@ -231,6 +236,9 @@ class StageTrainer:
             self.codec.fingerprint(),
         )
         adapter.save_pretrained(self.folder / "adapter")
+        if self.config.frozen_codec:
+            logger.info("the adapter is in %s", self.folder / "adapter")
+            return
         copy.deepcopy(self.codec).half().save_pretrained(self.folder / "codec")
         VQCodecFeatureExtractor().save_pretrained(self.folder / "codec")
         logger.info("codec and adapter are in %s", self.folder)
@@ -254,7 +262,16 @@ class StageTrainer:
     def _modules(self) -> dict[str, nn.Module]:
         return {"codec": self.codec, "adapter": self.embedder}
 
-    def _save(self, stage: str, step: int, optimizer: torch.optim.Optimizer | None) -> None:
+    def load(self, folder: Path) -> None:
+        """Take codec and adapter from the state of a run; TrainingError where there is none."""
+        if read_progress(folder) is None:
+            raise TrainingError(f"start_from = {str(folder)!r} holds no state of `vqasr train`.")
+        extra = load_checkpoint(folder, self._modules(), None)
+        self.codec.quantizer.load_training_state(extra)
+
+    def _save(
+        self, stage: str, step: int, optimizer: torch.optim.Optimizer | MuonAndAdamW | None
+    ) -> None:
         progress = {"stage": stage, "step": step, "config": config_hash(self.config)}
         state = self.codec.quantizer.training_state()
         save_checkpoint(self.folder, self._modules(), state, optimizer, progress)
@@ -266,7 +283,10 @@ class StageTrainer:
 def build_modules(config: TrainConfig, embed_dim: int) -> tuple[VQCodecModel, CodeEmbedder]:
     """Untrained codec and adapter; TrainingError where the configuration does not allow them."""
     try:
-        codec = VQCodecModel(VQCodecConfig(**config.codec))
+        if config.frozen_codec:
+            codec = VQCodecModel.from_pretrained(config.frozen_codec)
+        else:
+            codec = VQCodecModel(VQCodecConfig(**config.codec))
         embedder = CodeEmbedder(
             CodeEmbedderConfig(
                 num_quantizers=codec.config.num_quantizers,
@@ -284,4 +304,6 @@ def build_modules(config: TrainConfig, embed_dim: int) -> tuple[VQCodecModel, Co
             f"[levels] draws {highest} codebooks, but the codec has "
             f"{codec.config.num_quantizers}. Draw 0 (unquantized) to that number."
         )
+    if config.frozen_codec:
+        embedder.quantizer.load_state_dict(codec.quantizer.state_dict())
     return codec, embedder
