@@ -22,6 +22,7 @@ class CodeEmbedderConfig:
         num_layers: blocks at the codes' own 25 Hz.
         num_fine_layers: blocks at 50 Hz.
         expansion: widening inside the blocks.
+        variable_depth: of the codec; code 0 then ends a frame's description.
     """
 
     num_quantizers: int
@@ -32,6 +33,7 @@ class CodeEmbedderConfig:
     num_layers: int = 3
     num_fine_layers: int = 1
     expansion: int = 2
+    variable_depth: bool = False
 
 
 class CodeEmbedder(nn.Module):
@@ -40,7 +42,7 @@ class CodeEmbedder(nn.Module):
     It carries a copy of the codec's quantizer, so that reading a stream needs no codec. Frames that
     do not exist (code -1: padding up to the recogniser's window) and frames that were lost (code
     -2) have a learned latent each, so that the recogniser hears an end or a gap and not noise. How
-    many codebooks were read is an input too.
+    many codebooks describe a frame is an input too.
     """
 
     def __init__(self, config: CodeEmbedderConfig):
@@ -48,7 +50,7 @@ class CodeEmbedder(nn.Module):
         self.config = config
         width = config.hidden_size
         self.quantizer = build_quantizer(
-            config.num_quantizers, config.codebook_size, config.latent_dim
+            config.num_quantizers, config.codebook_size, config.latent_dim, config.variable_depth
         )
         self.no_frame = nn.Parameter(torch.zeros(config.latent_dim))
         self.missing_frame = nn.Parameter(torch.zeros(config.latent_dim))
@@ -81,15 +83,16 @@ class CodeEmbedder(nn.Module):
 
         Returns:
             latents (batch, frames, latent_dim), mask (batch, frames; lost frames are True: they
-            have their latent) and levels (batch,).
+            have their latent) and levels (batch, frames).
         """
         if heard.is_floating_point():
-            levels = torch.zeros(len(heard), dtype=torch.long, device=heard.device)
+            levels = torch.zeros(len(heard), 1, dtype=torch.long, device=heard.device)
             return heard.transpose(1, 2), heard.any(dim=1), levels
-        levels = torch.full((len(heard),), heard.shape[1], device=heard.device)
+        real = heard[:, 0] >= 0
+        levels = torch.where(real, self.quantizer.depths(heard), heard.shape[1])
         missing = heard[:, 0] == MISSING
         latents = torch.where(missing[..., None], self.missing_frame, self.quantizer.decode(heard))
-        return latents, (heard[:, 0] >= 0) | missing, levels
+        return latents, real | missing, levels
 
     def embed_latents(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
         """Embed quantized (or, with level 0, continuous) latents.
@@ -97,7 +100,7 @@ class CodeEmbedder(nn.Module):
         Args:
             latents: (batch, frames, latent_dim).
             mask: (batch, frames) bool, True on real frames.
-            levels: (batch,) int, codebooks that the latents were made of.
+            levels: (batch, frames) or (batch, 1) int, codebooks that the latents were made of.
 
         Returns:
             (batch, 2 x frames, embed_dim).
@@ -110,7 +113,7 @@ class CodeEmbedder(nn.Module):
     def features(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
         """Arguments as in `embed_latents` -> (batch, frames, hidden_size) at 25 Hz."""
         latents = torch.where(mask[..., None], latents, self.no_frame)
-        hidden = self.from_latent(latents) + self.level_embedding(levels)[:, None]
+        hidden = self.from_latent(latents) + self.level_embedding(levels)
         return self._run(self.blocks, hidden)
 
     def speech_probability(self, heard: Tensor) -> Tensor:

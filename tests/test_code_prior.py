@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from vqasr.code_prior import CodePrior, PriorReader
 from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.payload import decode_payloads, encode_payload, range_code
-from vqasr.prior_config import EXACT, HIGHEST, TABLE_SIZE, CodePriorConfig
+from vqasr.prior_config import EXACT, HIGHEST, STOP, TABLE_SIZE, CodePriorConfig
 from vqasr.training.prior_network import PriorNetwork, exp_table
 
 # What the frozen prior makes of fixed codes. If this changes, streams that exist become unreadable:
@@ -144,6 +144,32 @@ def test_any_number_of_chunks_is_read_together() -> None:
         np.testing.assert_array_equal(found, codes)
     one = decode_payloads(payloads[:1], 2, 30, PRIOR)[0]
     np.testing.assert_array_equal(one, chunks[0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_after_a_stop_all_is_certain(share: float) -> None:
+    prior = CodePrior(replace(PRIOR.config, variable_depth=True), PRIOR.tensors)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 16, (3, 80))
+    codes[1:] = rng.integers(1, 16, (2, 80)) * (rng.random(80) >= share)
+    payload, coded = encode_payload(codes, 4, prior)
+    if coded:  # what is packed is read without the prior
+        np.testing.assert_array_equal(decode_payloads([payload], 3, 80, prior)[0], codes)
+    bits = prior.bits(codes)
+    stopped = codes[1] == STOP
+    assert bits[2, stopped].max(initial=0) < 1e-5
+    np.testing.assert_array_equal(bits[:2], PRIOR.bits(codes)[:2])
+    np.testing.assert_array_equal(bits[2, ~stopped], PRIOR.bits(codes)[2, ~stopped])
+    drawn = likely_codes(prior, 3, 60)
+    np.testing.assert_array_equal(
+        decode_payloads([range_code(drawn, prior).ljust(23, b"\0")], 3, 60, prior)[0], drawn
+    )
+
+
+def test_a_prior_without_variable_depth_keeps_its_name() -> None:
+    assert "variable_depth" not in PRIOR.config.to_json()
+    other = CodePrior(replace(PRIOR.config, variable_depth=True), PRIOR.tensors)
+    assert other.fingerprint != PRIOR.fingerprint
 
 
 def test_the_golden_bytes() -> None:

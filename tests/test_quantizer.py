@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vqasr.prior_config import STOP
 from vqasr.quantizer import ResidualVQ, bits_per_code, nearest
 
 
@@ -115,3 +116,43 @@ def test_fit_says_when_there_is_too_little() -> None:
 @pytest.mark.parametrize(("size", "bits"), [(1, 1), (2, 1), (1000, 10), (1024, 10), (1025, 11)])
 def test_bits_per_code(size, bits) -> None:
     assert bits_per_code(size) == bits
+
+
+def variable() -> ResidualVQ:
+    quantizer = ResidualVQ(4, 16, 6, variable_depth=True)
+    quantizer.fit(latents(), torch.Generator().manual_seed(0))
+    return quantizer
+
+
+def test_depth_falls_with_tolerance_and_a_stop_is_final() -> None:
+    quantizer, x = variable(), latents()[None]
+    errors, depths = [], []
+    for tolerance in (0.0, 0.5, 2.0, 5.0, 1e9):
+        codes = quantizer.encode(x, 4, tolerance)
+        assert torch.equal(codes[:, :2], quantizer.encode(x, 2, tolerance))
+        going_on = codes[:, 1:] != STOP
+        assert bool((going_on[:, 1:] <= going_on[:, :-1]).all())
+        depth = quantizer.depths(codes)
+        assert torch.equal(depth, 1 + going_on.sum(1))
+        error = (quantizer.decode(codes) - x).square().sum(-1)
+        assert bool((error[depth < 4] <= tolerance).all())
+        depths.append(float(depth.float().mean()))
+        errors.append(float(error.mean()))
+    assert (depths[0], depths[-1]) == (4.0, 1.0)
+    assert depths == sorted(depths, reverse=True)
+    assert errors == sorted(errors)
+
+
+def test_the_stop_adds_nothing_and_stays_so() -> None:
+    quantizer, x = variable().train(), latents()[None]
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    for _ in range(3):
+        out = quantizer(x, torch.tensor([4]), mask, torch.tensor([0.4]))
+    assert not quantizer.codebooks[1:, STOP].any()
+    assert quantizer.codebooks[0, STOP].any()
+    share = float((out.depths > 1).float().mean())
+    assert abs(share - 0.4) < 0.02
+    assert torch.equal(out.depths, quantizer.depths(out.codes))
+    quantizer.eval()
+    whole = quantizer(x, torch.tensor([2]), mask, torch.tensor([1.0]))
+    assert bool((whole.depths == 2).all())

@@ -18,6 +18,7 @@ from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
 from vqasr.audio import read_audio
 from vqasr.code_prior import CodePrior
+from vqasr.data import data_fingerprint, load_speech
 from vqasr.encoding import audio_to_stream, encode_audio
 from vqasr.errors import TrainingError
 from vqasr.stream import stream_from_bytes
@@ -260,8 +261,6 @@ def test_the_autoencoder_learns(folder) -> None:
 
 
 def batches(folder: Path, seed: int) -> Batches:
-    from vqasr.data import load_speech
-
     data = DataConfig([], [], batch_s=10.0)
     augment = Augment(AugmentConfig(1, 1, 1, 1, 1), load_speech(folder / "noise.parquet"))
     return Batches(load_speech(folder / "speech.parquet"), data, augment, seed)
@@ -288,8 +287,6 @@ def test_batches_depend_on_the_seed_alone(folder) -> None:
 
 
 def test_held_out_noise_is_not_used(folder) -> None:
-    from vqasr.data import load_speech
-
     augment = Augment(AugmentConfig(), load_speech(folder / "noise.parquet"))
     assert len(augment._responses) == 1
     assert len(augment._noises) == 3
@@ -305,8 +302,6 @@ def test_speech_labels_tell_pauses(clips) -> None:
 
 
 def test_judge_reports_the_recogniser_itself(recogniser, codec, folder) -> None:
-    from vqasr.data import load_speech
-
     judge = Judge(load_speech(folder / "speech.parquet"), "text", 4, recogniser.recogniser)
     verdict = judge(codec, recogniser.adapter.embedder, mel=[8], codes=[1, 8])
     assert verdict.wer["pcm"] < 0.05
@@ -384,3 +379,10 @@ def test_lost_frames_are_whole_seconds() -> None:
         assert torch.equal(chunk.amin(1), chunk.amax(1))
     share = torch.stack([c[:, 0] for c in chunks]).mean()
     assert 0.13 < share < 0.17  # 0 to 30 %
+
+
+def test_a_data_set_is_named_by_its_audio(folder) -> None:
+    data = load_speech(folder / "speech.parquet")
+    assert data_fingerprint(data) == data_fingerprint(load_speech(folder / "speech.parquet"))
+    assert data_fingerprint(data) != data_fingerprint(data.select([1, 0, *range(2, len(data))]))
+    assert data_fingerprint(data) != data_fingerprint(data.select(range(3)))

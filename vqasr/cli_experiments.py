@@ -65,7 +65,7 @@ def evaluate(
     that were measured with the same settings are not measured again.
     """
     from vqasr.adapters.transcribe import CodesRecogniser
-    from vqasr.data import load_speech
+    from vqasr.data import data_fingerprint, load_speech
     from vqasr.evaluate import (
         ResultsFolder,
         evaluate_system,
@@ -88,7 +88,7 @@ def evaluate(
         out_dir,
         {
             "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
-            "rows": rows_data._fingerprint, "asr": recogniser.recogniser.fingerprint().hex(),
+            "rows": data_fingerprint(rows_data), "asr": recogniser.recogniser.fingerprint().hex(),
             "adapter": recogniser.adapter.fingerprint().hex(), "codec": model.fingerprint().hex(),
             "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
             "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),

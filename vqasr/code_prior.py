@@ -25,8 +25,10 @@ from vqasr.files import replace_file
 from vqasr.fingerprint import bytes_fingerprint
 from vqasr.prior_config import (
     ACTIVATION_SCALE,
+    CERTAIN_FREQUENCY,
     HIGHEST,
     LOGIT_STEPS,
+    STOP,
     TABLE_SIZE,
     WEIGHT_SCALE,
     CodePriorConfig,
@@ -119,7 +121,7 @@ class CodePrior:
         context = self._context(inputs + self._level[modelled])
         start, frequency, total = (np.empty((n, frames), np.int64) for _ in range(3))
         for j in range(n):
-            weights = self._frequencies(j, context, below)
+            weights = self._frequencies(j, context, below, codes[j - 1])
             ends = np.cumsum(weights, axis=1)
             total[j] = ends[:, -1]
             frequency[j] = np.take_along_axis(weights, codes[j][:, None], 1)[:, 0]
@@ -161,12 +163,23 @@ class CodePrior:
             sums = sums + second(inner)
         return _signed(sums)
 
-    def _frequencies(self, j: int, context: Float, below: Float) -> Int:
+    def _frequencies(
+        self, j: int, context: Float, below: Float, previous: npt.NDArray[np.integer]
+    ) -> Int:
         """Frequencies of codebook j's entries, (rows, codebook_size) int64, all at least 1.
 
         context: (rows, width) from earlier frames; below: (rows, width) sum of the embeddings of
-        the lower codebooks' codes.
+        the lower codebooks' codes; previous: (rows,) codes of codebook j - 1.
         """
+        weights = self._modelled(j, context, below)
+        if self.config.variable_depth and j > 1:
+            stopped = previous == STOP
+            if stopped.any():
+                weights = np.where(stopped[:, None], 1, weights)
+                weights[stopped, STOP] = CERTAIN_FREQUENCY
+        return weights
+
+    def _modelled(self, j: int, context: Float, below: Float) -> Int:
         if j >= len(self._heads):
             row = self._fixed[j - len(self._heads)]
             return np.broadcast_to(row, (len(context), len(row)))
@@ -202,18 +215,20 @@ class PriorReader:
         ]
         self._frame = 0
         self._codebook = 0
+        self._previous = np.zeros(rows, np.int64)
         self._context = self._next_context()
         self._below = np.zeros((rows, width), np.float32)
 
     def frequencies(self) -> Int:
         """Of the next codebook's entries, (rows, codebook_size) int64."""
-        return self._prior._frequencies(self._codebook, self._context, self._below)
+        return self._prior._frequencies(self._codebook, self._context, self._below, self._previous)
 
     def add(self, codes: list[int]) -> None:
         """Tell which codes (one a row) the codebook just asked for had."""
         if self._codebook < self._prior.config.num_modelled:
             self._below = self._below + self._prior._embedding[self._codebook][codes]
         self._codebook += 1
+        self._previous = np.asarray(codes)
 
     def next_frame(self) -> None:
         """Go on to the first codebook of the next frame."""

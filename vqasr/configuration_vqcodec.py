@@ -22,6 +22,7 @@ class VQCodecConfig(PretrainedConfig):
         kernel_size: of the blocks' depthwise convolutions, in frames.
         decoder_hidden_size: width of the log-mel decoder.
         num_decoder_layers: blocks of the log-mel decoder.
+        variable_depth: frames that are described well enough may stop at an early codebook.
 
     Raises:
         ValueError: the look-ahead of the layers exceeds 320 ms, or a size is not positive.
@@ -42,6 +43,7 @@ class VQCodecConfig(PretrainedConfig):
         kernel_size: int = 7,
         decoder_hidden_size: int = 192,
         num_decoder_layers: int = 2,
+        variable_depth: bool = False,
         **kwargs: Any,
     ):
         sizes = {
@@ -65,6 +67,7 @@ class VQCodecConfig(PretrainedConfig):
         self.kernel_size = kernel_size
         self.decoder_hidden_size = decoder_hidden_size
         self.num_decoder_layers = num_decoder_layers
+        self.variable_depth = variable_depth
         # Not to be chosen, but written into config.json because users of a stream need them.
         for name in ("sampling_rate", "hop_length", "lookahead_samples"):
             kwargs.pop(name, None)

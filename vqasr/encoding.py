@@ -19,16 +19,21 @@ PIECE_SAMPLES = 60 * 16_000
 
 
 def encode_audio(
-    codec: VQCodecModel, samples: np.ndarray, num_quantizers: int | None = None
+    codec: VQCodecModel,
+    samples: np.ndarray,
+    num_quantizers: int | None = None,
+    tolerance: float = 0.0,
 ) -> np.ndarray:
     """(samples,) float32 at 16 kHz -> codes (num_quantizers, frames) int64.
 
+    num_quantizers and tolerance as in `VQCodecModel.encode`.
+
     Raises:
         AudioError: empty, NaN or infinite samples, several channels.
-        InvalidCodesError: `num_quantizers` is out of range.
+        InvalidCodesError: `num_quantizers` is out of range, or the codec has no variable depth.
     """
     check_samples(samples)
-    encoder = codec.streaming(num_quantizers)
+    encoder = codec.streaming(num_quantizers, tolerance)
     pieces = [
         encoder.push(samples[i : i + PIECE_SAMPLES]) for i in range(0, len(samples), PIECE_SAMPLES)
     ]

@@ -139,7 +139,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         super().__init__(config)
         self.encoder = VQCodecEncoder(config)
         self.quantizer = build_quantizer(
-            config.num_quantizers, config.codebook_size, config.latent_dim
+            config.num_quantizers, config.codebook_size, config.latent_dim, config.variable_depth
         )
         self.mel_decoder = VQCodecMelDecoder(config)
         self.post_init()
@@ -182,6 +182,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         input_values: Tensor,
         padding_mask: Tensor | None = None,
         num_quantizers: int | None = None,
+        tolerance: float = 0.0,
     ) -> VQCodecEncoderOutput:
         """Encode whole clips.
 
@@ -189,17 +190,20 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
             input_values: (batch, 1, samples) or (batch, samples) float at 16 kHz.
             padding_mask: (batch, samples), 1 on real samples, padded on the right.
             num_quantizers: codebooks to use, 1 to config.num_quantizers; None for all.
+            tolerance: squared distance of latent and codes at which a frame is described well
+                enough; its further codes are 0. With 0.0 every frame uses all codebooks.
 
         Returns:
             Codes and their mask; item i has ceil(its samples / hop_length) frames.
 
         Raises:
-            InvalidCodesError: `num_quantizers` is out of range.
+            InvalidCodesError: `num_quantizers` is out of range, or the codec has no variable depth.
             ValueError: `input_values` has another shape.
         """
         num_quantizers = self.check_num_quantizers(num_quantizers)
+        self.check_tolerance(tolerance)
         latents, mask = self.encode_latents(input_values, padding_mask)
-        codes = self.quantizer.encode(latents, num_quantizers)
+        codes = self.quantizer.encode(latents, num_quantizers, tolerance)
         codes = codes.masked_fill(~mask[:, None], -1)
         return VQCodecEncoderOutput(codes, mask)  # type: ignore[arg-type]
 
@@ -229,9 +233,11 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         mask = torch.arange(latents.shape[1], device=samples.device)[None] < frames[:, None]
         return latents, mask
 
-    def streaming(self, num_quantizers: int | None = None) -> StreamingEncoder:
-        """Start encoding a clip chunk by chunk; see `StreamingEncoder`."""
-        return StreamingEncoder(self, num_quantizers)
+    def streaming(
+        self, num_quantizers: int | None = None, tolerance: float = 0.0
+    ) -> StreamingEncoder:
+        """Start encoding a clip chunk by chunk; see `StreamingEncoder`, and `encode`."""
+        return StreamingEncoder(self, num_quantizers, tolerance)
 
     def decode_mel(self, audio_codes: Tensor) -> Tensor:
         """(batch, n, frames) codes -> log-mel (batch, 4 x frames, 80), (log10 power + 4) / 4."""
@@ -276,6 +282,16 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
                 f"{self.config.num_quantizers} codebooks."
             )
         return num_quantizers
+
+    def check_tolerance(self, tolerance: float) -> None:
+        """InvalidCodesError where this codec cannot encode with that tolerance."""
+        if not 0.0 <= tolerance < float("inf"):
+            raise InvalidCodesError(f"tolerance={tolerance}: 0 or more is needed.")
+        if tolerance and not self.config.variable_depth:
+            raise InvalidCodesError(
+                f"tolerance={tolerance}: this codec was trained without variable depth. Use "
+                "tolerance=0 and choose the number of codebooks instead."
+            )
 
     def _checked_codes(self, codes: Tensor) -> Tensor:
         if codes.dim() != 3 or codes.is_floating_point():

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from vqasr.errors import CodecError
 
+# With variable depth, the code that ends a frame's description in any codebook but the first.
+STOP = 0
 WEIGHT_SCALE = 128  # a weight w stands for w / 128
 ACTIVATION_SCALE = 32  # an activation a stands for a / 32
 HIGHEST = 127  # of weights and activations
@@ -17,6 +19,8 @@ EXACT = 1 << 24  # float32 holds every integer up to here
 LOGIT_STEPS = 32
 TABLE_SIZE = 512
 LARGEST_FREQUENCY = 1 << 16
+# Of the stop after a stop, against 1 for each other code.
+CERTAIN_FREQUENCY = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class CodePriorConfig:
         width: channels of the causal network.
         head_size: channels of each codebook's head.
         dilations: frames between the two taps of each block.
+        variable_depth: of the codec. After code 0 in the second codebook or a later one, all
+            further codes of the frame are 0, and next to free.
     """
 
     num_quantizers: int
@@ -40,10 +46,14 @@ class CodePriorConfig:
     width: int = 176
     head_size: int = 144
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    variable_depth: bool = False
 
     def to_json(self) -> str:
         """The sizes in JSON: keys sorted, no spaces. The prior's fingerprint covers it."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        values = asdict(self)
+        if not self.variable_depth:  # as before there was such a thing
+            del values["variable_depth"]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def check(self) -> None:
         """Raise CodecError unless a prior can have these sizes."""

@@ -1,5 +1,10 @@
 """Residual vector quantization: each codebook codes what the ones before it left over.
 
+With variable depth, frames that are described well enough stop early: code 0 of every codebook but
+the first is a vector of zeros, which adds nothing and which the code prior learns to expect. A few
+frames (onsets, bursts) need the second codebook much more than all others; see
+recipes/train_codec/EXPERIMENTS.md.
+
 `Quantizer` is the small interface behind which other families (FSQ, lookup-free, ...) can stand.
 
 Written here rather than taken from vector-quantize-pytorch for two reasons: revived codes must have
@@ -15,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vqasr.prior_config import STOP
+
 # Bounds the (frames, codebook_size) distance matrix to some 32 MB, whatever the clip's length.
 _SEARCH_FRAMES = 8192
 
@@ -26,12 +33,14 @@ class QuantizerOutput:
     Attributes:
         quantized: (batch, frames, dim), straight-through gradient to the latents.
         codes: (batch, num_quantizers, frames) int64, of all codebooks.
+        depths: (batch, frames) int64, codebooks that describe a frame; 0 in unquantized items.
         commitment_loss: scalar; distance of each residual to its code, over the codebooks in use.
         perplexity: (num_quantizers,) exp of the code entropy in this batch.
     """
 
     quantized: Tensor
     codes: Tensor
+    depths: Tensor
     commitment_loss: Tensor
     perplexity: Tensor
 
@@ -44,21 +53,36 @@ class Quantizer(nn.Module, ABC):
         """Random codebooks."""
 
     @abstractmethod
-    def encode(self, latents: Tensor, num_quantizers: int) -> Tensor:
-        """(batch, frames, dim) float32 -> (batch, num_quantizers, frames) int64."""
+    def encode(self, latents: Tensor, num_quantizers: int, tolerance: float = 0.0) -> Tensor:
+        """(batch, frames, dim) float32 -> (batch, num_quantizers, frames) int64.
+
+        Args:
+            latents: to be quantized.
+            num_quantizers: codebooks to use.
+            tolerance: squared distance at which a frame is described well enough and stops; 0 uses
+                all codebooks for all frames. Only with variable depth.
+        """
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
         """(batch, n, frames) int -> (batch, frames, dim); code -1 (no frame) adds zero."""
 
     @abstractmethod
-    def forward(self, latents: Tensor, levels: Tensor, mask: Tensor) -> QuantizerOutput:
+    def depths(self, codes: Tensor) -> Tensor:
+        """(batch, n, frames) int codes -> (batch, frames) int64, codebooks before the stop."""
+
+    @abstractmethod
+    def forward(
+        self, latents: Tensor, levels: Tensor, mask: Tensor, refined: Tensor | None = None
+    ) -> QuantizerOutput:
         """Quantize for training and, in training mode, adapt the codebooks.
 
         Args:
             latents: (batch, frames, dim).
             levels: (batch,) int, how many codebooks each item may use; 0 leaves it continuous.
             mask: (batch, frames) bool, True on real frames.
+            refined: (batch,) 0 to 1, the share of the batch's frames that would go on to the second
+                codebook at each item's tolerance; None for tolerance 0. Only with variable depth.
         """
 
     @abstractmethod
@@ -84,6 +108,7 @@ class ResidualVQ(Quantizer):
         decay: of the exponential moving averages.
         revive_below: a code whose average number of frames per batch falls below this is put on a
             random frame of the batch.
+        variable_depth: frames may stop early.
     """
 
     codebooks: Tensor
@@ -95,8 +120,10 @@ class ResidualVQ(Quantizer):
         dim: int,
         decay: float = 0.97,
         revive_below: float = 0.1,
+        variable_depth: bool = False,
     ):
         super().__init__()
+        self.variable_depth = variable_depth
         self.num_quantizers = num_quantizers
         self.codebook_size = codebook_size
         self.decay = decay
@@ -109,24 +136,41 @@ class ResidualVQ(Quantizer):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.codebooks, std=self.codebooks.shape[-1] ** -0.5)
+        self._reserve_stop()
 
-    def encode(self, latents: Tensor, num_quantizers: int) -> Tensor:
+    @torch.no_grad()
+    def _reserve_stop(self) -> None:
+        if self.variable_depth:
+            self.codebooks[1:, STOP] = 0.0
+
+    def encode(self, latents: Tensor, num_quantizers: int, tolerance: float = 0.0) -> Tensor:
         batch, frames, dim = latents.shape
         with torch.autocast(latents.device.type, enabled=False):
             flat = latents.reshape(-1, dim).float()
             pieces = [
-                self._search_all(piece, num_quantizers) for piece in flat.split(_SEARCH_FRAMES)
+                self._search_all(piece, num_quantizers, tolerance)
+                for piece in flat.split(_SEARCH_FRAMES)
             ]
         codes = torch.cat(pieces, dim=1) if pieces else flat.new_zeros(num_quantizers, 0).long()
         return codes.reshape(num_quantizers, batch, frames).transpose(0, 1)
 
-    def _search_all(self, residual: Tensor, num_quantizers: int) -> Tensor:
+    def _search_all(self, residual: Tensor, num_quantizers: int, tolerance: float) -> Tensor:
         codes = []
-        for codebook in self.codebooks[:num_quantizers]:
-            code = nearest(residual, codebook)
-            residual = residual - codebook[code]
+        going_on = torch.ones(len(residual), dtype=torch.bool, device=residual.device)
+        for level in range(num_quantizers):
+            code = self._search(level, residual)
+            if level and self.variable_depth:
+                going_on = going_on & (residual.square().sum(1) > tolerance)
+                code = torch.where(going_on, code, STOP)
+            residual = residual - self.codebooks[level][code]
             codes.append(code)
         return torch.stack(codes)
+
+    def _search(self, level: int, residual: Tensor) -> Tensor:
+        """Nearest code of each of (frames, dim), other than the stop."""
+        if level and self.variable_depth:
+            return nearest(residual, self.codebooks[level, STOP + 1 :]) + STOP + 1
+        return nearest(residual, self.codebooks[level])
 
     def decode(self, codes: Tensor) -> Tensor:
         latents = torch.zeros(
@@ -136,35 +180,53 @@ class ResidualVQ(Quantizer):
             latents = latents + self.codebooks[level].float()[codes[:, level].clamp_min(0)]
         return latents * (codes[:, :1] >= 0).transpose(1, 2)
 
-    def forward(self, latents: Tensor, levels: Tensor, mask: Tensor) -> QuantizerOutput:
-        with torch.autocast(latents.device.type, enabled=False):
-            return self._forward(latents.float(), levels, mask)
+    def depths(self, codes: Tensor) -> Tensor:
+        if not self.variable_depth:
+            return codes.new_full((codes.shape[0], codes.shape[2]), codes.shape[1])
+        return 1 + (codes[:, 1:] != STOP).sum(1)
 
-    def _forward(self, latents: Tensor, levels: Tensor, mask: Tensor) -> QuantizerOutput:
+    def forward(
+        self, latents: Tensor, levels: Tensor, mask: Tensor, refined: Tensor | None = None
+    ) -> QuantizerOutput:
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._forward(latents.float(), levels, mask, refined)
+
+    def _forward(
+        self, latents: Tensor, levels: Tensor, mask: Tensor, refined: Tensor | None
+    ) -> QuantizerOutput:
         residual = latents.detach()
         quantized = torch.zeros_like(residual)
         commitment = latents.new_zeros(())
         codes, perplexity = [], []
+        going_on, depths = mask, torch.zeros_like(mask, dtype=torch.long)
+        tolerances: Tensor | None = None
         for level in range(self.num_quantizers):
-            codebook = self.codebooks[level]
-            code = nearest(residual.flatten(0, 1), codebook).view(mask.shape)
-            picked = codebook[code]
-            # Every codebook learns from every frame; only the sum that is passed on stops at
-            # the item's own number of codebooks.
+            if level and refined is not None:
+                left_over = residual.square().sum(-1)
+                if tolerances is None:
+                    tolerances = torch.quantile(left_over[mask], 1.0 - refined)
+                    tolerances = tolerances.masked_fill(refined >= 1.0, 0.0)
+                going_on = going_on & (left_over > tolerances[:, None])
+            code = self._search(level, residual.flatten(0, 1)).view(mask.shape)
+            picked = self.codebooks[level][code]
+            # A codebook learns from every frame that goes on so far; only the sum that is passed
+            # on stops at the item's own number of codebooks.
             if self.training:
-                self._update(level, residual[mask], code[mask])
-            in_use = ((levels > level)[:, None] & mask)[..., None]
+                self._update(level, residual[going_on], code[going_on])
+            used = (levels > level)[:, None] & going_on
+            depths = depths + used
+            in_use = used[..., None]
             # latents - (sum of codes before) is this residual with a gradient to the latents.
             distance = ((latents - quantized - picked).square() * in_use).sum()
             commitment = commitment + distance / (mask.sum() * latents.shape[-1])
             quantized = quantized + picked * in_use
             residual = residual - picked
-            codes.append(code)
-            perplexity.append(_perplexity(code[mask], self.codebook_size))
+            codes.append(torch.where(going_on, code, STOP))
+            perplexity.append(_perplexity(code[going_on], self.codebook_size))
         continuous = (levels == 0)[:, None, None]
         passed_on = torch.where(continuous, latents, latents + (quantized - latents).detach())
         return QuantizerOutput(
-            passed_on, torch.stack(codes, 1), commitment, torch.stack(perplexity)
+            passed_on, torch.stack(codes, 1), depths, commitment, torch.stack(perplexity)
         )
 
     @torch.no_grad()
@@ -183,6 +245,7 @@ class ResidualVQ(Quantizer):
             count[dead] = 1.0
             total[dead] = chosen
         self.codebooks[level] = total / count[:, None].clamp_min(1e-5)
+        self._reserve_stop()
 
     @torch.no_grad()
     def fit(self, latents: Tensor, generator: torch.Generator) -> None:
@@ -191,7 +254,8 @@ class ResidualVQ(Quantizer):
         for level in range(self.num_quantizers):
             codebook = _kmeans(residual, self.codebook_size, generator)
             self.codebooks[level] = codebook
-            residual = residual - codebook[nearest(residual, codebook)]
+            self._reserve_stop()
+            residual = residual - self.codebooks[level][self._search(level, residual)]
         self._ema_count = self._ema_sum = None
 
     def training_state(self) -> dict[str, Tensor]:
@@ -204,11 +268,14 @@ class ResidualVQ(Quantizer):
         self._ema_count, self._ema_sum = (
             state[name].to(device) if name in state else None for name in ("ema_count", "ema_sum")
         )
+        self._reserve_stop()  # the state may be of a run without variable depth
 
 
-def build_quantizer(num_quantizers: int, codebook_size: int, dim: int) -> Quantizer:
+def build_quantizer(
+    num_quantizers: int, codebook_size: int, dim: int, variable_depth: bool
+) -> Quantizer:
     """The quantizer of codecs and adapters: the one place that names a family."""
-    return ResidualVQ(num_quantizers, codebook_size, dim)
+    return ResidualVQ(num_quantizers, codebook_size, dim, variable_depth=variable_depth)
 
 
 def nearest(frames: Tensor, codebook: Tensor) -> Tensor:

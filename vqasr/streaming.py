@@ -25,8 +25,12 @@ class StreamingEncoder:
         >>> codes = [encoder.push(chunk) for chunk in chunks] + [encoder.finish()]
     """
 
-    def __init__(self, codec: "VQCodecModel", num_quantizers: int | None = None):
+    def __init__(
+        self, codec: "VQCodecModel", num_quantizers: int | None = None, tolerance: float = 0.0
+    ):
         self.num_quantizers = codec.check_num_quantizers(num_quantizers)
+        codec.check_tolerance(tolerance)
+        self.tolerance = tolerance
         self.samples = 0
         self._codec = codec
         self._state = StreamState()
@@ -69,4 +73,5 @@ class StreamingEncoder:
     @torch.no_grad()
     def _step(self, samples: Tensor) -> Tensor:
         latents = self._codec.encoder.step(samples[None].to(self._codec.device), self._state)
-        return self._codec.quantizer.encode(latents, self.num_quantizers)[0].cpu()
+        codes = self._codec.quantizer.encode(latents, self.num_quantizers, self.tolerance)
+        return codes[0].cpu()

@@ -21,8 +21,11 @@ from vqasr.training.config import AugmentConfig, TrainConfig, load_train_config
 from vqasr.training.losses import joint_losses
 from vqasr.training.trainer import StageTrainer
 
-DEV_BATCHES = 12
+DEV_BATCHES = 8
 LEVELS = (0, 1, 2, 4)
+# With variable depth also four codebooks of which so many frames use more than one.
+REFINED = (0.2, 0.35, 0.7, 0.9)
+PARTS = ("decoder", "transcript", "layers")
 CLEAN = AugmentConfig(0, 0, 0, 0, 0)
 HARD = AugmentConfig(speed=1, gain=0, noise=1, reverberation=0.2, band_limit=0.3)
 
@@ -73,24 +76,30 @@ def main() -> None:
 
 @torch.no_grad()
 def distances(trainer: StageTrainer, config: TrainConfig, augment: AugmentConfig) -> dict:
-    """{codebooks: (divergence of the decoder, distance of the encoder's layers)} on dev."""
+    """{codebooks: (divergence of the decoder, cross-entropy of the transcript, distance of the
+    encoder's layers)} on dev."""
     trainer.codec.eval(), trainer.embedder.eval()
     noise = load_speech(config.data.noise, "train")
     dev = load_speech(config.data.dev, config.data.dev_split)
     data = dataclasses.replace(config.data, batch_s=64.0)
     batches = Batches(dev, data, Augment(augment, noise), 3).from_step(0)
-    sums = torch.zeros(len(LEVELS), 2)
+    points = [(level, 1.0) for level in LEVELS]
+    if trainer.codec.config.variable_depth:
+        points += [(4, share) for share in REFINED]
+    sums = torch.zeros(len(points), len(PARTS))
     for _, batch in zip(range(DEV_BATCHES), batches, strict=False):
-        for row, level in zip(sums, LEVELS, strict=True):
+        for row, (level, share) in zip(sums, points, strict=True):
             levels = torch.full((len(batch.texts),), level)
+            refined = torch.full((len(batch.texts),), share) if share < 1 else None
             with torch.autocast("cpu", torch.bfloat16):
                 losses = joint_losses(
                     trainer.codec, trainer.embedder, trainer.teacher, batch, levels, config.loss,
-                    with_decoder=True,
+                    with_decoder=True, refined=refined,
                 )  # fmt: skip
-            row += torch.tensor([losses.parts["decoder"], losses.parts["layers"]]) / DEV_BATCHES
+            row += torch.tensor([losses.parts[part] for part in PARTS]) / DEV_BATCHES
     batches.close()
-    return {n: [round(v, 4) for v in row.tolist()] for n, row in zip(LEVELS, sums, strict=True)}
+    names = [f"{level}" if share == 1 else f"{level}@{share}" for level, share in points]
+    return {n: [round(v, 4) for v in row.tolist()] for n, row in zip(names, sums, strict=True)}
 
 
 if __name__ == "__main__":

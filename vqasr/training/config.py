@@ -100,6 +100,7 @@ class LossConfig:
         stem: distance to the recogniser's own front end.
         layers: mean distance to the recogniser's encoder layers.
         decoder: divergence from the decoder's predictions on the transcript.
+        transcript: cross-entropy of the transcript: what was said, not what the recogniser hears.
         decoder_from: fraction of the stage after which the decoder joins.
         reconstruction: log-mel error.
         commitment: latents to their codes.
@@ -108,6 +109,7 @@ class LossConfig:
     stem: float = 0.5
     layers: float = 2.0
     decoder: float = 0.5
+    transcript: float = 0.0
     decoder_from: float = 0.4
     reconstruction: float = 0.1
     commitment: float = 0.25

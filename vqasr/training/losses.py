@@ -63,7 +63,7 @@ def autoencoder_losses(
     """Stage 1: reconstruct the log-mel and, through the adapter, the recogniser's embeddings."""
     latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
     mel = reconstruction_error(codec.mel_decoder(latents), batch.clean, mask)
-    levels = torch.zeros(len(latents), dtype=torch.long, device=latents.device)
+    levels = torch.zeros(len(latents), 1, dtype=torch.long, device=latents.device)
     with torch.no_grad():
         target = teacher.stem(batch.clean)
     stem = relative_distance(embedder.embed_latents(latents, mask, levels), target)
@@ -78,16 +78,19 @@ def joint_losses(
     levels: Tensor,
     weights: LossConfig,
     with_decoder: bool,
+    refined: Tensor | None = None,
 ) -> Losses:
     """Stage 3: codec and adapter together (or the adapter alone), distilling the recogniser.
 
     Args:
         levels: (batch,) codebooks that each item may use, 0 for unquantized.
         with_decoder: include the decoder's predictions.
+        refined: (batch,) see `Quantizer.forward`.
     """
     latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
-    quantized = codec.quantizer(latents, levels, mask)
-    embeddings = embedder.embed_latents(quantized.quantized, mask, levels)
+    quantized = codec.quantizer(latents, levels, mask, refined)
+    depths = torch.where(mask, quantized.depths, levels[:, None])
+    embeddings = embedder.embed_latents(quantized.quantized, mask, depths)
     with torch.no_grad():
         stem = teacher.stem(batch.clean)
         wanted = teacher.layers(stem)
@@ -101,7 +104,7 @@ def joint_losses(
         parts["reconstruction"] = reconstruction_error(mel, batch.clean, mask)
         parts["commitment"] = quantized.commitment_loss
     if with_decoder:
-        parts["decoder"] = _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts)
+        parts |= _decoder_parts(teacher, heard[-1], wanted[-1], batch.texts)
     return _weighted(parts, weights)
 
 
@@ -113,26 +116,29 @@ def gap_losses(
     levels: Tensor,
     weights: LossConfig,
     generator: torch.Generator,
+    refined: Tensor | None = None,
 ) -> Losses:
     """Stage 4: the adapter learns what a lost frame is to look like; all else stays as it is.
 
     Args:
         levels: (batch,) codebooks that each item may use, 0 for unquantized.
         generator: decides what is lost: up to 30 % of each item's chunks of 1 s.
+        refined: (batch,) see `Quantizer.forward`.
     """
     with torch.no_grad():
         latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
-        quantized = codec.quantizer(latents, levels, mask).quantized
+        output = codec.quantizer(latents, levels, mask, refined)
         stem = teacher.stem(batch.clean)
         wanted = teacher.layers(stem)
     missing = lost_frames(len(mask), mask.shape[1], generator).to(mask.device) & mask
-    quantized = torch.where(missing[..., None], embedder.missing_frame, quantized)
-    embeddings = embedder.embed_latents(quantized, mask, levels)
+    quantized = torch.where(missing[..., None], embedder.missing_frame, output.quantized)
+    depths = torch.where(mask & ~missing, output.depths, levels[:, None])
+    embeddings = embedder.embed_latents(quantized, mask, depths)
     heard = teacher.layers(embeddings)
     parts = {
         "stem": relative_distance(embeddings, stem),
         "layers": _layer_distance(heard, wanted),
-        "decoder": _decoder_divergence(teacher, heard[-1], wanted[-1], batch.texts),
+        **_decoder_parts(teacher, heard[-1], wanted[-1], batch.texts),
     }
     return _weighted(parts, weights)
 
@@ -155,13 +161,22 @@ def _weighted(parts: dict[str, Tensor], weights: LossConfig) -> Losses:
     return Losses(total, parts)
 
 
-def _decoder_divergence(
+def _decoder_parts(
     teacher: WhisperTeacher, heard: Tensor, wanted: Tensor, texts: list[str]
-) -> Tensor:
-    """Kullback-Leibler divergence of the decoder's predictions, teacher-forced on transcripts."""
+) -> dict[str, Tensor]:
+    """The decoder's predictions, teacher-forced on transcripts, in nats a token.
+
+    "decoder": Kullback-Leibler divergence from its predictions on the clean audio; "transcript":
+    cross-entropy of what was really said.
+    """
     tokens, mask = teacher.tokens(texts, heard.device)
     with torch.no_grad():
         target = teacher.predictions(wanted, tokens).float().log_softmax(-1)
     predicted = teacher.predictions(heard, tokens).float().log_softmax(-1)
     divergence = F.kl_div(predicted, target, log_target=True, reduction="none").sum(-1)
-    return (divergence * mask).sum() / mask.sum().clamp_min(1)
+    said = -predicted[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+    count = mask.sum().clamp_min(1)
+    return {
+        "decoder": (divergence * mask).sum() / count,
+        "transcript": (said * mask[:, :-1]).sum() / count,
+    }

@@ -10,11 +10,12 @@ from datasets import Dataset
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
 
-from vqasr.data import row_audio
+from vqasr.data import data_fingerprint, row_audio
 from vqasr.encoding import encode_audio
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.augment import Augment, change_speed
+from vqasr.training.tolerances import CLIPS, Tolerances
 
 # Other speeds are other voices, and the residual codebooks hear voices before words.
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.06, 1.12)
@@ -30,7 +31,8 @@ def training_codes(
     Args:
         codec: on the CPU, trained.
         data: rows with audio.
-        augment: changes what is heard, in all passes but the first.
+        augment: changes what is heard, in all passes but the first. With variable depth, clips are
+            encoded at different tolerances.
         passes: over the data.
         seed: of the changes.
         folder: passes are kept here and not encoded again.
@@ -39,7 +41,7 @@ def training_codes(
         (num_quantizers, frames) int64.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = f"{codec.fingerprint().hex()} {data._fingerprint} {seed} {SPEEDS} {augment.config}"
+    about = f"{codec.fingerprint().hex()} {data_fingerprint(data)} {seed} {SPEEDS} {augment.config}"
     name = hashlib.sha256(about.encode()).hexdigest()[:12]
     parts = []
     for i in range(passes):
@@ -56,15 +58,21 @@ def _encode_all(
     codec: VQCodecModel, data: Dataset, augment: Augment | None, seed: list[int], number: int
 ) -> np.ndarray:
     codec.eval()
+    tolerances = None
+    if codec.config.variable_depth:
+        some = np.random.default_rng(0).permutation(len(data))[:CLIPS]
+        tolerances = Tolerances(codec, (row_audio(data[int(i)]) for i in some))
     codes = []
     for i in track(range(len(data)), description=f"codes for the prior, pass {number + 1}"):
         samples = row_audio(data[i])
+        rng = np.random.default_rng([*seed, i])
         if augment is not None:
-            rng = np.random.default_rng([*seed, i])
-            samples = change_speed(samples, float(rng.choice(SPEEDS)))
+            if not augment.config.speed:
+                samples = change_speed(samples, float(rng.choice(SPEEDS)))
             _, samples = augment(samples, rng)
+        tolerance = tolerances.draw(rng) if tolerances else 0.0
         with torch.no_grad():
-            codes.append(encode_audio(codec, samples))
+            codes.append(encode_audio(codec, samples, tolerance=tolerance))
     frames = sum(c.shape[1] for c in codes)
     seconds = frames * codec.config.hop_length / SAMPLING_RATE_HZ
     logger.info("pass %d: %d frames of %.0f s", number + 1, frames, seconds)

@@ -18,6 +18,7 @@ from vqasr.prior_config import (
     HIGHEST,
     LARGEST_FREQUENCY,
     LOGIT_STEPS,
+    STOP,
     TABLE_SIZE,
     WEIGHT_SCALE,
     CodePriorConfig,
@@ -99,7 +100,11 @@ class PriorNetwork(nn.Module):
     @torch.no_grad()
     def count(self, codes: Tensor) -> None:
         """Take the fixed distributions of the upper codebooks from (num_quantizers, frames)."""
-        for row, values in zip(self.fixed, codes[self.config.num_modelled :], strict=True):
+        first = self.config.num_modelled
+        for j, row in enumerate(self.fixed, first):
+            values = codes[j]
+            if self.config.variable_depth and j > 1:  # a stop after a stop is not predicted
+                values = values[codes[j - 1] != STOP]
             counts = torch.bincount(values, minlength=self.config.codebook_size) + 0.5
             row.copy_((counts / counts.mean()).log())
 

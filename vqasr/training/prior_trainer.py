@@ -20,7 +20,7 @@ from vqasr.code_prior import CodePrior
 from vqasr.data import row_audio
 from vqasr.encoding import encode_audio
 from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.prior_config import CodePriorConfig
+from vqasr.prior_config import STOP, CodePriorConfig
 from vqasr.rates import Rates
 from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 from vqasr.training.augment import Augment
@@ -72,6 +72,7 @@ class PriorTrainer:
             width=config.width,
             head_size=config.head_size,
             dilations=tuple(config.dilations),
+            variable_depth=codec.config.variable_depth,
         )
         self.network = PriorNetwork(sizes, config.dropout)
         codebooks: Tensor = codec.quantizer.codebooks  # type: ignore[assignment]
@@ -160,10 +161,14 @@ class PriorTrainer:
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = self.network(batch, levels)
         size = self.codec.config.codebook_size
-        losses = [
-            F.cross_entropy(one.float().reshape(-1, size), batch[:, j].reshape(-1))
-            for one, j in zip(logits, levels, strict=True)
-        ]
+        losses = []
+        for one, j in zip(logits, levels, strict=True):
+            bits = F.cross_entropy(
+                one.float().reshape(-1, size), batch[:, j].reshape(-1), reduction="none"
+            )
+            if self.network.config.variable_depth and j > 1:  # a stop after a stop is certain
+                bits = bits * (batch[:, j - 1].reshape(-1) != STOP)
+            losses.append(bits.mean())
         return torch.stack(losses).mean()
 
     def _judge(self, prior: CodePrior) -> dict[str, Any]:

@@ -95,9 +95,15 @@ def _features(
     """Features of clips, each batch read with a random number of codebooks (0: unquantized)."""
     latents, frame_mask = codec.encode_latents(samples, mask)
     n = int(torch.randint(codec.config.num_quantizers + 1, (1,), generator=generator))
+    levels = torch.zeros(len(latents), 1, dtype=torch.long)
     if n:
-        latents = codec.quantizer.decode(codec.quantizer.encode(latents, n))
-    levels = torch.full((len(latents),), n)
+        tolerance = 0.0
+        if codec.config.variable_depth:
+            left_over = latents - codec.quantizer.decode(codec.quantizer.encode(latents, 1))
+            share = float(torch.rand(1, generator=generator))
+            tolerance = float(torch.quantile(left_over.square().sum(-1)[frame_mask], share))
+        codes = codec.quantizer.encode(latents, n, tolerance)
+        latents, levels = codec.quantizer.decode(codes), codec.quantizer.depths(codes)
     return embedder.features(latents, frame_mask, levels), frame_mask
 
 

@@ -33,6 +33,7 @@ from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
+from vqasr.training.tolerances import draw_refined
 
 STAGES = ("autoencoder", "quantizer", "joint", "gaps")
 FINISHED = "finished"
@@ -134,16 +135,17 @@ class StageTrainer:
         def losses_of(batch: Batch, step: int) -> Losses:
             if name == "autoencoder":
                 return autoencoder_losses(self.codec, self.embedder, self.teacher, batch)
-            levels = self._levels(batch, step)
+            levels, refined = self._levels(batch, step), self._refined(batch, step)
             weights = self.config.loss
             if name == "gaps":
                 generator = torch.Generator().manual_seed(self.config.seed * 1_000_033 + step)
                 return gap_losses(
-                    self.codec, self.embedder, self.teacher, batch, levels, weights, generator
-                )
+                    self.codec, self.embedder, self.teacher, batch, levels, weights, generator,
+                    refined,
+                )  # fmt: skip
             return joint_losses(
                 self.codec, self.embedder, self.teacher, batch, levels, weights,
-                with_decoder=step >= decoder_from,
+                with_decoder=step >= decoder_from, refined=refined,
             )  # fmt: skip
 
         def update(batch: Batch, step: int) -> dict[str, Tensor]:
@@ -205,6 +207,14 @@ class StageTrainer:
         weights = torch.tensor(list(self.config.levels.values()), dtype=torch.float)
         drawn = torch.multinomial(weights, len(batch.texts), True, generator=generator)
         return choices[drawn].to(self.device)
+
+    def _refined(self, batch: Batch, step: int) -> Tensor | None:
+        """Share of frames beyond the first codebook of each item; None without variable depth."""
+        if not self.codec.config.variable_depth:
+            return None
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_037 + step)
+        draws = torch.rand(2, len(batch.texts), generator=generator)
+        return draw_refined(*draws).to(self.device)
 
     def _report(self, name: str) -> None:
         count = self.codec.config.num_quantizers
@@ -293,6 +303,7 @@ def build_modules(config: TrainConfig, embed_dim: int) -> tuple[VQCodecModel, Co
                 codebook_size=codec.config.codebook_size,
                 latent_dim=codec.config.latent_dim,
                 embed_dim=embed_dim,
+                variable_depth=codec.config.variable_depth,
                 **config.adapter,
             )
         )

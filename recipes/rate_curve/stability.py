@@ -1,0 +1,37 @@
+"""Does the codec cost as much on every kind of speech? Prints the relative increase of WER per set.
+
+python recipes/rate_curve/stability.py runs/rate_curve --bps 550
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="folder with a results.json for each set")
+    parser.add_argument("--bps", type=float, default=550.0, help="coded bits per second at most")
+    arguments = parser.parse_args()
+    increases = {}
+    for path in sorted(arguments.results.glob("*/results.json")):
+        rows = json.loads(path.read_text())["results"]
+        pcm = next(row["wer"] for row in rows if row["system"] == "pcm")
+        allowed = [r for r in rows if r["system"] != "pcm" and r["coded_bps"] <= arguments.bps]
+        best = max(allowed, key=lambda row: row["coded_bps"])
+        name = path.parent.name
+        increases[name] = best["wer"] / pcm - 1
+        print(
+            f"{name:18} {best['system']} {best['coded_bps']:6.0f} bps  WER {100 * pcm:.1f} -> "
+            f"{100 * best['wer']:.1f} %  {100 * increases[name]:+.0f} %"
+        )
+    median = statistics.median(increases.values())
+    worst = max(increases, key=lambda name: increases[name])
+    print(
+        f"median {100 * median:+.0f} %, worst {worst}: {increases[worst] / median:.2f} x the median"
+    )
+
+
+if __name__ == "__main__":
+    main()
