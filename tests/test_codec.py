@@ -1,5 +1,7 @@
 """Laws of the codec: frame count, one result for batch, single and streaming, scalable codes."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -240,3 +242,40 @@ def test_streaming_refuses_nan_and_goes_on(codec, clips) -> None:
 def test_config_refuses_a_longer_look_ahead() -> None:
     with pytest.raises(ValueError, match="320 ms"):
         VQCodecConfig(num_layers=7)
+
+
+def test_a_rate_is_met_between_measured_points(small_config) -> None:
+    small_config.rate_points = [(200.0, 2, 9.0), (300.0, 2, 5.0), (500.0, 3, 0.0)]
+    assert small_config.operating_point(200) == (2, 9.0)
+    assert small_config.operating_point(250) == (2, 7.0)
+    assert small_config.operating_point(500) == (3, 0.0)
+    with pytest.raises(InvalidCodesError, match="200 to 500"):
+        small_config.operating_point(100)
+    again = VQCodecConfig.from_dict(json.loads(small_config.to_json_string()))
+    assert again.operating_point(400) == (3, 2.5)
+    with pytest.raises(InvalidCodesError, match="no variable depth"):
+        VQCodecConfig().operating_point(300)
+
+
+@torch.no_grad()
+def test_variable_depth_agrees_in_batches_and_streams(small_config, noise) -> None:
+    small_config.variable_depth = True
+    codec = VQCodecModel(small_config).eval()
+    first = codec.encode(torch.from_numpy(noise)[None]).audio_codes
+    latents = codec.encode_latents(torch.from_numpy(noise)[None])[0]
+    left_over = (latents - codec.quantizer.decode(first[:, :1])).square().sum(-1)
+    tolerance = float(left_over.median())
+    clips = torch.from_numpy(np.stack([noise, np.roll(noise, 3000)]))
+    codes = codec.encode(clips, tolerance=tolerance).audio_codes
+    assert 0.3 < float((codes[0, 1] == 0).float().mean()) < 0.7
+    for row, clip in zip(codes, clips, strict=True):
+        streamed = codec.streaming(tolerance=tolerance)
+        pieces = [streamed.push(piece) for piece in clip.split(1000)] + [streamed.finish()]
+        assert torch.equal(torch.cat(pieces, dim=1), row)
+    with pytest.raises(InvalidCodesError, match="0 or more"):
+        codec.encode(clips, tolerance=-1.0)
+
+
+def test_a_codec_without_variable_depth_says_so(small_config, noise) -> None:
+    with pytest.raises(InvalidCodesError, match="without variable depth"):
+        VQCodecModel(small_config).encode(torch.from_numpy(noise)[None], tolerance=1.0)

@@ -46,12 +46,20 @@ from vqasr.stream import read_part
     epilog=example(
         "vqasr encode talk.wav -o talk.vqs",
         "vqasr encode *.flac -o streams/ --num-quantizers 4",
+        "vqasr encode talk.wav -o talk.vqs --bps 300",
     )
 )
 def encode(
     audio: Annotated[list[Path], typer.Argument(help="Files that soundfile reads, any rate.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .vqs file, or a folder.")],
     num_quantizers: Levels = None,
+    bps: Annotated[
+        float | None,
+        typer.Option(
+            help="About so many bits per second of speech, with as many codebooks in each frame as "
+            "it needs. (Codecs with variable depth only.)"
+        ),
+    ] = None,
     codec: Codec = "vqasr-base",
     prior: Prior = None,
     chunk_s: ChunkS = DEFAULT_CHUNK_S,
@@ -65,6 +73,11 @@ def encode(
     from vqasr.encoding import audio_to_stream
 
     model = load_codec(codec, threads)
+    tolerance = 0.0
+    if bps is not None:
+        if num_quantizers is not None:
+            raise VqasrError("--bps and --num-quantizers both choose the rate: give one of them.")
+        num_quantizers, tolerance = model.config.operating_point(bps)
     model.check_num_quantizers(num_quantizers)
     coder = load_prior(prior)
     frames = chunk_frames(chunk_s, model.config.frame_rate)
@@ -76,7 +89,7 @@ def encode(
                 continue
             try:
                 samples = read_audio(path)
-                data = audio_to_stream(model, samples, num_quantizers, coder, frames)
+                data = audio_to_stream(model, samples, num_quantizers, coder, frames, tolerance)
             except VqasrError as error:
                 if len(audio) == 1:
                     raise

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 from transformers import PretrainedConfig
+
+from vqasr.errors import InvalidCodesError
 
 MAX_LOOKAHEAD_SAMPLES = 5120  # 320 ms
 
@@ -23,6 +26,8 @@ class VQCodecConfig(PretrainedConfig):
         decoder_hidden_size: width of the log-mel decoder.
         num_decoder_layers: blocks of the log-mel decoder.
         variable_depth: frames that are described well enough may stop at an early codebook.
+        rate_points: measured operating points of variable depth, (coded bits per second,
+            num_quantizers, tolerance) each, rates rising; see `operating_point`.
 
     Raises:
         ValueError: the look-ahead of the layers exceeds 320 ms, or a size is not positive.
@@ -44,6 +49,7 @@ class VQCodecConfig(PretrainedConfig):
         decoder_hidden_size: int = 192,
         num_decoder_layers: int = 2,
         variable_depth: bool = False,
+        rate_points: list[tuple[float, int, float]] | None = None,
         **kwargs: Any,
     ):
         sizes = {
@@ -68,6 +74,7 @@ class VQCodecConfig(PretrainedConfig):
         self.decoder_hidden_size = decoder_hidden_size
         self.num_decoder_layers = num_decoder_layers
         self.variable_depth = variable_depth
+        self.rate_points = [(float(r), int(n), float(t)) for r, n, t in rate_points or []]
         # Not to be chosen, but written into config.json because users of a stream need them.
         for name in ("sampling_rate", "hop_length", "lookahead_samples"):
             kwargs.pop(name, None)
@@ -91,6 +98,32 @@ class VQCodecConfig(PretrainedConfig):
     def codebook_sizes(self) -> list[int]:
         """Entries of each codebook, base first."""
         return [self.codebook_size] * self.num_quantizers
+
+    def operating_point(self, bps: float) -> tuple[int, float]:
+        """How to encode for about so many bits per second of speech.
+
+        Speech that is harder to describe than that of the measurement takes more, pauses less.
+
+        Returns:
+            num_quantizers and tolerance for `VQCodecModel.encode`.
+
+        Raises:
+            InvalidCodesError: no such rate was measured.
+        """
+        points = self.rate_points
+        if not points:
+            raise InvalidCodesError(
+                f"bps={bps:g}: this codec has no variable depth, so that a rate cannot be chosen. "
+                "Choose the number of codebooks (num_quantizers) instead."
+            )
+        if not points[0][0] <= bps <= points[-1][0]:
+            raise InvalidCodesError(
+                f"bps={bps:g}: about {points[0][0]:.0f} to {points[-1][0]:.0f} bits per second are "
+                "possible."
+            )
+        rates, numbers, tolerances = zip(*points, strict=True)
+        n = next(n for rate, n in zip(rates, numbers, strict=True) if bps <= rate)
+        return int(n), float(np.interp(bps, rates, tolerances))
 
     def frames(self, samples: int) -> int:
         """Number of code frames of a clip: ceil(samples / hop_length)."""

@@ -66,12 +66,13 @@ def audio_to_stream(
     num_quantizers: int | None = None,
     prior: CodePrior | None = None,
     chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    tolerance: float = 0.0,
 ) -> bytes:
     """(samples,) float32 at 16 kHz -> the bytes of a `.vqs` stream; errors as `encode_audio`.
 
     prior and chunk_frames as in `codes_to_stream`.
     """
-    codes = encode_audio(codec, samples, num_quantizers)
+    codes = encode_audio(codec, samples, num_quantizers, tolerance)
     return codes_to_stream(
         codes, len(samples), codec.config, codec.fingerprint(), prior, chunk_frames
     )

@@ -45,7 +45,7 @@ class System:
     """One way from audio to text.
 
     Args:
-        name: "pcm", "vqasr:N", "vqasr:N+lossP" or "vqasr:continuous".
+        name: "pcm", "vqasr:N", "vqasr:Rbps", either with "+lossP", or "vqasr:continuous".
         codec: the codec.
         recogniser: with the adapter that belongs to the codec.
         prior: range-codes the streams; None for the one that ships for the codec.
@@ -79,7 +79,10 @@ class System:
                 f"the adapter reads codec {recogniser.adapter.codec_fingerprint.hex()}, the codec "
                 f"is {self._fingerprint.hex()}. Use --codec and --adapter of one training."
             )
-        self._num_quantizers = None if name in WITHOUT_CODES else _num_quantizers(name, codec)
+        self._num_quantizers: int | None = None
+        self._tolerance = 0.0
+        if name not in WITHOUT_CODES:
+            self._num_quantizers, self._tolerance = _operating_point(name, codec)
         self.prior = bundled_prior(self._fingerprint) if prior is None else prior
 
     @property
@@ -114,7 +117,9 @@ class System:
             encoded = time.perf_counter()
             texts = self._recogniser.transcribe_latents(latents, batch_size)
             return Heard(texts, time.perf_counter() - encoded, None, encoded - started)
-        codes = [encode_audio(self._codec, clip, self._num_quantizers) for clip in clips]
+        codes = [
+            encode_audio(self._codec, clip, self._num_quantizers, self._tolerance) for clip in clips
+        ]
         encoded = time.perf_counter()
         streams = [
             codes_to_stream(
@@ -148,7 +153,7 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
             if name not in WITHOUT_CODES:
-                _num_quantizers(name, codec)
+                _operating_point(name, codec)
             expanded.append(name)
     if not expanded:
         raise VqasrError("no system was named; for instance pcm,vqasr:1,vqasr:4.")
@@ -156,7 +161,7 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
 
 
 def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
-    """Each "vqasr:N" once for each share of chunks that are lost; the other systems as they are."""
+    """Each "vqasr:..." once for each share of chunks lost; the other systems as they are."""
     for loss in losses_percent:
         if not 0 <= loss <= 100:
             raise VqasrError(f"a loss of {loss} % of the chunks; 0 to 100 are possible.")
@@ -169,11 +174,16 @@ def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
     return expanded
 
 
-def _num_quantizers(name: str, codec: VQCodecModel) -> int:
+def _operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
+    """Number of codebooks and tolerance of "vqasr:N" or "vqasr:Rbps"."""
     prefix, _, number = name.partition(":")
-    if prefix != "vqasr" or not number.isdigit():
+    rate = number.removesuffix("bps")
+    if prefix != "vqasr" or not rate.isdigit():
         raise VqasrError(
             f"unknown system {name!r}; there are pcm, vqasr:N with N from 1 to "
-            f"{codec.config.num_quantizers}, vqasr:all and vqasr:continuous."
+            f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, and for codecs with "
+            "variable depth vqasr:Rbps, as in vqasr:300bps."
         )
-    return codec.check_num_quantizers(int(number))
+    if rate != number:
+        return codec.config.operating_point(float(rate))
+    return codec.check_num_quantizers(int(number)), 0.0

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from vqasr.encoding import encode_latents
+from vqasr.code_prior import CodePrior
+from vqasr.encoding import audio_to_stream, encode_latents
+from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
 
 # The share of utterances whose frames all use all codebooks, and the smallest share of refined
@@ -17,6 +19,9 @@ from vqasr.modeling_vqcodec import VQCodecModel
 ALL_REFINED = 0.3
 FEWEST_REFINED = 0.1
 CLIPS = 300
+# Shares of refined frames at which rates are measured. (Between the last two, all frames have a
+# second codebook and more and more have the others.)
+POINTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0)
 
 
 def draw_refined(whole: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -48,3 +53,20 @@ class Tolerances:
     def draw(self, rng: np.random.Generator) -> float:
         """As the joint stage draws them."""
         return self.at(float(draw_refined(*torch.from_numpy(rng.random(2)))))
+
+
+def rate_points(
+    codec: VQCodecModel, prior: CodePrior, num_quantizers: int, clips: list[np.ndarray]
+) -> list[tuple[float, int, float]]:
+    """Measure `VQCodecConfig.rate_points` on clips: bytes of their streams, rates rising."""
+    seconds = sum(map(len, clips)) / SAMPLING_RATE_HZ
+    tolerances = Tolerances(codec, clips)
+    points = []
+    for refined in POINTS:
+        tolerance = tolerances.at(refined)
+        size = sum(
+            len(audio_to_stream(codec, clip, num_quantizers, prior, tolerance=tolerance))
+            for clip in clips
+        )
+        points.append((round(8 * size / seconds, 1), num_quantizers, round(tolerance, 4)))
+    return points

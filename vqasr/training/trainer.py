@@ -18,7 +18,7 @@ from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig, fill_
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.configuration_vqcodec import VQCodecConfig
-from vqasr.data import load_speech
+from vqasr.data import load_speech, row_audio
 from vqasr.errors import TrainingError
 from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
 from vqasr.modeling_vqcodec import VQCodecModel
@@ -33,12 +33,14 @@ from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
-from vqasr.training.tolerances import draw_refined
+from vqasr.training.tolerances import draw_refined, rate_points
 
 STAGES = ("autoencoder", "quantizer", "joint", "gaps")
 FINISHED = "finished"
 # k-means sees this many latents per code; more changes little.
 KMEANS_FRAMES_PER_CODE = 25
+# Utterances of dev on which the rates of variable depth are measured.
+RATE_CLIPS = 60
 
 logger = logging.getLogger("vqasr.train")
 
@@ -258,6 +260,14 @@ class StageTrainer:
                 self.folder, self.config.seed, self.device,
             ).run()  # fmt: skip
             prior.save_pretrained(self.folder / "prior")
+            if self.codec.config.variable_depth:
+                count = min(RATE_CLIPS, len(self.dev))
+                clips = [row_audio(self.dev[i]) for i in range(count)]
+                self.codec.config.rate_points = rate_points(
+                    self.codec, prior, prior.config.num_modelled, clips
+                )
+                self.codec.config.save_pretrained(self.folder / "codec")
+                self._log({"stage": "rates", "points": self.codec.config.rate_points})
             logger.info("the code prior is in %s", self.folder / "prior")
 
     def _loop(self, name: str, stage: StageConfig, first: int) -> StepLoop:
