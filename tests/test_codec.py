@@ -264,7 +264,8 @@ def test_variable_depth_agrees_in_batches_and_streams(small_config, noise) -> No
     first = codec.encode(torch.from_numpy(noise)[None]).audio_codes
     latents = codec.encode_latents(torch.from_numpy(noise)[None])[0]
     left_over = (latents - codec.quantizer.decode(first[:, :1])).square().sum(-1)
-    tolerance = float(left_over.median())
+    middle = left_over.flatten().sort().values[len(left_over[0]) // 2 :][:2]
+    tolerance = float(middle.mean())  # between two frames, and not on one
     clips = torch.from_numpy(np.stack([noise, np.roll(noise, 3000)]))
     codes = codec.encode(clips, tolerance=tolerance).audio_codes
     assert 0.3 < float((codes[0, 1] == 0).float().mean()) < 0.7

@@ -17,11 +17,10 @@ from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.griffin_lim import log_mel_to_audio
 from vqasr.mel import N_MELS, LogMel
+from vqasr.mel_decoder import VQCodecMelDecoder
 from vqasr.quantizer import Quantizer, build_quantizer
 from vqasr.stream_conv import StreamBlock, StreamConv, StreamState
 from vqasr.streaming import StreamingEncoder
-
-MEL_FRAMES_PER_CODE = 4
 
 
 @dataclass
@@ -96,31 +95,6 @@ class VQCodecEncoder(nn.Module):
         frames = -(-samples.shape[-1] // self.hop_length)
         wanted = frames * self.hop_length + self.lookahead_samples
         return self.step(F.pad(samples, (0, wanted - samples.shape[-1])), StreamState())
-
-
-class VQCodecMelDecoder(nn.Module):
-    """Latents at 25 Hz to log-mel at 100 Hz."""
-
-    def __init__(self, config: VQCodecConfig):
-        super().__init__()
-        width = config.decoder_hidden_size
-        self.right = config.num_decoder_layers * 3
-        self.from_latent = nn.Linear(config.latent_dim, width)
-        self.blocks = nn.ModuleList(
-            StreamBlock(width, 2, config.kernel_size, right=3)
-            for _ in range(config.num_decoder_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.mel_head = nn.Linear(width, MEL_FRAMES_PER_CODE * N_MELS)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """(batch, frames, latent_dim) -> log-mel (batch, 4 x frames, 80) in Whisper's scale."""
-        hidden = self.from_latent(F.pad(latents, (0, 0, 0, self.right)))
-        state = StreamState()
-        for block in self.blocks:
-            hidden = block(hidden, state)
-        mel = self.mel_head(self.norm(hidden))
-        return mel.reshape(mel.shape[0], -1, N_MELS)
 
 
 class VQCodecModel(PreTrainedAudioTokenizerBase):

@@ -14,20 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig, fill_undrawn_levels
+from vqasr.adapters.code_embedder import fill_undrawn_levels
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.whisper_adapter import WhisperAdapter
-from vqasr.configuration_vqcodec import VQCodecConfig
 from vqasr.data import load_speech, row_audio
 from vqasr.errors import TrainingError
 from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
-from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
+from vqasr.training.modules import build_modules
 from vqasr.training.optimizer import MuonAndAdamW, adamw
 from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
@@ -298,33 +297,3 @@ class StageTrainer:
 
     def _log(self, record: dict) -> None:
         append_log(self.folder, record)
-
-
-def build_modules(config: TrainConfig, embed_dim: int) -> tuple[VQCodecModel, CodeEmbedder]:
-    """Untrained codec and adapter; TrainingError where the configuration does not allow them."""
-    try:
-        if config.frozen_codec:
-            codec = VQCodecModel.from_pretrained(config.frozen_codec)
-        else:
-            codec = VQCodecModel(VQCodecConfig(**config.codec))
-        embedder = CodeEmbedder(
-            CodeEmbedderConfig(
-                num_quantizers=codec.config.num_quantizers,
-                codebook_size=codec.config.codebook_size,
-                latent_dim=codec.config.latent_dim,
-                embed_dim=embed_dim,
-                variable_depth=codec.config.variable_depth,
-                **config.adapter,
-            )
-        )
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TrainingError(f"[codec] or [adapter]: {error}") from error
-    highest = max(drawn_levels(config))
-    if highest > codec.config.num_quantizers:
-        raise TrainingError(
-            f"[levels] draws {highest} codebooks, but the codec has "
-            f"{codec.config.num_quantizers}. Draw 0 (unquantized) to that number."
-        )
-    if config.frozen_codec:
-        embedder.quantizer.load_state_dict(codec.quantizer.state_dict())
-    return codec, embedder
