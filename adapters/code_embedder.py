@@ -1,6 +1,6 @@
 """Codes -> embeddings: what stands in place of a recogniser's own front end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vqasr.quantizer import build_quantizer
 from vqasr.stream import MISSING
+from vqasr.stream_content import NO_FRAME
 from vqasr.stream_conv import StreamBlock, StreamState
 
 
@@ -23,6 +24,7 @@ class CodeEmbedderConfig:
         num_fine_layers: blocks at 50 Hz.
         expansion: widening inside the blocks.
         variable_depth: of the codec; code 0 then ends a frame's description.
+        num_closing_frames: learned frames behind the last one, for reading without padding.
     """
 
     num_quantizers: int
@@ -34,6 +36,7 @@ class CodeEmbedderConfig:
     num_fine_layers: int = 1
     expansion: int = 2
     variable_depth: bool = False
+    num_closing_frames: int = 0
 
 
 class CodeEmbedder(nn.Module):
@@ -54,6 +57,12 @@ class CodeEmbedder(nn.Module):
         )
         self.no_frame = nn.Parameter(torch.zeros(config.latent_dim))
         self.missing_frame = nn.Parameter(torch.zeros(config.latent_dim))
+        # They stand for the silence that a recogniser knows behind all speech.
+        self.closing_frames: nn.Parameter | None = None
+        if config.num_closing_frames:
+            self.closing_frames = nn.Parameter(
+                torch.zeros(config.num_closing_frames, config.latent_dim)
+            )
         # Row 0 is for latents that no quantizer touched.
         self.level_embedding = nn.Embedding(config.num_quantizers + 1, width)
         nn.init.zeros_(self.level_embedding.weight)
@@ -94,27 +103,64 @@ class CodeEmbedder(nn.Module):
         latents = torch.where(missing[..., None], self.missing_frame, self.quantizer.decode(heard))
         return latents, real | missing, levels
 
-    def embed_latents(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
+    def add_closing_frames(self, count: int) -> None:
+        """Give an embedder without closing frames some, as yet no other than padding."""
+        self.config = replace(self.config, num_closing_frames=count)
+        self.closing_frames = nn.Parameter(self.no_frame.detach().repeat(count, 1))
+
+    def close(self, heard: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed the frames that exist and the closing frames behind them, without padding.
+
+        Args:
+            heard: codes (batch, n, frames) int, -1 behind the end of shorter items.
+
+        Returns:
+            embeddings (batch, 2 x (frames + num_closing_frames), embed_dim) and a mask
+            (batch, the same) bool, True where an item has embeddings.
+        """
+        latents, mask, levels = self.look_up(heard)
+        closing = self.config.num_closing_frames
+        latents, mask = F.pad(latents, (0, 0, 0, closing)), F.pad(mask, (0, closing))
+        levels = F.pad(levels, (0, closing), value=heard.shape[1])
+        lengths = (heard[:, 0] != NO_FRAME).sum(1)
+        # How far each frame lies behind the last one that exists.
+        behind = torch.arange(latents.shape[1], device=heard.device) - lengths[:, None]
+        if self.closing_frames is not None:
+            frames = self.closing_frames[behind.clamp(0, closing - 1)]
+            latents = torch.where((behind >= 0)[..., None], frames, latents)
+        exists = behind < closing
+        embeddings = self.embed_latents(latents, mask | (behind >= 0), levels, exists)
+        return embeddings, exists.repeat_interleave(2, dim=1)
+
+    def embed_latents(
+        self, latents: Tensor, mask: Tensor, levels: Tensor, exists: Tensor | None = None
+    ) -> Tensor:
         """Embed quantized (or, with level 0, continuous) latents.
 
         Args:
             latents: (batch, frames, latent_dim).
             mask: (batch, frames) bool, True on real frames.
             levels: (batch, frames) or (batch, 1) int, codebooks that the latents were made of.
+            exists: (batch, frames) bool, False on what is there only because another item of the
+                batch is longer, and must leave no trace; None where there is no such frame.
 
         Returns:
             (batch, 2 x frames, embed_dim).
         """
-        hidden = self.features(latents, mask, levels)
+        hidden = self.features(latents, mask, levels, exists)
         hidden = self.to_50_hz(hidden).reshape(len(hidden), 2 * hidden.shape[1], -1)
-        hidden = self._run(self.fine_blocks, hidden)
+        if exists is not None:
+            exists = exists.repeat_interleave(2, dim=1)
+        hidden = self._run(self.fine_blocks, hidden, exists)
         return self.to_embedding(self.norm(hidden))
 
-    def features(self, latents: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
+    def features(
+        self, latents: Tensor, mask: Tensor, levels: Tensor, exists: Tensor | None = None
+    ) -> Tensor:
         """Arguments as in `embed_latents` -> (batch, frames, hidden_size) at 25 Hz."""
         latents = torch.where(mask[..., None], latents, self.no_frame)
         hidden = self.from_latent(latents) + self.level_embedding(levels)
-        return self._run(self.blocks, hidden)
+        return self._run(self.blocks, hidden, exists)
 
     def speech_probability(self, heard: Tensor) -> Tensor:
         """Codes or latents, as `look_up` takes them -> (batch, frames) probability of speech."""
@@ -125,12 +171,17 @@ class CodeEmbedder(nn.Module):
         return logits.sigmoid() * mask
 
     @staticmethod
-    def _run(blocks: nn.ModuleList, hidden: Tensor) -> Tensor:
+    def _run(blocks: nn.ModuleList, hidden: Tensor, exists: Tensor | None) -> Tensor:
         """Symmetric convolutions over the whole window, zeros beyond both ends."""
-        hidden = F.pad(hidden, (0, 0, 0, 3 * len(blocks)))
-        state = StreamState()
+        if exists is None:
+            hidden = F.pad(hidden, (0, 0, 0, 3 * len(blocks)))
+            state = StreamState()
+            for block in blocks:
+                hidden = block(hidden, state)
+            return hidden
         for block in blocks:
-            hidden = block(hidden, state)
+            hidden = F.pad(hidden * exists[..., None], (0, 0, 0, 3))
+            hidden = block(hidden, StreamState())
         return hidden
 
 

@@ -14,23 +14,32 @@ from transformers import WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from vqasr.adapters.code_embedder import CodeEmbedder
+from vqasr.adapters.masked_decoder import CrossMask, additive_mask, mask_decoder
+
+from vqasr.stream_content import NO_FRAME
 
 MEL_FRAMES_PER_CODE = 4
 WINDOW_FRAMES = 750  # code frames in Whisper's 30 s
 
 
 class CodesWhisperEncoder(nn.Module):
-    """Whisper's encoder layers over embedded codes, always over a window of 30 s.
+    """Whisper's encoder layers over embedded codes.
+
+    Over the frames that exist and the closing frames behind them; over a window of 30 s, as stock
+    Whisper, where `padded` is set, the adapter has no closing frames, or latents are heard.
 
     Attributes:
+        cross_mask: tells the decoder which states exist.
         conv1, conv2: only their strides, from which `generate` computes its time grid.
     """
 
     main_input_name = "input_features"
 
-    def __init__(self, encoder: WhisperEncoder, embedder: CodeEmbedder):
+    def __init__(self, encoder: WhisperEncoder, embedder: CodeEmbedder, padded: bool):
         super().__init__()
         self.embedder = embedder
+        self.padded = padded or not embedder.config.num_closing_frames
+        self.cross_mask = CrossMask()
         self.layers = encoder.layers
         self.layer_norm = encoder.layer_norm
         self.embed_positions = encoder.embed_positions
@@ -38,12 +47,23 @@ class CodesWhisperEncoder(nn.Module):
         self.conv2 = SimpleNamespace(stride=encoder.conv2.stride)
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
-        """(batch, n, 3000) from `to_features` -> states (batch, 1500, d_model)."""
+        """(batch, n, 3000) from `to_features` -> states (batch, at most 1500, d_model)."""
         heard = input_features[..., ::MEL_FRAMES_PER_CODE]
-        hidden = self.embedder(heard if heard.is_floating_point() else heard.long() - 1)
+        mask = None
+        if heard.is_floating_point():
+            hidden = self.embedder(heard)
+        elif self.padded:
+            hidden = self.embedder(heard.long() - 1)
+        else:
+            codes = heard.long() - 1
+            longest = int((codes[:, 0] != NO_FRAME).sum(1).max())
+            hidden, exists = self.embedder.close(codes[..., :longest])
+            hidden, exists = hidden[:, : 2 * WINDOW_FRAMES], exists[:, : 2 * WINDOW_FRAMES]
+            mask = additive_mask(exists, hidden.dtype)
+        self.cross_mask.value = mask
         hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
         for layer in self.layers:
-            hidden = layer(hidden, None)
+            hidden = layer(hidden, mask)
         return BaseModelOutput(last_hidden_state=self.layer_norm(hidden))
 
 
@@ -53,13 +73,21 @@ class CodesWhisper(WhisperForConditionalGeneration):
     Args:
         whisper: its decoder and encoder layers are shared, not copied.
         embedder: codes to embeddings of whisper's width.
+        padded: pad to 30 s as stock Whisper; otherwise the embedder's closing frames follow what
+            exists, if it has any.
     """
 
-    def __init__(self, whisper: WhisperForConditionalGeneration, embedder: CodeEmbedder):
+    def __init__(
+        self,
+        whisper: WhisperForConditionalGeneration,
+        embedder: CodeEmbedder,
+        padded: bool = True,
+    ):
         with torch.device("meta"):  # the weights come from `whisper`
             super().__init__(whisper.config)
-        self.model.encoder = CodesWhisperEncoder(whisper.model.encoder, embedder)
-        self.model.decoder = whisper.model.decoder
+        encoder = CodesWhisperEncoder(whisper.model.encoder, embedder, padded)
+        self.model.encoder = encoder
+        self.model.decoder = mask_decoder(whisper.model.decoder, encoder.cross_mask)
         self.proj_out = whisper.proj_out
         self.generation_config = whisper.generation_config
         self.eval()

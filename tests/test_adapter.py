@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 from vqasr.adapters.code_embedder import (
     CodeEmbedder,
     CodeEmbedderConfig,
@@ -17,7 +18,7 @@ from vqasr.adapters.code_embedder import (
 )
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.transcribe import CodesRecogniser
-from vqasr.adapters.whisper import WINDOW_FRAMES, to_features
+from vqasr.adapters.whisper import WINDOW_FRAMES, CodesWhisper, to_features
 from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.adapters.windows import cut_windows
 
@@ -38,6 +39,58 @@ def test_batch_and_single_write_the_same(codec, recogniser, clips) -> None:
     codes = [encode_audio(codec, c.samples, 4) for c in clips[:4]]
     single = [recogniser.transcribe_codes([c])[0] for c in codes]
     assert recogniser.transcribe_codes(codes, batch_size=3) == single
+
+
+@pytest.fixture(scope="module")
+def unpadded(recogniser) -> CodesWhisper:
+    """Without padding; its closing frames are padding that nobody has trained."""
+    embedder = copy.deepcopy(recogniser.adapter.embedder)
+    embedder.add_closing_frames(25)
+    return CodesWhisper(recogniser.recogniser.model, embedder, padded=False)
+
+
+@torch.inference_mode()
+def test_without_padding_a_batch_is_its_items(unpadded, codec, clips) -> None:
+    codes = [torch.from_numpy(encode_audio(codec, c.samples, 2))[None] for c in clips[:4]]
+    assert len({c.shape[2] for c in codes}) > 1
+    batch = torch.cat([to_features(c) for c in codes])
+    states = unpadded.model.encoder(batch).last_hidden_state
+    assert states.shape[1] == 2 * (max(c.shape[2] for c in codes) + 25)
+    tokens = torch.tensor([[50257, 50362, 383, 1573]])
+    together = unpadded(input_features=batch, decoder_input_ids=tokens.repeat(4, 1)).logits
+    for i, one in enumerate(codes):
+        features = to_features(one)
+        alone = unpadded.model.encoder(features).last_hidden_state[0]
+        assert len(alone) == 2 * (one.shape[2] + 25)
+        torch.testing.assert_close(states[i, : len(alone)], alone, atol=2e-3, rtol=1e-3)
+        logits = unpadded(input_features=features, decoder_input_ids=tokens).logits[0]
+        torch.testing.assert_close(together[i], logits, atol=5e-3, rtol=1e-3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("beams", [1, 3])
+def test_without_padding_beams_hear_their_own_item(unpadded, codec, clips, beams) -> None:
+    codes = [torch.from_numpy(encode_audio(codec, c.samples, 4))[None] for c in clips[:3]]
+    batch = torch.cat([to_features(c) for c in codes])
+    settings = {"num_beams": beams, "do_sample": False, "max_new_tokens": 12}
+    together = unpadded.generate(batch, **settings)
+    for row, one in zip(together, codes, strict=True):
+        alone = unpadded.generate(to_features(one), **settings)[0]
+        assert row[: len(alone)].tolist() == alone.tolist()
+
+
+def test_the_base_model_knows_nothing_of_masks(unpadded, recogniser) -> None:
+    layers = recogniser.recogniser.model.model.decoder.layers
+    assert all(type(layer) is WhisperDecoderLayer for layer in layers)
+    masked = unpadded.model.decoder.layers
+    assert all(m.layer is layer for m, layer in zip(masked, layers, strict=True))
+
+
+@torch.inference_mode()
+def test_a_full_window_has_no_room_for_closing_frames(unpadded, codec, long_clip) -> None:
+    codes = torch.from_numpy(encode_audio(codec, long_clip.samples, 1))[None, :, :WINDOW_FRAMES]
+    states = unpadded.model.encoder(to_features(codes)).last_hidden_state
+    assert states.shape[1] == 2 * WINDOW_FRAMES
 
 
 def test_clips_with_different_numbers_of_codebooks(codec, recogniser, clips) -> None:

@@ -52,6 +52,8 @@ learning_rate = 1e-2
 [gaps]
 steps = 4
 warmup_steps = 2
+[closing]
+steps = 3
 [prior]
 steps = 30
 num_modelled = 1
@@ -165,6 +167,10 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
     codec = VQCodecModel.from_pretrained(folder / "whole" / "codec")
     adapter = WhisperAdapter.from_pretrained(folder / "whole" / "adapter")
     assert adapter.codec_fingerprint == codec.fingerprint()
+    closing = adapter.embedder.closing_frames
+    assert closing is not None
+    assert not torch.allclose(closing[0], closing[1])
+    torch.testing.assert_close(closing.mean(0), state["no_frame"].float(), atol=0.1, rtol=0.1)
     assert prior.config.codec_fingerprint == codec.fingerprint().hex()
     samples = read_audio(CLIPS / "clip01_af_heart.flac")
     data = audio_to_stream(codec, samples, prior=prior)

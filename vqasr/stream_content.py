@@ -11,7 +11,8 @@ import numpy.typing as npt
 from vqasr.errors import StreamError
 from vqasr.stream_header import SAMPLING_RATE_HZ, StreamHeader
 
-MISSING = -2  # code of a frame that was lost; -1 is a frame that never was (padding of a batch)
+NO_FRAME = -1  # code of a frame that never was: padding of a batch
+MISSING = -2  # code of a frame that was lost
 
 
 @dataclass(frozen=True, eq=False)

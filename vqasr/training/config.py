@@ -140,6 +140,7 @@ class TrainConfig:
     quantizer: StageConfig
     joint: StageConfig
     gaps: StageConfig = field(default_factory=lambda: StageConfig(steps=0))
+    closing: StageConfig = field(default_factory=lambda: StageConfig(0, 2e-2, 10))
     recogniser: str = "tiny.en"
     start_from: str = ""
     frozen_codec: str = ""
@@ -189,10 +190,11 @@ def load_train_config(path: str | Path) -> TrainConfig:
 def config_hash(config: TrainConfig) -> str:
     """Names what codec and adapter depend on.
 
-    Where they are written and how fast is left out, and so is the prior, which comes after them.
+    Where they are written and how fast is left out, and so are prior and closing frames, which come
+    after them.
     """
     values = dataclasses.asdict(config)
-    for name in ("output_dir", "threads", "save_every", "prior"):
+    for name in ("output_dir", "threads", "save_every", "prior", "closing"):
         del values[name]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 

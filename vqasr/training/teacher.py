@@ -49,8 +49,12 @@ class WhisperTeacher(nn.Module):
         outputs[-1] = encoder.layer_norm(hidden)
         return outputs
 
-    def tokens(self, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
+    def tokens(
+        self, texts: list[str], device: torch.device, end: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Decoder inputs (items, tokens) and a mask of the positions that predict text.
+
+        With `end`, also of the position that predicts the end.
 
         Transcripts are often upper case, which Whisper never writes: they are put in sentence case.
         Widths are multiples of 16, for the same reason as those of the batches.
@@ -64,12 +68,12 @@ class WhisperTeacher(nn.Module):
             spoken = " " + (text.capitalize() if text.isupper() else text.strip())
             ids = self.tokenizer(spoken, add_special_tokens=False).input_ids if text else []
             rows.append(prefix + ids)
-        width = -(-max(map(len, rows)) // 16) * 16
+        width = -(-(max(map(len, rows)) + end) // 16) * 16
         tokens = torch.full((len(rows), width), int(config.eos_token_id))
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.tensor(row)
-            mask[i, len(prefix) - 1 : len(row) - 1] = True
+            mask[i, len(prefix) - 1 : len(row) - 1 + end] = True
         return tokens.to(device), mask.to(device)
 
     def predictions(self, states: Tensor, tokens: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
+from vqasr.training.closing import fit_closing_frames
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
@@ -240,6 +241,14 @@ class StageTrainer:
             self.codec, self.embedder, self.batches.from_step(0), self.noise, self.config.seed
         )
         self._log({"stage": "speech_head", "accuracy": accuracy})
+        if self.config.closing.steps:
+            self._move(self.device)
+            nats = fit_closing_frames(
+                self.codec, self.embedder, self.teacher, self.batches.from_step(0),
+                self.config.closing, self.config.seed,
+            )  # fmt: skip
+            self._log({"stage": "closing", "cross_entropy": nats})
+            self._move(torch.device("cpu"))
         adapter = WhisperAdapter(
             self.embedder,
             self.config.recogniser,
