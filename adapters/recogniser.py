@@ -5,6 +5,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_w
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.mel import SAMPLING_RATE_HZ
+from vqasr.subtitles import Segment
 
 ALIASES = {"tiny.en": "openai/whisper-tiny.en"}
 WINDOW_SAMPLES = 30 * SAMPLING_RATE_HZ
@@ -66,18 +68,21 @@ class WhisperRecogniser:
             for i, text in zip(short, self.generate_text(self.model, features), strict=True):
                 texts[i] = text
         for i in sorted(set(range(len(clips))) - set(short)):
-            features = self.feature_extractor(
-                clips[i],
-                sampling_rate=SAMPLING_RATE_HZ,
-                return_tensors="pt",
-                truncation=False,
-                padding="longest",
-            ).input_features
-            ids = self.model.generate(
-                features, num_beams=1, do_sample=False, return_timestamps=True
-            )
-            texts[i] = self._text(ids)[0]
+            texts[i] = " ".join(segment.text for segment in self.segments_of_audio(clips[i]))
         return texts
+
+    @torch.inference_mode()
+    def segments_of_audio(self, clip: np.ndarray) -> list[Segment]:
+        """Greedy transcript of a (samples,) float32 clip of any length, with its times."""
+        long = len(clip) > WINDOW_SAMPLES
+        features = self.feature_extractor(
+            clip,
+            sampling_rate=SAMPLING_RATE_HZ,
+            return_tensors="pt",
+            truncation=not long,
+            padding="longest" if long else "max_length",
+        ).input_features
+        return self.generate_segments(self.model, features)[0]
 
     def generate_text(self, model: WhisperForConditionalGeneration, features: Tensor) -> list[str]:
         """Greedy texts of (batch, ..., 3000) features through this or an adapted model.
@@ -96,7 +101,40 @@ class WhisperRecogniser:
                 texts[i] = text
         return texts
 
-    def _text(self, ids: Tensor) -> list[str]:
+    def generate_segments(
+        self, model: WhisperForConditionalGeneration, features: Tensor
+    ) -> list[list[Segment]]:
+        """As `generate_text`, with Whisper's own timestamps, in seconds from the features' start.
+
+        Features beyond 3000 frames are read by Whisper's sequential algorithm.
+        """
+        found = self._segments(model, features)
+        for i, segments in enumerate(found):
+            if is_loop(" ".join(segment.text for segment in segments)):
+                again = self._segments(model, features[i : i + 1], no_repeat_ngram_size=LOOP_TOKENS)
+                found[i] = again[0]
+        return found
+
+    def _segments(
+        self, model: WhisperForConditionalGeneration, features: Tensor, **settings: Any
+    ) -> list[list[Segment]]:
+        out: Any = model.generate(
+            features, num_beams=1, do_sample=False, return_timestamps=True, return_segments=True,
+            **settings,
+        )  # fmt: skip
+        found = []
+        for segments in out["segments"]:
+            texts = self._text([segment["tokens"].tolist() for segment in segments])
+            found.append(
+                [
+                    Segment(float(segment["start"]), float(segment["end"]), text)
+                    for segment, text in zip(segments, texts, strict=True)
+                    if text
+                ]
+            )
+        return found
+
+    def _text(self, ids: Any) -> list[str]:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 

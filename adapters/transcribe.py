@@ -1,6 +1,6 @@
 """Codes -> text: windows, silence, batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,16 +14,21 @@ from vqasr.assets import bundled_adapters
 from vqasr.encoding import check_codec
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.stream import MISSING, Stream
+from vqasr.subtitles import Segment
 
 # Speech is looked for in pieces of ten minutes, so that memory does not grow with the recording.
 PIECE_FRAMES = 15_000
+FRAME_S = 0.04
 
 
 @dataclass
 class _Window:
+    """A part of a clip; times of its segments are those of the clip."""
+
     clip: int
+    start_s: float
     heard: Tensor
-    text: str = ""
+    segments: list[Segment] = field(default_factory=list)
 
 
 class CodesRecogniser:
@@ -86,6 +91,16 @@ class CodesRecogniser:
         Raises:
             InvalidCodesError: shape or range of the codes is wrong.
         """
+        found = self._transcribe(self._checked(clips), batch_size, timestamps=False)
+        return [_joined(segments) for segments in found]
+
+    def segments_of_codes(
+        self, clips: list[np.ndarray], batch_size: int = 8
+    ) -> list[list[Segment]]:
+        """As `transcribe_codes`, with the time of each segment."""
+        return self._transcribe(self._checked(clips), batch_size, timestamps=True)
+
+    def _checked(self, clips: list[np.ndarray]) -> list[Tensor]:
         config = self.adapter.embedder.config
         tensors = []
         for codes in clips:
@@ -101,14 +116,18 @@ class CodesRecogniser:
                     f"{config.codebook_size - 1}, and {MISSING} for a lost frame."
                 )
             tensors.append(torch.from_numpy(codes.astype(np.int64)))
-        return self._transcribe(tensors, batch_size)
+        return tensors
 
     def transcribe_latents(self, clips: list[Tensor], batch_size: int = 8) -> list[str]:
         """Texts of unquantized latents, each (frames, latent_dim): the ceiling of the codes."""
-        return self._transcribe([clip.T for clip in clips], batch_size)
+        found = self._transcribe([clip.T for clip in clips], batch_size, timestamps=False)
+        return [_joined(segments) for segments in found]
 
     @torch.inference_mode()
-    def _transcribe(self, clips: list[Tensor], batch_size: int) -> list[str]:
+    def _transcribe(
+        self, clips: list[Tensor], batch_size: int, timestamps: bool
+    ) -> list[list[Segment]]:
+        """Segments of each clip; without timestamps, one for each window."""
         windows = [w for i, clip in enumerate(clips) for w in self._windows(i, clip)]
         # Codebook counts differ between clips; one batch holds one kind. Long windows decode
         # longer, so neighbours in length go together.
@@ -118,12 +137,19 @@ class CodesRecogniser:
             batch = [w for w in order[:batch_size] if w.heard.shape[0] == kind]
             order = order[len(batch) :]
             grid = torch.cat([to_features(w.heard[None]) for w in batch])
-            for window, text in zip(
-                batch, self.recogniser.generate_text(self.model, grid), strict=True
-            ):
-                window.text = text
+            if timestamps:
+                for window, segments in zip(
+                    batch, self.recogniser.generate_segments(self.model, grid), strict=True
+                ):
+                    window.segments = [_moved(segment, window) for segment in segments]
+                continue
+            texts = self.recogniser.generate_text(self.model, grid)
+            for window, text in zip(batch, texts, strict=True):
+                end_s = window.start_s + window.heard.shape[1] * FRAME_S
+                window.segments = [Segment(window.start_s, end_s, text)] if text else []
         return [
-            " ".join(w.text for w in windows if w.clip == i and w.text) for i in range(len(clips))
+            [segment for w in windows if w.clip == i for segment in w.segments]
+            for i in range(len(clips))
         ]
 
     @torch.inference_mode()
@@ -137,7 +163,7 @@ class CodesRecogniser:
             return []
         speech = self._speech(clip)
         return [
-            _Window(index, clip[:, start:end])
+            _Window(index, start * FRAME_S, clip[:, start:end])
             for start, end in cut_windows(speech)
             if has_speech(speech[start:end])
         ]
@@ -148,3 +174,16 @@ class CodesRecogniser:
             for piece in clip.split(PIECE_FRAMES, dim=1)
         ]
         return torch.cat(probabilities).numpy()
+
+
+def _joined(segments: list[Segment]) -> str:
+    return " ".join(segment.text for segment in segments)
+
+
+def _moved(segment: Segment, window: _Window) -> Segment:
+    """From the window's time to the clip's; Whisper sometimes hears beyond the window's end."""
+    end_s = window.start_s + window.heard.shape[1] * FRAME_S
+    start, end = (
+        round(min(window.start_s + t, end_s), 2) for t in (segment.start_s, segment.end_s)
+    )
+    return Segment(start, end, segment.text)

@@ -5,19 +5,17 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import soundfile
 import typer
 from rich.markup import escape
 
-from vqasr import cli_experiments, cli_streams  # noqa: F401 (they register their commands)
+from vqasr import cli_experiments, cli_streams, cli_transcribe  # noqa: F401 (they register)
 from vqasr.cli_options import (
     DEFAULT_CHUNK_S,
-    Adapter,
     AsJson,
-    Asr,
     ChunkS,
     Codec,
     EndS,
@@ -35,7 +33,6 @@ from vqasr.cli_options import (
     load_prior,
     out,
     progress,
-    set_threads,
 )
 from vqasr.errors import VqasrError
 from vqasr.files import read_file, replace_file
@@ -94,7 +91,7 @@ def encode(
                 if len(audio) == 1:
                     raise
                 failed += 1
-                complain(error)
+                complain(error, path)
                 continue
             replace_file(targets[path], data)
             bps = 8 * len(data) / (len(samples) / 16_000)
@@ -128,60 +125,6 @@ def decode(
     wav = io.BytesIO()
     soundfile.write(wav, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")
     replace_file(output, wav.getvalue())
-
-
-@app.command(
-    epilog=example(
-        "vqasr transcribe talk.wav",
-        "vqasr transcribe talk.vqs other.vqs --json",
-        "vqasr transcribe talk.wav --num-quantizers 2",
-        "vqasr transcribe talk.wav --uncompressed",
-    )
-)
-def transcribe(
-    inputs: Annotated[list[Path], typer.Argument(help="Audio files or .vqs streams.")],
-    asr: Asr = "tiny.en",
-    num_quantizers: Levels = None,
-    uncompressed: Annotated[
-        bool, typer.Option("--uncompressed", help="Give the recogniser the audio itself.")
-    ] = False,
-    adapter: Adapter = None,
-    codec: Codec = "vqasr-base",
-    prior: Prior = None,
-    start_s: StartS = 0.0,
-    end_s: EndS = None,
-    partial: Partial = False,
-    as_json: AsJson = False,
-    threads: Threads = 0,
-) -> None:
-    """Print the text of speech.
-
-    A stream goes straight to the recogniser. Audio is encoded first, so that what is heard is what
-    a stream would give; --uncompressed compares with the audio itself.
-    """
-    from vqasr.transcription import Transcriber
-
-    set_threads(threads)
-    transcriber = Transcriber(asr, adapter, codec, uncompressed, load_prior(prior))
-    results: list[dict[str, Any]] = []
-    failed = 0
-    with progress(transient=True) as bar:
-        for path in bar.track(inputs, description="transcribing"):
-            try:
-                result = transcriber(path, num_quantizers, partial, start_s, end_s)
-            except VqasrError as error:
-                if len(inputs) == 1:
-                    raise
-                failed += 1
-                complain(error)
-                continue
-            results.append(result)
-            if not as_json:
-                print(result["text"], flush=True)
-    if as_json:
-        print(json.dumps(results))
-    if failed:
-        raise VqasrError(f"{failed} of {len(inputs)} inputs could not be transcribed; see above.")
 
 
 @app.command(epilog=example("vqasr demo", "vqasr demo my_recording.wav", "vqasr demo --json"))

@@ -80,8 +80,10 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def complain(error: Exception) -> None:
-    err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
+def complain(error: Exception, path: object = "") -> None:
+    """Say an error in one line, and about which of several files where it does not say so."""
+    about = f"{path}: " if path and str(path) not in str(error) else ""
+    err.print(f"[red]error:[/red] {escape(about + str(error))}", highlight=False)
 
 
 @app.callback()

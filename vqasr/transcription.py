@@ -15,6 +15,7 @@ from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.stream import read_part
 from vqasr.stream_header import is_stream
+from vqasr.subtitles import Segment
 
 
 class Transcriber:
@@ -30,10 +31,10 @@ class Transcriber:
 
     def __init__(
         self,
-        asr: str,
-        adapter: str | None,
-        codec: str,
-        uncompressed: bool,
+        asr: str = "tiny.en",
+        adapter: str | None = None,
+        codec: str = "vqasr-base",
+        uncompressed: bool = False,
         prior: CodePrior | None = None,
     ):
         self._prior = prior
@@ -48,11 +49,12 @@ class Transcriber:
 
     def __call__(
         self,
-        path: Path,
+        path: str | Path,
         num_quantizers: int | None = None,
         partial: bool = False,
         start_s: float = 0.0,
         end_s: float | None = None,
+        timestamps: bool = False,
     ) -> dict[str, Any]:
         """Text and cost of one file.
 
@@ -61,21 +63,28 @@ class Transcriber:
             num_quantizers: codebooks to listen to; None for all.
             partial: of a broken stream, transcribe what is intact.
             start_s, end_s: the part to transcribe.
+            timestamps: with the time of each segment.
 
         Returns:
-            file, text, seconds, bytes, coded_bps and num_quantizers (None when uncompressed).
+            file, text, seconds, bytes, coded_bps and num_quantizers (None when uncompressed); with
+            timestamps also segments: start_s and end_s in the whole recording, and text, each.
 
         Raises:
             AudioError, StreamError: the file cannot be read.
             VqasrError: a stream cannot be heard uncompressed, or holds too few codebooks.
         """
+        path = Path(path)
         is_stream = path.suffix == ".vqs" or (path.is_file() and _begins_as_stream(path))
         if self._codes is None:
             if is_stream:
                 raise VqasrError(f"{path}: a stream holds no audio to hear with --uncompressed.")
             samples = read_audio(path)[_part(start_s, end_s)]
-            text = self._plain.transcribe_audio([samples])[0]
-            return _result(path, text, len(samples), 2 * len(samples), None)
+            heard: str | list[Segment] = (
+                self._plain.segments_of_audio(samples)
+                if timestamps
+                else self._plain.transcribe_audio([samples])[0]
+            )
+            return _result(path, heard, start_s, len(samples), 2 * len(samples), None)
         data = read_file(path) if is_stream else self._encode(path, num_quantizers)
         stream = read_part(data, self._prior, start_s, end_s, partial)
         check_codec(stream, self._codes.adapter.codec_fingerprint)
@@ -85,8 +94,14 @@ class Transcriber:
             raise InvalidCodesError(
                 f"{path}: num_quantizers={used}, but the stream holds {available} codebooks."
             )
-        text = self._codes.transcribe_codes([stream.codes[:used]])[0]
-        result = _result(path, text, stream.samples, len(data), used)
+        codes = [stream.codes[:used]]
+        heard = (
+            self._codes.segments_of_codes(codes)[0]
+            if timestamps
+            else self._codes.transcribe_codes(codes)[0]
+        )
+        offset_s = stream.start_frame * stream.header.hop_length / SAMPLING_RATE_HZ
+        result = _result(path, heard, offset_s, stream.samples, len(data), used)
         if stream.start_frame or end_s is not None:
             result["coded_bps"] = None  # the bytes are those of the whole
         return result
@@ -108,10 +123,16 @@ def _begins_as_stream(path: Path) -> bool:
 
 
 def _result(
-    path: Path, text: str, samples: int, size: int, num_quantizers: int | None
+    path: Path,
+    heard: str | list[Segment],
+    offset_s: float,
+    samples: int,
+    size: int,
+    num_quantizers: int | None,
 ) -> dict[str, Any]:
     seconds = samples / SAMPLING_RATE_HZ
-    return {
+    text = heard if isinstance(heard, str) else " ".join(segment.text for segment in heard)
+    result = {
         "file": str(path),
         "text": text,
         "seconds": seconds,
@@ -119,3 +140,13 @@ def _result(
         "coded_bps": 8 * size / seconds if seconds else None,
         "num_quantizers": num_quantizers,
     }
+    if not isinstance(heard, str):
+        result["segments"] = [
+            {
+                "start_s": round(offset_s + segment.start_s, 2),
+                "end_s": round(offset_s + segment.end_s, 2),
+                "text": segment.text,
+            }
+            for segment in heard
+        ]
+    return result

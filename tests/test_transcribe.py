@@ -1,0 +1,151 @@
+"""Transcribing many files: what is found, what is written, what goes wrong."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqasr.assets import CLIPS
+from vqasr.errors import VqasrError
+from vqasr.inputs import find_inputs
+from vqasr.subtitles import Segment, to_srt, to_tsv, to_vtt
+from vqasr.transcription import Transcriber
+
+CLIP = CLIPS / "clip01_af_heart.flac"
+LONG = CLIPS / "long01_af_heart.ogg"
+
+
+def vqasr(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "vqasr", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    folder = tmp_path / "talks"
+    (folder / "day").mkdir(parents=True)
+    for name in ("b.flac", "a.WAV", "day/c.vqs", "day/notes.md"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def test_folders_patterns_and_lists(folder, tmp_path) -> None:
+    a, b, c = folder / "a.WAV", folder / "b.flac", folder / "day" / "c.vqs"
+    assert find_inputs([str(folder)]) == [a, b, c]
+    assert find_inputs([f"{folder}/*.flac", str(a)]) == [b, a]
+    assert find_inputs([f"{folder}/**/*.vqs"]) == [c]
+    names = tmp_path / "list.txt"
+    names.write_text(f"{c}\n\n{folder}\n")
+    assert find_inputs([f"@{names}"]) == [c, a, b]
+    odd = folder / "talk[1].wav"
+    odd.write_bytes(b"x")
+    assert find_inputs([str(odd)]) == [odd]
+    for nothing in (f"{folder}/*.mp3", "@/nowhere.txt"):
+        with pytest.raises(VqasrError):
+            find_inputs([nothing])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VqasrError, match="nothing to work on"):
+        find_inputs([str(tmp_path / "empty")])
+
+
+TIMES = st.floats(0, 400_000)
+
+
+@given(
+    st.lists(
+        st.builds(Segment, TIMES, TIMES, st.text(alphabet="ab\t\n<&>-", min_size=1)), max_size=5
+    )
+)
+def test_every_segment_is_one_cue(segments) -> None:
+    clock = r"\d\d+:[0-5]\d:[0-5]\d[,.]\d{3}"
+    cue = re.compile(rf"^{clock} --> {clock}$", re.MULTILINE)
+    for written in (to_srt(segments), to_vtt(segments)):
+        assert len(cue.findall(written)) == len(segments)
+    assert to_vtt(segments).startswith("WEBVTT\n")
+    rows = to_tsv(segments).splitlines()
+    assert len(rows) == 1 + len(segments)
+    for row, segment in zip(rows[1:], segments, strict=True):
+        start, end, _ = row.split("\t")
+        assert (int(start), int(end)) == (
+            round(1000 * segment.start_s),
+            round(1000 * segment.end_s),
+        )
+
+
+def test_the_formats_to_the_letter() -> None:
+    segments = [Segment(0.0, 1.5, "One & two."), Segment(3661.25, 3662.0, "Three.")]
+    assert to_srt(segments) == (
+        "1\n00:00:00,000 --> 00:00:01,500\nOne & two.\n\n2\n01:01:01,250 --> 01:01:02,000\nThree.\n"
+    )
+    assert to_vtt(segments) == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nOne &amp; two.\n\n"
+        "01:01:01.250 --> 01:01:02.000\nThree.\n"
+    )
+    assert to_tsv(segments) == "start\tend\ttext\n0\t1500\tOne & two.\n3661250\t3662000\tThree.\n"
+
+
+@pytest.fixture(scope="module")
+def transcriber() -> Transcriber:
+    return Transcriber()
+
+
+@pytest.mark.parametrize("uncompressed", [False, True])
+def test_segments_cover_a_long_recording(transcriber, uncompressed) -> None:
+    hears = Transcriber(uncompressed=True) if uncompressed else transcriber
+    result = hears(LONG, timestamps=True)
+    segments = result["segments"]
+    assert len(segments) > 5
+    assert result["text"] == " ".join(s["text"] for s in segments)
+    seconds = soundfile.info(LONG).duration
+    for before, after in itertools.pairwise(segments):
+        assert 0 <= before["start_s"] <= before["end_s"] <= after["start_s"] + 0.5
+    assert segments[-1]["end_s"] <= seconds + 0.5
+    assert segments[-1]["end_s"] > seconds - 5
+
+
+def test_times_are_those_of_the_whole_recording(transcriber) -> None:
+    whole = transcriber(LONG, timestamps=True)["segments"]
+    start_s = whole[3]["start_s"]
+    part = transcriber(LONG, start_s=start_s, end_s=start_s + 20, timestamps=True)["segments"]
+    assert abs(part[0]["start_s"] - start_s) < 1.5
+    assert part[-1]["end_s"] <= start_s + 20.1
+
+
+def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
+    for name in ("b.flac", "a.WAV"):
+        (folder / name).unlink()
+    (folder / "good.flac").write_bytes(CLIP.read_bytes())
+    out = tmp_path / "texts"
+    run = vqasr("transcribe", folder, "-o", out, "--format", "srt")
+    assert run.returncode != 0
+    assert "Traceback" not in run.stderr
+    assert "c.vqs" in run.stderr
+    assert "1 of 2" in run.stderr
+    written = (out / "good.srt").read_text()
+    assert written.startswith("1\n00:00:0")
+    assert "warm bread before breakfast" in written
+    (out / "good.srt").write_text("mine")
+    (folder / "day" / "c.vqs").unlink()
+    assert (
+        vqasr("transcribe", folder, "-o", out, "--format", "srt", "--skip-existing").returncode == 0
+    )
+    assert (out / "good.srt").read_text() == "mine"
+    run = vqasr("transcribe", folder, "--format", "json", "--timestamps")
+    (result,) = json.loads(run.stdout)
+    assert result["segments"][0]["text"] in written.replace("\n", " ")
+
+
+def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:
+    (folder / "day" / "b.wav").write_bytes(b"x")
+    run = vqasr("transcribe", folder, "-o", tmp_path / "texts")
+    assert "would both be written" in run.stderr
+    assert not (tmp_path / "texts").exists()
+    assert "give -o DIR" in vqasr("transcribe", folder, "--format", "vtt").stderr
