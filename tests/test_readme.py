@@ -1,9 +1,12 @@
 """Every Python snippet of the README runs, and every file that it names exists."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+
+from vqasr.assets import CLIPS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -11,7 +14,9 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.strip().splitlines()[0])
-def test_snippet_runs(snippet: str) -> None:
+def test_snippet_runs(snippet: str, tmp_path, monkeypatch) -> None:
+    shutil.copy(CLIPS / "clip01_af_heart.flac", tmp_path / "talk.wav")  # the reader's own
+    monkeypatch.chdir(tmp_path)
     exec(compile(snippet, "README.md", "exec"), {})
 
 
