@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.whisper.modeling_whisper import WhisperDecoder
+from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 
 class CrossMask:
@@ -25,17 +25,14 @@ class CrossMask:
         return self.value.repeat_interleave(rows // len(self.value), dim=0)
 
 
-class MaskedDecoderLayer(nn.Module):
-    """A decoder layer that attends to what `CrossMask` leaves."""
+class MaskedDecoderLayer(WhisperDecoderLayer):
+    """A decoder layer that attends to what `CrossMask` leaves; made by `mask_decoder`."""
 
-    def __init__(self, layer: nn.Module, mask: CrossMask):
-        super().__init__()
-        self.layer = layer
-        self._mask = mask
+    cross_mask: CrossMask
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        kwargs["encoder_attention_mask"] = self._mask.fit(len(hidden_states))
-        return self.layer(hidden_states, *args, **kwargs)
+        kwargs["encoder_attention_mask"] = self.cross_mask.fit(len(hidden_states))
+        return super().forward(hidden_states, *args, **kwargs)
 
 
 def mask_decoder(decoder: WhisperDecoder, mask: CrossMask) -> WhisperDecoder:
@@ -43,7 +40,15 @@ def mask_decoder(decoder: WhisperDecoder, mask: CrossMask) -> WhisperDecoder:
     view = copy.copy(decoder)
     # A copied module shares the dictionary of its parts.
     view._modules = dict(decoder._modules)
-    view.layers = nn.ModuleList(MaskedDecoderLayer(layer, mask) for layer in decoder.layers)
+    view.layers = nn.ModuleList(_masked(layer, mask) for layer in decoder.layers)
+    return view
+
+
+def _masked(layer: nn.Module, mask: CrossMask) -> MaskedDecoderLayer:
+    """The same layer, parameters and their names included, under another forward."""
+    view: Any = copy.copy(layer)
+    view.__class__ = MaskedDecoderLayer
+    view.cross_mask = mask
     return view
 
 
