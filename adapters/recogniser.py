@@ -23,7 +23,8 @@ from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.subtitles import Segment
 
 ALIASES = {"tiny.en": "openai/whisper-tiny.en"}
-WINDOW_SAMPLES = 30 * SAMPLING_RATE_HZ
+WINDOW_S = 30
+WINDOW_SAMPLES = WINDOW_S * SAMPLING_RATE_HZ
 # A text that zlib makes so much smaller repeats itself: the threshold of Whisper's own
 # transcription (arXiv 2212.04356, 4.5).
 LOOP_COMPRESSION = 2.4
@@ -110,7 +111,7 @@ class WhisperRecogniser:
         """
         found = self._segments(model, features)
         for i, segments in enumerate(found):
-            if is_loop(" ".join(segment.text for segment in segments)):
+            if _loops_within_a_window(segments):
                 again = self._segments(model, features[i : i + 1], no_repeat_ngram_size=LOOP_TOKENS)
                 found[i] = again[0]
         return found
@@ -142,6 +143,18 @@ def is_loop(text: str) -> bool:
     """True where a text repeats itself as no speaker does."""
     data = text.encode()
     return len(data) > LOOP_COMPRESSION * len(zlib.compress(data))
+
+
+def _loops_within_a_window(segments: list[Segment]) -> bool:
+    """`is_loop` of what lies within 30 s of each segment's start.
+
+    The longer a text, the better it compresses, whoever spoke it: an hour's would pass for a loop.
+    """
+    for i, first in enumerate(segments):
+        near = [s.text for s in segments[i:] if s.end_s - first.start_s <= WINDOW_S]
+        if is_loop(" ".join(near)):
+            return True
+    return False
 
 
 def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecogniser:

@@ -9,7 +9,7 @@ from vqasr.stream import stream_to_bytes
 
 
 def test_the_four_rates_of_a_source_that_the_prior_knows() -> None:
-    rates = Rates(PRIOR, 25, 640)
+    rates = Rates(PRIOR, 25, 640, 4.0)
     clips = [likely_codes(PRIOR, 3, 200, seed) for seed in range(5)]
     for codes in clips:
         data = stream_to_bytes(
@@ -17,7 +17,7 @@ def test_the_four_rates_of_a_source_that_the_prior_knows() -> None:
             chunk_frames=25, prior=PRIOR,
         )  # fmt: skip
         speech = np.arange(200) < 50
-        rates.add(codes, 200 * 640, len(data), codes.size * 4.0, speech)
+        rates.add(codes, 200 * 640, len(data), speech)
     summary = rates.summary()
     assert summary["nominal_bps"] == 3 * 4 * 25
     pooled = np.concatenate(clips, axis=1)
@@ -38,10 +38,18 @@ def test_the_four_rates_of_a_source_that_the_prior_knows() -> None:
 
 
 def test_without_prior_and_without_anything() -> None:
-    rates = Rates(None, 250, 640)
+    rates = Rates(None, 250, 640, 2.0)
     assert rates.summary()["coded_bps"] == 0.0
-    rates.add(np.array([[0, 1, 2, 3]]), 4 * 640, 30, 8.0)
+    rates.add(np.array([[0, 1, 2, 3]]), 4 * 640, 30)
     summary = rates.summary()
     assert summary["prior_bps"] is None
     assert summary["order0_bps"] == pytest.approx(2 * 25)
     assert summary["coded_bps"] == pytest.approx(240 / 0.16)
+
+
+def test_nothing_is_spent_after_a_stop() -> None:
+    codes = np.array([[5, 5, 0, 5], [6, 0, 7, 7], [8, 0, 0, 8], [9, 0, 0, 0]])
+    for variable_depth, spent in ((False, 16), (True, 4 + 2 + 3 + 4)):
+        rates = Rates(None, 250, 640, 10.0, variable_depth)
+        rates.add(codes, 4 * 640, 30)
+        assert rates.summary()["nominal_bps"] == pytest.approx(10 * spent / 0.16)

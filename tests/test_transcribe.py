@@ -37,7 +37,8 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-def test_folders_patterns_and_lists(folder, tmp_path) -> None:
+def test_folders_patterns_and_lists(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     a, b, c = folder / "a.WAV", folder / "b.flac", folder / "day" / "c.vqs"
     assert find_inputs([str(folder)]) == [a, b, c]
     assert find_inputs([f"{folder}/*.flac", str(a)]) == [b, a]
@@ -45,9 +46,11 @@ def test_folders_patterns_and_lists(folder, tmp_path) -> None:
     names = tmp_path / "list.txt"
     names.write_text(f"{c}\n\n{folder}\n")
     assert find_inputs([f"@{names}"]) == [c, a, b]
-    odd = folder / "talk[1].wav"
-    odd.write_bytes(b"x")
-    assert find_inputs([str(odd)]) == [odd]
+    for odd in (folder / "talk[1].wav", Path("@talk.wav")):
+        odd.write_bytes(b"x")
+        assert find_inputs([str(odd)]) == [odd]
+    names.write_text(f"@{names}\n")
+    assert find_inputs([f"@{names}"]) == [Path(f"@{names}")]  # for its reader to miss
     for nothing in (f"{folder}/*.mp3", "@/nowhere.txt"):
         with pytest.raises(VqasrError):
             find_inputs([nothing])

@@ -84,8 +84,11 @@ def _facts(content: Stream, data: bytes, prior: CodePrior | None) -> dict[str, A
             prior = None
     if prior is not None and not prior.knows(kept):
         prior = None
-    rates = Rates(prior, header.chunk_frames, header.hop_length)
-    rates.add(kept, content.samples, len(data), content.nominal_bits)
+    rates = Rates(
+        prior, header.chunk_frames, header.hop_length, header.bits_per_code,
+        variable_depth=prior is not None and prior.config.variable_depth,
+    )  # fmt: skip
+    rates.add(kept, content.samples, len(data))
     summary = rates.summary() if content.samples else dict.fromkeys(rates.summary())
     return {
         "format": header.version,

@@ -169,7 +169,8 @@ class CodePrior:
         """Frequencies of codebook j's entries, (rows, codebook_size) int64, all at least 1.
 
         context: (rows, width) from earlier frames; below: (rows, width) sum of the embeddings of
-        the lower codebooks' codes; previous: (rows,) codes of codebook j - 1.
+        the lower codebooks' codes; previous: (rows,) codes of codebook j - 1,
+        read from j = 2 on: that of j = 0 cannot be a stop.
         """
         weights = self._modelled(j, context, below)
         if self.config.variable_depth and j > 1:

@@ -87,12 +87,9 @@ def evaluate_system(
         coding_s = _plus(coding_s, heard.coding_s)
         asr_s += heard.asr_s
         if heard.codes is not None and heard.stream_bytes is not None:
-            rates = rates or Rates(system.prior, system.chunk_frames, system.hop_length)
+            rates = rates or system.rates()
             for i, codes, length in zip(batch, heard.codes, heard.stream_bytes, strict=True):
-                rates.add(
-                    codes, len(clips[i]), length, system.nominal_bits(len(clips[i])) or 0.0,
-                    system.speech(codes),
-                )  # fmt: skip
+                rates.add(codes, len(clips[i]), length, system.speech(codes))
         advance(len(batch))
     seconds = sum(map(len, clips)) / SAMPLING_RATE_HZ
     errors, words = word_errors(texts, hypotheses)

@@ -14,18 +14,22 @@ def find_inputs(names: list[str]) -> list[Path]:
 
     Args:
         names: files; folders (all recordings and streams below, by suffix, sorted); patterns such
-            as "talks/**/*.flac"; "@list.txt" for a text file with one of these on each line.
+            as "talks/**/*.flac"; "@list.txt" for a text file with one of these on each line (but
+            for lists: there, @ is the beginning of a file's name).
 
     Raises:
         VqasrError: a folder, pattern or list holds nothing, or a list cannot be read. That a named
             file exists is left to whoever reads it.
     """
+    return _find(names, with_lists=True)
+
+
+def _find(names: list[str], with_lists: bool) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        if name.startswith("@"):
-            lines = _lines(Path(name[1:]))
-            more = find_inputs(lines) if lines else []
+        if with_lists and name.startswith("@") and not path.exists():
+            more = _find(_lines(Path(name[1:])), with_lists=False)
         elif path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
             more = [p for p in files if p.is_file()]

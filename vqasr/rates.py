@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from vqasr.chunk import LAST_BYTES, OVERHEAD_BYTES
 from vqasr.code_prior import CodePrior
+from vqasr.prior_config import STOP
 from vqasr.stream_header import CHUNK_FRAMES, HEADER_BYTES, SAMPLING_RATE_HZ
 
 OVERHEAD_AT_CHUNK_S = (1, 5, 60)
@@ -22,11 +23,15 @@ class Rates:
         prior: None where the codes have none.
         chunk_frames: the prior begins anew with every chunk.
         hop_length: samples per frame.
+        bits_per_code: log2 of the codebooks' size.
+        variable_depth: of the codec; code 0 then stops a frame.
     """
 
     prior: CodePrior | None
     chunk_frames: int
     hop_length: int
+    bits_per_code: float
+    variable_depth: bool = False
     samples: int = 0
     nominal_bits: float = 0.0
     prior_bits: float = 0.0
@@ -40,7 +45,6 @@ class Rates:
         codes: npt.NDArray[np.int64],
         samples: int,
         stream_bytes: int,
-        nominal_bits: float,
         speech: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Count a clip.
@@ -49,11 +53,10 @@ class Rates:
             codes: (n, frames).
             samples: its length at 16 kHz.
             stream_bytes: size of its whole stream.
-            nominal_bits: its bits at fixed width.
             speech: (frames,) True where somebody speaks, to tell speech from pauses.
         """
         self.samples += samples
-        self.nominal_bits += nominal_bits
+        self.nominal_bits += self.bits_per_code * self._codes_spent(codes)
         self.coded_bits += 8 * stream_bytes
         self._lengths.append(codes.shape[1])
         size = int(codes.max(initial=0)) + 1
@@ -73,11 +76,17 @@ class Rates:
                 chosen = speech[: len(bits)] == bool(kind)
                 self._by_speech[kind] += bits[chosen].sum(), chosen.sum()
 
+    def _codes_spent(self, codes: npt.NDArray[np.int64]) -> int:
+        """A stop is a code like others; what follows it in its frame is none."""
+        after_stops = (codes[1:-1] == STOP).sum() if self.variable_depth else 0
+        return codes.size - int(after_stops)
+
     def summary(self) -> dict[str, float | None]:
         """nominal, order0, prior and coded bits per second, and prior_bps of speech and of pauses.
 
-        order0 is the empirical entropy of each codebook over everything that was counted: too low
-        where that is less than some 10,000 frames. prior is the cross-entropy.
+        nominal is at fixed width. order0 is the empirical entropy of each codebook over everything
+        that was counted: too low where that is less than some 10,000 frames. prior is the
+        cross-entropy.
         """
         per_second = SAMPLING_RATE_HZ / self.samples if self.samples else 0.0
         summary: dict[str, float | None] = {

@@ -13,6 +13,7 @@ from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.packet_loss import drop_chunks
 from vqasr.priors import bundled_prior
+from vqasr.rates import Rates
 from vqasr.stream import DEFAULT_CHUNK_FRAMES, Stream, stream_from_bytes
 
 PCM_BITS_PER_SAMPLE = 16
@@ -85,24 +86,13 @@ class System:
             self._num_quantizers, self._tolerance = _operating_point(name, codec)
         self.prior = bundled_prior(self._fingerprint) if prior is None else prior
 
-    @property
-    def hop_length(self) -> int:
-        """Samples per frame."""
-        return self._codec.config.hop_length
-
-    def nominal_bits(self, samples: int) -> float | None:
-        """Bits of a clip before entropy coding and container: frames x sum of log2(codebook size).
-
-        16 bits a sample for "pcm"; None for "vqasr:continuous", which is never written.
-        """
-        if self.name == "pcm":
-            return float(samples * PCM_BITS_PER_SAMPLE)
-        if self._num_quantizers is None:
-            return None
+    def rates(self) -> Rates:
+        """Counts what this system's codes cost."""
         config = self._codec.config
-        return config.frames(samples) * sum(
-            map(math.log2, config.codebook_sizes[: self._num_quantizers])
-        )
+        return Rates(
+            self.prior, self.chunk_frames, config.hop_length, math.log2(config.codebook_size),
+            config.variable_depth,
+        )  # fmt: skip
 
     def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
         """Transcribe (samples,) float32 clips at 16 kHz, timing each part."""

@@ -33,7 +33,8 @@ def main() -> None:
 def draw(results: dict[str, list[dict]], output: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5), dpi=150)
     for name, rows in results.items():
-        coded = [r for r in rows if r["system"].removeprefix("vqasr:").isdigit()]
+        coded = [r for r in rows if is_operating_point(r["system"])]
+        coded.sort(key=lambda row: row["coded_bps"])
         (line,) = axes.plot(
             [r["coded_bps"] for r in coded], [100 * r["wer"] for r in coded], "o-", label=name
         )
@@ -50,6 +51,11 @@ def draw(results: dict[str, list[dict]], output: Path) -> None:
     figure.tight_layout()
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output)
+
+
+def is_operating_point(system: str) -> bool:
+    """vqasr:N and vqasr:Rbps, without losses."""
+    return system.startswith("vqasr:") and system[6:].removesuffix("bps").isdigit()
 
 
 def table(results: dict[str, list[dict]]) -> str:

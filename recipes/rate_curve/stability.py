@@ -17,15 +17,21 @@ def main() -> None:
     increases = {}
     for path in sorted(arguments.results.glob("*/results.json")):
         rows = json.loads(path.read_text())["results"]
-        pcm = next(row["wer"] for row in rows if row["system"] == "pcm")
-        allowed = [r for r in rows if r["system"] != "pcm" and r["coded_bps"] <= arguments.bps]
-        best = max(allowed, key=lambda row: row["coded_bps"])
         name = path.parent.name
+        pcm = next((row["wer"] for row in rows if row["system"] == "pcm"), None)
+        # Neither what is not coded nor what lost chunks on the way.
+        coded = [r for r in rows if r["coded_bps"] is not None and "+loss" not in r["system"]]
+        allowed = [r for r in coded if r["coded_bps"] <= arguments.bps]
+        if pcm is None or not allowed:
+            parser.error(f"{path}: needs pcm and a system of at most {arguments.bps:g} coded bps.")
+        best = max(allowed, key=lambda row: row["coded_bps"])
         increases[name] = best["wer"] / pcm - 1
         print(
             f"{name:18} {best['system']} {best['coded_bps']:6.0f} bps  WER {100 * pcm:.1f} -> "
             f"{100 * best['wer']:.1f} %  {100 * increases[name]:+.0f} %"
         )
+    if not increases:
+        parser.error(f"{arguments.results} holds no SET/results.json.")
     median = statistics.median(increases.values())
     worst = max(increases, key=lambda name: increases[name])
     print(

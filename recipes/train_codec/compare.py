@@ -26,7 +26,7 @@ LEVELS = (0, 1, 2, 4)
 # With variable depth also four codebooks of which so many frames use more than one.
 REFINED = (0.2, 0.35, 0.7, 0.9)
 PARTS = ("decoder", "transcript", "layers")
-CLEAN = AugmentConfig(0, 0, 0, 0, 0)
+CLEAN = AugmentConfig(gain=0, noise=0, reverberation=0, band_limit=0)
 HARD = AugmentConfig(speed=1, gain=0, noise=1, reverberation=0.2, band_limit=0.3)
 
 

@@ -44,10 +44,11 @@ class DataConfig:
 class AugmentConfig:
     """Probability of each change of the encoder's input.
 
-    The target stays clean; speed (with the pitch, as on a tape) and gain change it too.
+    The target stays clean; speed (with the pitch, as on a tape), tone and gain change it too.
     """
 
     speed: float = 0.0
+    tone: float = 0.0
     gain: float = 0.5
     noise: float = 0.25
     reverberation: float = 0.1
@@ -122,8 +123,9 @@ class TrainConfig:
     Attributes:
         output_dir: checkpoints, logs and the finished codec and adapter.
         recogniser: the frozen recogniser that is distilled.
-        start_from: folder of a finished run whose codec and adapter to begin with; stages that are
-            not to be repeated have 0 steps. Empty: random weights.
+        start_from: folder of a run whose codec and adapter to begin with, its state or, where that
+            is gone, the finished folders codec and adapter; stages that are not to be repeated have
+            0 steps. Empty: random weights.
         frozen_codec: name or folder of a finished codec that stays as it is; only an adapter for
             `recogniser` is trained, and the stages of the codec must have 0 steps.
         optimizer: of the joint stage, "adamw" or "muon".

@@ -1,8 +1,11 @@
-"""Untrained codec and adapter of a training configuration."""
+"""Codec and adapter that a training begins with."""
+
+from pathlib import Path
 
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.configuration_vqcodec import VQCodecConfig
-from vqasr.errors import TrainingError
+from vqasr.errors import CodecError, RecogniserError, TrainingError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.config import TrainConfig, drawn_levels
 
@@ -35,3 +38,19 @@ def build_modules(config: TrainConfig, embed_dim: int) -> tuple[VQCodecModel, Co
     if config.frozen_codec:
         embedder.quantizer.load_state_dict(codec.quantizer.state_dict())
     return codec, embedder
+
+
+def load_finished(folder: Path, codec: VQCodecModel, embedder: CodeEmbedder) -> None:
+    """Copy the weights of the folders codec and adapter that a run left; TrainingError if none."""
+    try:
+        finished = VQCodecModel.from_pretrained(folder / "codec")
+        codec.load_state_dict(finished.state_dict())
+        adapter = WhisperAdapter.from_pretrained(folder / "adapter")
+        state = adapter.embedder.state_dict()
+        state.pop("closing_frames", None)  # fitted to what is going to change
+        embedder.load_state_dict(state)
+    except (CodecError, RecogniserError, RuntimeError) as error:
+        raise TrainingError(
+            f"start_from = {str(folder)!r} holds no state of `vqasr train` and no finished codec "
+            f"and adapter that fit this configuration ({error})."
+        ) from error

@@ -179,10 +179,11 @@ class PriorTrainer:
         verdict = {}
         for n in sorted({1, 2, 4, self.codec.config.num_quantizers}):
             if n <= self.codec.config.num_quantizers:
-                rates = Rates(prior, DEFAULT_CHUNK_FRAMES, self.codec.config.hop_length)
+                config = self.codec.config
+                bits_per_code = math.log2(config.codebook_size)
+                rates = Rates(prior, DEFAULT_CHUNK_FRAMES, config.hop_length, bits_per_code)
                 for clip, codes in zip(clips, encoded, strict=True):
-                    nominal = codes[:n].size * math.log2(self.codec.config.codebook_size)
-                    rates.add(codes[:n], len(clip), 0, nominal)
+                    rates.add(codes[:n], len(clip), 0)
                 summary = rates.summary()
                 verdict[str(n)] = {k: summary[f"{k}_bps"] for k in ("nominal", "order0", "prior")}
         return verdict

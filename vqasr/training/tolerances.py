@@ -69,4 +69,4 @@ def rate_points(
             for clip in clips
         )
         points.append((round(8 * size / seconds, 1), num_quantizers, round(tolerance, 4)))
-    return points
+    return sorted(points)

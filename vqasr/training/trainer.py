@@ -27,7 +27,7 @@ from vqasr.training.closing import fit_closing_frames
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
-from vqasr.training.modules import build_modules
+from vqasr.training.modules import build_modules, load_finished
 from vqasr.training.optimizer import MuonAndAdamW, adamw
 from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
@@ -291,10 +291,16 @@ class StageTrainer:
         return {"codec": self.codec, "adapter": self.embedder}
 
     def load(self, folder: Path) -> None:
-        """Take codec and adapter from the state of a run; TrainingError where there is none."""
-        if read_progress(folder) is None:
-            raise TrainingError(f"start_from = {str(folder)!r} holds no state of `vqasr train`.")
-        extra = load_checkpoint(folder, self._modules(), None)
+        """Take codec and adapter of a run, from its state or else from what it finished.
+
+        Raises:
+            TrainingError: there is neither, or they have another shape.
+        """
+        if read_progress(folder) is not None:
+            extra = load_checkpoint(folder, self._modules(), None)
+        else:
+            load_finished(folder, self.codec, self.embedder)
+            extra = {}
         self.codec.quantizer.load_training_state(extra)
 
     def _save(
