@@ -95,13 +95,19 @@ class CodeEmbedder(nn.Module):
             have their latent) and levels (batch, frames).
         """
         if heard.is_floating_point():
-            levels = torch.zeros(len(heard), 1, dtype=torch.long, device=heard.device)
-            return heard.transpose(1, 2), heard.any(dim=1), levels
+            mask = heard.any(dim=1)
+            return heard.transpose(1, 2), mask, torch.zeros_like(mask, dtype=torch.long)
         real = heard[:, 0] >= 0
         levels = torch.where(real, self.quantizer.depths(heard), heard.shape[1])
         missing = heard[:, 0] == MISSING
         latents = torch.where(missing[..., None], self.missing_frame, self.quantizer.decode(heard))
         return latents, real | missing, levels
+
+    @staticmethod
+    def lengths(heard: Tensor) -> Tensor:
+        """Codes or latents, as `look_up` takes them -> (batch,) frames that exist."""
+        exists = heard.any(dim=1) if heard.is_floating_point() else heard[:, 0] != NO_FRAME
+        return exists.sum(1)
 
     def add_closing_frames(self, count: int) -> None:
         """Give an embedder without closing frames some, as yet no other than padding."""
@@ -112,7 +118,8 @@ class CodeEmbedder(nn.Module):
         """Embed the frames that exist and the closing frames behind them, without padding.
 
         Args:
-            heard: codes (batch, n, frames) int, -1 behind the end of shorter items.
+            heard: codes (batch, n, frames) int, -1 behind the end of shorter items, or latents as
+                `look_up` takes them.
 
         Returns:
             embeddings (batch, 2 x (frames + num_closing_frames), embed_dim) and a mask
@@ -121,8 +128,9 @@ class CodeEmbedder(nn.Module):
         latents, mask, levels = self.look_up(heard)
         closing = self.config.num_closing_frames
         latents, mask = F.pad(latents, (0, 0, 0, closing)), F.pad(mask, (0, closing))
-        levels = F.pad(levels, (0, closing), value=heard.shape[1])
-        lengths = (heard[:, 0] != NO_FRAME).sum(1)
+        unquantized = heard.is_floating_point()
+        levels = F.pad(levels, (0, closing), value=0 if unquantized else heard.shape[1])
+        lengths = self.lengths(heard)
         # How far each frame lies behind the last one that exists.
         behind = torch.arange(latents.shape[1], device=heard.device) - lengths[:, None]
         if self.closing_frames is not None:

@@ -57,7 +57,8 @@ def load_ctranslate2_whisper(
         with open(folder / "model.bin", "rb") as file:
             arrays = _read_arrays(file)
         settings = json.loads((folder / "config.json").read_text())
-        tokenizer = WhisperTokenizer.from_pretrained(str(folder))
+        # tokenizer.json alone does not say what OpenAI's own tokenizers pad with.
+        tokenizer = WhisperTokenizer.from_pretrained(str(folder), pad_token="<|endoftext|>")
     except Exception as error:  # struct, JSON, tokenizers, the file system
         raise RecogniserError(
             f"{folder} is no readable CTranslate2 Whisper folder ({error}). Fetch it again, or "

@@ -64,7 +64,7 @@ def evaluate(
     Writes results.json, table.md and each system's transcripts. An interrupted run goes on: systems
     that were measured with the same settings are not measured again.
     """
-    from vqasr.adapters.transcribe import CodesRecogniser
+    from vqasr.adapters.load_reader import load_reader
     from vqasr.data import data_fingerprint, load_speech
     from vqasr.evaluate import (
         ResultsFolder,
@@ -77,7 +77,7 @@ def evaluate(
 
     model = load_codec(codec, threads)
     names = expand_systems(systems, model)
-    recogniser = CodesRecogniser.from_pretrained(asr, adapter)
+    recogniser = load_reader(asr, adapter)
     names = with_losses(names, _percentages(chunk_loss))
     frames = chunk_frames(chunk_s, model.config.frame_rate)
     coder = load_prior(prior)
@@ -88,8 +88,8 @@ def evaluate(
         out_dir,
         {
             "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
-            "rows": data_fingerprint(rows_data), "asr": recogniser.recogniser.fingerprint().hex(),
-            "adapter": recogniser.adapter.fingerprint().hex(), "codec": model.fingerprint().hex(),
+            "rows": data_fingerprint(rows_data), "asr": recogniser.fingerprint().hex(),
+            "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
             "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
             "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),
             "seed": seed,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.reader import CodesReader
 from vqasr.code_prior import CodePrior
 from vqasr.encoding import codes_to_stream, encode_audio, encode_latents
 from vqasr.errors import CodecMismatchError, VqasrError
@@ -62,7 +62,7 @@ class System:
         self,
         name: str,
         codec: VQCodecModel,
-        recogniser: CodesRecogniser,
+        recogniser: CodesReader,
         prior: CodePrior | None = None,
         chunk_frames: int = DEFAULT_CHUNK_FRAMES,
         seed: int = 0,
@@ -75,10 +75,10 @@ class System:
         self._codec = codec
         self._recogniser = recogniser
         self._fingerprint = codec.fingerprint()
-        if name != "pcm" and recogniser.adapter.codec_fingerprint != self._fingerprint:
+        if name != "pcm" and recogniser.codec_fingerprint != self._fingerprint:
             raise CodecMismatchError(
-                f"the adapter reads codec {recogniser.adapter.codec_fingerprint.hex()}, the codec "
-                f"is {self._fingerprint.hex()}. Use --codec and --adapter of one training."
+                f"the adapter reads codec {recogniser.codec_fingerprint.hex()}, the codec is "
+                f"{self._fingerprint.hex()}. Use --codec and --adapter of one training."
             )
         self._num_quantizers: int | None = None
         self._tolerance = 0.0
@@ -98,7 +98,7 @@ class System:
         """Transcribe (samples,) float32 clips at 16 kHz, timing each part."""
         if self.name == "pcm":
             started = time.perf_counter()
-            texts = self._recogniser.recogniser.transcribe_audio(clips)
+            texts = self._recogniser.transcribe_audio(clips)
             size = [len(clip) * PCM_BITS_PER_SAMPLE // 8 for clip in clips]
             return Heard(texts, time.perf_counter() - started, size)
         started = time.perf_counter()

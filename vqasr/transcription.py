@@ -4,8 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from vqasr.adapters.load_reader import load_reader
+from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.audio import read_audio
 from vqasr.code_prior import CodePrior
 from vqasr.encoding import audio_to_stream, check_codec
@@ -22,8 +23,8 @@ class Transcriber:
     """Transcribes audio files and `.vqs` streams.
 
     Args:
-        asr: name of the recogniser.
-        adapter: folder or hub id; None for the one that ships for the recogniser.
+        asr: name of the recogniser, as `load_reader` takes it.
+        adapter: of a Whisper: folder or hub id; None for the one that ships for it.
         codec: encodes audio; loaded only when there is audio to encode.
         uncompressed: give the recogniser the audio itself.
         prior: the one that wrote the streams; None for the one that ships for their codec.
@@ -40,12 +41,11 @@ class Transcriber:
         self._prior = prior
         self._codec_name = codec
         self._codec: VQCodecModel | None = None
-        self._codes: CodesRecogniser | None = None
+        self._codes: CodesReader | None = None
         if uncompressed:
             self._plain = load_recogniser(asr)
         else:
-            self._codes = CodesRecogniser.from_pretrained(asr, adapter)
-            self._plain = self._codes.recogniser
+            self._codes = load_reader(asr, adapter)
 
     def __call__(
         self,
@@ -87,7 +87,7 @@ class Transcriber:
             return _result(path, heard, start_s, len(samples), 2 * len(samples), None)
         data = read_file(path) if is_stream else self._encode(path, num_quantizers)
         stream = read_part(data, self._prior, start_s, end_s, partial)
-        check_codec(stream, self._codes.adapter.codec_fingerprint)
+        check_codec(stream, self._codes.codec_fingerprint)
         available = stream.header.num_quantizers
         used = available if num_quantizers is None else num_quantizers
         if not 1 <= used <= available:

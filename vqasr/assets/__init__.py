@@ -10,6 +10,7 @@ CLIPS = ASSETS / "clips"
 _CODECS = {DEFAULT_CODEC: ASSETS / "vqasr-base"}
 _PRIORS = {folder.name: folder for folder in (ASSETS / "vqasr-base-prior",)}
 _ADAPTERS = {folder.name: folder for folder in (ASSETS / "vqasr-base-whisper-tiny.en",)}
+_CTC = {"ctc-small": ASSETS / "ctc-small"}
 
 
 def resolve_codec(name_or_path: str | os.PathLike[str]) -> str:
@@ -35,3 +36,8 @@ def resolve_prior(name_or_path: str) -> str:
 def bundled_priors() -> list[str]:
     """Names of the code priors that ship with the package."""
     return list(_PRIORS)
+
+
+def resolve_ctc(name_or_path: str) -> str:
+    """Folder of a bundled CTC recogniser, or the name itself."""
+    return str(_CTC.get(name_or_path, name_or_path))

@@ -1,0 +1,186 @@
+"""Wav2Vec2, HuBERT or WavLM with a CTC head that reads codes instead of samples.
+
+Codes enter where the feature projection would hand over: neither the convolutions over the waveform
+nor the projection are computed. The weights of encoder and head stay the base model's own.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+
+from vqasr.errors import InvalidCodesError, RecogniserError
+from vqasr.fingerprint import weights_fingerprint
+from vqasr.quantizer import Quantizer
+from vqasr.stream_content import NO_FRAME
+from vqasr.stream_conv import StreamBlock
+
+BASES = ("wav2vec2", "hubert", "wavlm")
+IGNORED = -100  # labels behind a text's end, as everywhere in transformers
+
+
+class VQWav2Vec2Config(PretrainedConfig):
+    """What defines a `VQWav2Vec2ForCTC`.
+
+    Args:
+        base: configuration of the Wav2Vec2, HuBERT or WavLM model, with its model_type.
+        embedder: sizes of its `CodeEmbedder`.
+        codec_fingerprint: of the codec whose codes it reads, hexadecimal.
+    """
+
+    model_type = "vq_wav2vec2"
+
+    def __init__(
+        self,
+        base: dict[str, Any] | None = None,
+        embedder: dict[str, Any] | None = None,
+        codec_fingerprint: str = "",
+        **kwargs: Any,
+    ):
+        self.base = base or {"model_type": BASES[0]}
+        self.embedder = embedder or {}
+        self.codec_fingerprint = codec_fingerprint
+        # transformers' pipeline measures chunks and times with it: 16,000 / 50 Hz.
+        kwargs.pop("inputs_to_logits_ratio", None)
+        self.inputs_to_logits_ratio = 320
+        super().__init__(**kwargs)
+
+    def base_config(self) -> PretrainedConfig:
+        """That of the base model; RecogniserError for a model of another family."""
+        values = dict(self.base)
+        kind = values.pop("model_type", None)
+        if kind not in BASES or values.get("add_adapter"):
+            raise RecogniserError(
+                f"a CTC model of type {kind!r} (add_adapter={bool(values.get('add_adapter'))}) "
+                f"cannot read codes; {', '.join(BASES)} without add_adapter can."
+            )
+        return AutoConfig.for_model(kind, **values)
+
+
+class VQWav2Vec2ForCTC(PreTrainedModel):
+    """CTC over codes.
+
+    Args:
+        config: of base and embedder. For a base model that exists, see `from_base`.
+
+    Raises:
+        RecogniserError: the base is of another family.
+    """
+
+    config_class = VQWav2Vec2Config
+    config: VQWav2Vec2Config
+    main_input_name = "input_values"
+    _supports_sdpa = True
+
+    def __init__(self, config: VQWav2Vec2Config):
+        super().__init__(config)
+        base = AutoModelForCTC.from_config(config.base_config())
+        self._take(base)
+        self.embedder = CodeEmbedder(
+            CodeEmbedderConfig(**{"embed_dim": base.config.hidden_size, **config.embedder})
+        )
+        self.post_init()
+
+    @classmethod
+    def from_base(
+        cls, base: PreTrainedModel, embedder: CodeEmbedder, codec_fingerprint: bytes
+    ) -> "VQWav2Vec2ForCTC":
+        """Codes for a CTC model that exists; encoder and head are shared with it, not copied.
+
+        Args:
+            base: Wav2Vec2ForCTC, HubertForCTC or WavLMForCTC.
+            embedder: codes to embeddings of the base's hidden_size.
+            codec_fingerprint: 6 bytes, of the codec whose codes it reads.
+
+        Raises:
+            RecogniserError: another kind of model, or the widths differ.
+        """
+        config = VQWav2Vec2Config(
+            base.config.to_dict(), dataclasses.asdict(embedder.config), codec_fingerprint.hex()
+        )
+        wanted = config.base_config().hidden_size
+        if embedder.config.embed_dim != wanted:
+            raise RecogniserError(
+                f"the embedder makes embeddings of width {embedder.config.embed_dim}, the model "
+                f"reads {wanted}. Make it with embed_dim={wanted}."
+            )
+        with torch.device("meta"):  # the weights come from `base` and `embedder`
+            model = cls(config)
+        model._take(base)
+        model.embedder = embedder
+        return model.train(base.training)
+
+    def _take(self, base: Any) -> None:
+        self.encoder = getattr(base, base.base_model_prefix).encoder
+        self.dropout = base.dropout
+        self.lm_head = base.lm_head
+        self._ctc = base.config
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Only of the embedder: the base has initialised itself."""
+        if isinstance(module, Quantizer | StreamBlock | nn.Linear | nn.LayerNorm):
+            module.reset_parameters()
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> CausalLMOutput:
+        """Logits at 50 Hz, two for each code frame.
+
+        Args:
+            input_values: (batch, frames, n) int codes; -1 behind the end of shorter items, -2 in
+                all of a frame that was lost.
+            attention_mask: (batch, frames), 1 on frames that exist; None where -1 says it all.
+            labels: (batch, characters) int, -100 behind the end of shorter texts.
+
+        Returns:
+            logits (batch, 2 x frames, vocabulary), certain of the blank where there is no frame,
+            and with labels the loss.
+
+        Raises:
+            InvalidCodesError: shape or type of the codes is wrong.
+        """
+        if input_values.dim() != 3 or input_values.is_floating_point():
+            raise InvalidCodesError(
+                f"input_values have shape {tuple(input_values.shape)} and type "
+                f"{input_values.dtype}; integer codes (batch, frames, num_quantizers) are needed."
+            )
+        codes = input_values.long().transpose(1, 2)
+        if attention_mask is not None:
+            codes = codes.masked_fill(attention_mask[:, None] == 0, NO_FRAME)
+        return self.hear(codes, labels)
+
+    def hear(self, heard: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
+        """As `forward`, of codes (batch, n, frames) or of latents, as `CodeEmbedder` takes them."""
+        hidden, exists = self.embedder.close(heard)
+        hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
+        logits = self.lm_head(self.dropout(hidden))
+        loss = None if labels is None else self._loss(logits, exists, labels)
+        # Decoders, transformers' pipeline among them, go over all frames of a batch.
+        blank = torch.arange(logits.shape[-1], device=logits.device) == self._ctc.pad_token_id
+        nothing = torch.where(blank, 0.0, torch.finfo(logits.dtype).min).to(logits.dtype)
+        logits = torch.where(exists[..., None], logits, nothing)
+        return CausalLMOutput(loss=loss, logits=logits)
+
+    def _loss(self, logits: Tensor, exists: Tensor, labels: Tensor) -> Tensor:
+        said = labels != IGNORED
+        return F.ctc_loss(
+            logits.float().log_softmax(-1).transpose(0, 1),
+            labels[said],
+            exists.sum(1),
+            said.sum(1),
+            blank=self._ctc.pad_token_id,
+            reduction=self._ctc.ctc_loss_reduction,
+            zero_infinity=self._ctc.ctc_zero_infinity,
+        )
+
+    def fingerprint(self) -> bytes:
+        """6 bytes that name the weights."""
+        return weights_fingerprint(self.state_dict())

@@ -1,0 +1,40 @@
+"""A recogniser of codes by its name."""
+
+import json
+from pathlib import Path
+
+from vqasr.adapters.ctc import VQWav2Vec2Config
+from vqasr.adapters.ctc_reader import CTCRecogniser
+from vqasr.adapters.reader import CodesReader
+from vqasr.adapters.transcribe import CodesRecogniser
+
+from vqasr.assets import resolve_ctc
+from vqasr.errors import RecogniserError
+
+
+def load_reader(asr: str = "tiny.en", adapter: str | None = None) -> CodesReader:
+    """Load what reads codes.
+
+    Args:
+        asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`; or a Whisper, as
+            `load_recogniser` takes them.
+        adapter: of a Whisper; None for the one that ships for its weights.
+
+    Raises:
+        RecogniserError: it cannot be had, or a CTC recogniser was given an adapter.
+    """
+    if not _is_ctc(asr):
+        return CodesRecogniser.from_pretrained(asr, adapter)
+    if adapter is not None:
+        raise RecogniserError(
+            f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
+        )
+    return CTCRecogniser.from_pretrained(asr)
+
+
+def _is_ctc(name: str) -> bool:
+    try:
+        config = json.loads((Path(resolve_ctc(name)) / "config.json").read_text())
+    except (OSError, ValueError):
+        return resolve_ctc(name) != name
+    return config.get("model_type") == VQWav2Vec2Config.model_type

@@ -1,0 +1,84 @@
+"""`pipeline("automatic-speech-recognition", pipeline_class=CodesPipeline)`.
+
+transformers' own pipeline reads files with the ffmpeg program, cuts chunks out of the waveform and
+pads spectrograms. Here a recording is encoded once, and chunks are cut out of its codes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutomaticSpeechRecognitionPipeline
+from vqasr.adapters.code_features import CodesFeatureExtractor, Sound
+from vqasr.adapters.whisper import MEL_FRAMES_PER_CODE, to_features
+
+from vqasr.errors import VqasrError
+
+FRAME_RATE_HZ = 25
+HOP_LENGTH = 640
+
+
+class CodesPipeline(AutomaticSpeechRecognitionPipeline):
+    """Speech recognition from codes; a drop-in for transformers' pipeline.
+
+    Inputs are what `CodesFeatureExtractor.codes` reads: arrays, dictionaries, audio files, `.vqs`
+    streams. Everything else (batch_size, chunk_length_s, return_timestamps, generate_kwargs) is as
+    in transformers. The model is a `CodesWhisper` or a `VQWav2Vec2ForCTC`, the feature extractor a
+    `CodesFeatureExtractor`.
+    """
+
+    feature_extractor: CodesFeatureExtractor
+
+    def preprocess(
+        self,
+        inputs: Sound,
+        chunk_length_s: float = 0,
+        stride_length_s: float | tuple[float, float] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield chunks of codes: input_values (1, frames, n) and attention_mask (1, frames).
+
+        Raises:
+            VqasrError: the strides leave nothing of a chunk; see also `CodesFeatureExtractor`.
+        """
+        codes = torch.from_numpy(self.feature_extractor.codes(inputs)).long().T
+        if not chunk_length_s:
+            yield {"is_last": True, **_item(codes)}
+            return
+        if stride_length_s is None:
+            stride_length_s = chunk_length_s / 6
+        if isinstance(stride_length_s, int | float):
+            stride_length_s = (stride_length_s, stride_length_s)
+        length, left, right = (
+            round(seconds * FRAME_RATE_HZ) for seconds in (chunk_length_s, *stride_length_s)
+        )
+        if length <= left + right:
+            raise VqasrError(
+                f"chunk_length_s={chunk_length_s:g} with strides of {stride_length_s[0]:g} and "
+                f"{stride_length_s[1]:g} s leaves nothing between them. Use longer chunks."
+            )
+        for start in range(0, max(1, len(codes)), length - left - right):
+            chunk = codes[start : start + length]
+            is_last = start + length >= len(codes)
+            kept = (len(chunk), left if start else 0, 0 if is_last else right)
+            stride = tuple(frames * HOP_LENGTH for frames in kept)
+            yield {"is_last": is_last, "stride": stride, **_item(chunk)}
+            if is_last:
+                return
+
+    def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> Any:
+        if self.type == "seq2seq_whisper":
+            mask = model_inputs["attention_mask"].repeat_interleave(MEL_FRAMES_PER_CODE, dim=1)
+            features = to_features(model_inputs.pop("input_values").transpose(1, 2))
+            model_inputs["input_features"] = features
+            # Of short clips Whisper wants no mask; of long ones it is where each of them ends.
+            model_inputs["attention_mask"] = F.pad(mask, (0, features.shape[-1] - mask.shape[1]))
+        return super()._forward(model_inputs, **kwargs)
+
+
+def _item(codes: Tensor) -> dict[str, Tensor]:
+    return {
+        "input_values": codes[None],
+        "attention_mask": torch.ones(1, len(codes), dtype=torch.long),
+    }

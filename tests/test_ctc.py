@@ -1,0 +1,183 @@
+"""Wav2Vec2-style models that read codes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForCTC,
+    HubertConfig,
+    Wav2Vec2BertConfig,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    WavLMConfig,
+)
+from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+from vqasr.adapters.ctc_reader import CTCRecogniser, group_words
+from vqasr.adapters.load_reader import load_reader
+
+from vqasr.encoding import audio_to_stream, encode_audio
+from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
+from vqasr.stream import stream_from_bytes
+from vqasr.subtitles import Segment
+
+SIZES = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "vocab_size": 12,
+    "conv_dim": (16,) * 7, "layerdrop": 0.0,
+}  # fmt: skip
+CONFIGS = {
+    "wav2vec2": Wav2Vec2Config(**SIZES),
+    "wav2vec2-large": Wav2Vec2Config(**SIZES, do_stable_layer_norm=True, feat_extract_norm="layer"),
+    "hubert": HubertConfig(**SIZES),
+    "hubert-large": HubertConfig(**SIZES, do_stable_layer_norm=True, feat_extract_norm="layer"),
+    "wavlm": WavLMConfig(**SIZES),
+    "wavlm-large": WavLMConfig(**SIZES, do_stable_layer_norm=True, feat_extract_norm="layer"),
+}
+LETTERS = dict(zip(["<pad>", "<unk>", "|", *"aehilnrst"], range(12), strict=True))
+
+
+def embedder(codec, width: int = 32) -> CodeEmbedder:
+    sizes = CodeEmbedderConfig(
+        codec.config.num_quantizers, codec.config.codebook_size, codec.config.latent_dim, width,
+        hidden_size=32, num_layers=1,
+    )  # fmt: skip
+    made = CodeEmbedder(sizes)
+    made.quantizer.load_state_dict(codec.quantizer.state_dict())
+    return made
+
+
+@pytest.fixture(params=CONFIGS)
+def base(request):
+    torch.manual_seed(0)
+    return AutoModelForCTC.from_config(CONFIGS[request.param]).eval()
+
+
+@pytest.fixture
+def model(codec) -> VQWav2Vec2ForCTC:
+    torch.manual_seed(0)
+    base = AutoModelForCTC.from_config(CONFIGS["wav2vec2"])
+    return VQWav2Vec2ForCTC.from_base(base, embedder(codec), codec.fingerprint()).eval()
+
+
+@pytest.fixture
+def tokenizer(tmp_path) -> Wav2Vec2CTCTokenizer:
+    (tmp_path / "vocab.json").write_text(json.dumps(LETTERS))
+    return Wav2Vec2CTCTokenizer(tmp_path / "vocab.json", bos_token=None, eos_token=None)
+
+
+def batch_of(codes: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(batch, frames, n) and mask, the way a collator pads: with anything."""
+    longest = max(c.shape[1] for c in codes)
+    values = torch.full((len(codes), longest, len(codes[0])), 7)
+    mask = torch.zeros(len(codes), longest)
+    for row, (value, c) in enumerate(zip(values, codes, strict=True)):
+        value[: c.shape[1]] = torch.from_numpy(c).T
+        mask[row, : c.shape[1]] = 1
+    return values, mask
+
+
+@torch.no_grad()
+def test_codes_enter_behind_the_feature_projection(base, codec, clips) -> None:
+    """What the base makes of its own projected features, it makes of them here."""
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    model = VQWav2Vec2ForCTC.from_base(base, embedder(codec), codec.fingerprint())
+    samples = torch.from_numpy(clips[0].samples[:32_000])[None]
+    inner = getattr(base, base.base_model_prefix)
+    projected = inner.feature_projection(inner.feature_extractor(samples).transpose(1, 2))
+    projected = projected[0] if isinstance(projected, tuple) else projected
+    exists = torch.ones(projected.shape[:2], dtype=torch.bool)
+    model.embedder.close = lambda heard: (projected.clone(), exists)
+    codes = torch.zeros(1, 50, 2, dtype=torch.long)
+    torch.testing.assert_close(model(codes).logits, base(samples).logits, atol=1e-5, rtol=1e-4)
+    for name, value in base.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@torch.no_grad()
+def test_a_batch_is_its_items(base, codec, clips) -> None:
+    model = VQWav2Vec2ForCTC.from_base(base, embedder(codec), codec.fingerprint())
+    codes = [encode_audio(codec, c.samples, 2) for c in clips[:3]]
+    values, mask = batch_of(codes)
+    together = model(values, mask).logits
+    for row, c in zip(together, codes, strict=True):
+        alone = model(torch.from_numpy(c).T[None]).logits[0]
+        assert len(alone) == 2 * c.shape[1]
+        torch.testing.assert_close(row[: len(alone)], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_is_that_of_each_item(model, codec, clips) -> None:
+    codes = [encode_audio(codec, c.samples, 2) for c in clips[:2]]
+    values, mask = batch_of(codes)
+    labels = torch.tensor([[3, 4, 5, 3], [6, 7, -100, -100]])
+    loss = model(values, mask, labels).loss
+    alone = [
+        model(torch.from_numpy(c).T[None], labels=row[row >= 0][None]).loss
+        for c, row in zip(codes, labels, strict=True)
+    ]
+    torch.testing.assert_close(loss, sum(alone), atol=1e-3, rtol=1e-4)  # reduction "sum"
+    loss.backward()
+    assert model.embedder.to_embedding.weight.grad.abs().sum() > 0
+
+
+def test_saved_and_loaded_it_is_the_same(model, codec, tokenizer, clips, tmp_path) -> None:
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    reader = load_reader(str(folder))
+    assert isinstance(reader, CTCRecogniser)
+    assert reader.codec_fingerprint == codec.fingerprint()
+    assert reader.fingerprint() == model.fingerprint()
+    codes = torch.from_numpy(encode_audio(codec, clips[0].samples, 2)).T[None]
+    with torch.no_grad():
+        assert torch.equal(reader.model(codes).logits, model(codes).logits)
+    assert {p.suffix for p in folder.iterdir()} <= {".json", ".safetensors"}
+
+
+def test_streams_are_read_and_others_refused(model, codec, tokenizer, clips, long_clip) -> None:
+    reader = CTCRecogniser(model, tokenizer)
+    model.embedder.speech_head.bias.data.fill_(10.0)  # untrained: everything is speech
+    streams = [stream_from_bytes(audio_to_stream(codec, c.samples, 2)) for c in clips[:3]]
+    texts = reader.transcribe_streams(streams, batch_size=2)
+    assert texts == [reader.transcribe_streams([s])[0] for s in streams]
+    codes = encode_audio(codec, long_clip.samples, 1)
+    (segments,) = reader.segments_of_codes([codes])
+    times = [t for s in segments for t in (s.start_s, s.end_s)]
+    assert times == sorted(times)
+    assert times[-1] <= len(long_clip.samples) / 16_000 + 0.04
+    reader.codec_fingerprint = b"others"
+    with pytest.raises(CodecMismatchError, match=b"others".hex()):
+        reader.transcribe_streams(streams)
+    with pytest.raises(RecogniserError, match="reads codes only"):
+        reader.transcribe_audio([clips[0].samples])
+
+
+def test_words_become_segments() -> None:
+    words = [Segment(0.1, 0.4, "one"), Segment(0.5, 0.9, "two"), Segment(2.0, 2.2, "three")]
+    words += [Segment(2.3 + i, 3.2 + i, "x") for i in range(8)]
+    groups = group_words(words)
+    assert groups[0] == Segment(0.1, 0.9, "one two")
+    assert groups[1].text.startswith("three x")
+    assert all(g.end_s - g.start_s <= 7 for g in groups)
+    assert " ".join(g.text for g in groups) == " ".join(w.text for w in words)
+    assert group_words([]) == []
+
+
+def test_what_cannot_be(codec, model) -> None:
+    other = AutoModelForCTC.from_config(
+        Wav2Vec2BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    )
+    with pytest.raises(RecogniserError, match="wav2vec2-bert"):
+        VQWav2Vec2ForCTC.from_base(other, embedder(codec), codec.fingerprint())
+    narrow = AutoModelForCTC.from_config(CONFIGS["hubert"])
+    with pytest.raises(RecogniserError, match="embed_dim=32"):
+        VQWav2Vec2ForCTC.from_base(narrow, embedder(codec, 16), codec.fingerprint())
+    for codes in (torch.zeros(1, 5, dtype=torch.long), torch.zeros(1, 5, 2)):
+        with pytest.raises(InvalidCodesError, match="input_values"):
+            model(codes)
+    with pytest.raises(RecogniserError, match="takes no adapter"):
+        load_reader("ctc-small", "some-adapter")
+    with pytest.raises(RecogniserError, match="cannot be loaded"):
+        CTCRecogniser.from_pretrained("/nowhere")

@@ -1,0 +1,101 @@
+"""Whisper of every shape does from codes what it does from a spectrogram."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+from vqasr.adapters.whisper import CodesWhisper, to_features
+
+# (encoder layers, decoder layers, mel bands, vocabulary): tiny.en, base, small, medium, large-v3,
+# large-v3-turbo. Widths are cut down, and deep ones to a quarter.
+SHAPES = {
+    "tiny.en": (4, 4, 80, 51864),
+    "base": (6, 6, 80, 51865),
+    "small": (12, 12, 80, 51865),
+    "medium": (6, 6, 80, 51865),
+    "large-v3": (8, 8, 128, 51866),
+    "turbo": (8, 4, 128, 51866),
+}
+ENGLISH, GERMAN, TRANSCRIBE, TRANSLATE, NO_TIMES, START, END = 100, 101, 102, 103, 104, 105, 106
+
+
+class StockStem(nn.Module):
+    """Says of any codes what stock Whisper's convolutions made of a spectrogram."""
+
+    def __init__(self, whisper: WhisperForConditionalGeneration, mel: Tensor):
+        super().__init__()
+        encoder = whisper.model.encoder
+        hidden = nn.functional.gelu(encoder.conv1(mel))
+        self.embeddings = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+        self.config = SimpleNamespace(num_closing_frames=0)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        # Each item's first code says which of the spectrograms it stands for.
+        return self.embeddings[codes[:, 0, 0]]
+
+
+def random_whisper(shape: str, width: int = 32) -> WhisperForConditionalGeneration:
+    encoder_layers, decoder_layers, mels, vocabulary = SHAPES[shape]
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        vocab_size=vocabulary, num_mel_bins=mels, d_model=width, encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=64, decoder_ffn_dim=64, pad_token_id=END, bos_token_id=END,
+        eos_token_id=END, decoder_start_token_id=START,
+    )  # fmt: skip
+    return WhisperForConditionalGeneration(config).eval()
+
+
+def both(shape: str) -> tuple[WhisperForConditionalGeneration, CodesWhisper, Tensor, Tensor]:
+    """Stock Whisper and its view on codes, with a batch of two for each."""
+    stock = random_whisper(shape)
+    mel = torch.randn(2, stock.config.num_mel_bins, 3000)
+    codes = CodesWhisper(stock, StockStem(stock, mel))
+    return stock, codes, mel, to_features(torch.tensor([0, 1])[:, None, None].expand(2, 3, 50))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_are_those_of_stock_whisper(shape) -> None:
+    stock, codes, mel, features = both(shape)
+    tokens = torch.randint(0, 90, (2, 7))
+    torch.testing.assert_close(
+        codes(input_features=features, decoder_input_ids=tokens).logits,
+        stock(input_features=mel, decoder_input_ids=tokens).logits,
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"language": "de", "task": "translate"},
+        {"task": "transcribe"},  # the language is found by Whisper itself
+        {"language": "en", "num_beams": 3},
+        {"language": "en", "temperature": (0.0, 0.4, 0.8), "logprob_threshold": 0.0},
+        {"language": "en", "num_beams": 2, "num_return_sequences": 2},
+    ],
+    ids=["translation", "language", "beams", "fallback", "several"],
+)
+def test_generation_is_that_of_stock_whisper(settings) -> None:
+    stock, codes, mel, features = both("base")
+    stock.generation_config = codes.generation_config = GenerationConfig(
+        is_multilingual=True, lang_to_id={"<|en|>": ENGLISH, "<|de|>": GERMAN},
+        task_to_id={"transcribe": TRANSCRIBE, "translate": TRANSLATE},
+        no_timestamps_token_id=NO_TIMES, decoder_start_token_id=START, eos_token_id=END,
+        pad_token_id=END, max_length=12, prev_sot_token_id=99,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    expected = stock.generate(mel, **settings)
+    torch.manual_seed(1)
+    assert torch.equal(codes.generate(features, **settings), expected)
+    assert expected.shape[1] > 3
+
+
+def test_the_stock_model_keeps_its_own_parts() -> None:
+    stock, codes, _, _ = both("tiny.en")
+    assert hasattr(stock.model.encoder.conv1, "weight")
+    assert codes.model.encoder.layers is stock.model.encoder.layers
+    assert type(stock.model.decoder.layers[0]).__name__ == "WhisperDecoderLayer"
