@@ -31,7 +31,7 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
 
     feature_extractor: CodesFeatureExtractor
 
-    def preprocess(
+    def preprocess(  # type: ignore[override]
         self,
         inputs: Sound,
         chunk_length_s: float = 0,
@@ -67,7 +67,9 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
             if is_last:
                 return
 
-    def _forward(self, model_inputs: dict[str, Any], **kwargs: Any) -> Any:
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, Any], **kwargs: Any
+    ) -> Any:
         if self.type == "seq2seq_whisper":
             mask = model_inputs["attention_mask"].repeat_interleave(MEL_FRAMES_PER_CODE, dim=1)
             features = to_features(model_inputs.pop("input_values").transpose(1, 2))

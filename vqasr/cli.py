@@ -12,7 +12,12 @@ import soundfile
 import typer
 from rich.markup import escape
 
-from vqasr import cli_experiments, cli_streams, cli_transcribe  # noqa: F401 (they register)
+from vqasr import (  # noqa: F401 (they register)
+    cli_experiments,
+    cli_streams,
+    cli_tokenize,
+    cli_transcribe,
+)
 from vqasr.cli_options import (
     DEFAULT_CHUNK_S,
     AsJson,

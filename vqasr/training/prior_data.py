@@ -2,6 +2,9 @@
 
 import hashlib
 import logging
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,8 @@ from vqasr.training.tolerances import CLIPS, Tolerances
 
 # Other speeds are other voices, and the residual codebooks hear voices before words.
 SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.06, 1.12)
+# With fewer clips, starting processes takes longer than encoding.
+WORTH_PROCESSES = 500
 
 logger = logging.getLogger("vqasr.train")
 
@@ -43,27 +48,42 @@ def training_codes(
     folder.mkdir(parents=True, exist_ok=True)
     about = f"{codec.fingerprint().hex()} {data_fingerprint(data)} {seed} {SPEEDS} {augment.config}"
     name = hashlib.sha256(about.encode()).hexdigest()[:12]
-    parts = []
-    for i in range(passes):
-        path = folder / f"codes-{name}-{i}.safetensors"
-        if not path.is_file():
-            codes = _encode_all(codec, data, augment if i else None, [seed, 2, i], i)
-            save_file({"codes": codes.astype(np.uint16)}, path.with_suffix(".partial"))
-            path.with_suffix(".partial").rename(path)
-        parts.append(load_file(path)["codes"].astype(np.int64))
-    return np.concatenate(parts, axis=1)
+    paths = [folder / f"codes-{name}-{i}.safetensors" for i in range(passes)]
+    missing = [i for i in range(passes) if not paths[i].is_file()]
+    jobs = [
+        (codec, data, augment if i else None, [seed, 2, i], i, paths[i], i == missing[0])
+        for i in missing
+    ]
+    workers = min(len(jobs), os.cpu_count() or 1)
+    if workers > 1 and len(data) >= WORTH_PROCESSES:
+        # A clip is too short for several threads, so passes share the cores.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+            list(pool.map(_encode_pass, *zip(*jobs, strict=True)))
+    else:
+        for job in jobs:
+            _encode_pass(*job)
+    return np.concatenate([load_file(path)["codes"].astype(np.int64) for path in paths], axis=1)
 
 
-def _encode_all(
-    codec: VQCodecModel, data: Dataset, augment: Augment | None, seed: list[int], number: int
-) -> np.ndarray:
+def _encode_pass(
+    codec: VQCodecModel,
+    data: Dataset,
+    augment: Augment | None,
+    seed: list[int],
+    number: int,
+    path: Path,
+    with_bar: bool,
+) -> None:
+    """Encode all clips into a file, which is there as a whole or not at all."""
     codec.eval()
     tolerances = None
     if codec.config.variable_depth:
         some = np.random.default_rng(0).permutation(len(data))[:CLIPS]
         tolerances = Tolerances(codec, (row_audio(data[int(i)]) for i in some))
     codes = []
-    for i in track(range(len(data)), description=f"codes for the prior, pass {number + 1}"):
+    name = f"codes for the prior, pass {number + 1}"
+    for i in track(range(len(data)), description=name, disable=not with_bar):
         samples = row_audio(data[i])
         rng = np.random.default_rng([*seed, i])
         if augment is not None:
@@ -76,4 +96,6 @@ def _encode_all(
     frames = sum(c.shape[1] for c in codes)
     seconds = frames * codec.config.hop_length / SAMPLING_RATE_HZ
     logger.info("pass %d: %d frames of %.0f s", number + 1, frames, seconds)
-    return np.concatenate(codes, axis=1)
+    together = np.concatenate(codes, axis=1).astype(np.uint16)
+    save_file({"codes": together}, path.with_suffix(".partial"))
+    path.with_suffix(".partial").rename(path)

@@ -1,0 +1,70 @@
+"""Batches of codes for `Trainer`: fewer codebooks now and then, and gaps, as augmentation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from vqasr.adapters.ctc import IGNORED
+from vqasr.adapters.whisper import to_features
+
+from vqasr.stream import MISSING
+from vqasr.stream_content import NO_FRAME
+
+
+@dataclass
+class CodesCollator:
+    """Rows of `vqasr tokenize --column codes` and their texts to a batch.
+
+    Draws come from torch's generator, which `Trainer` seeds.
+
+    Attributes:
+        tokenizer: of the texts.
+        for_whisper: input_features on Whisper's grid of 30 s; otherwise input_values and
+            attention_mask for `VQWav2Vec2ForCTC`.
+        num_quantizers: numbers of codebooks of which each batch is given one at random.
+        mask_spans: gaps in an item, at most; each is drawn.
+        mask_frames: frames of a gap, at most (SpecAugment, arXiv 1904.08779, for codes).
+        text_column: what was said.
+        frames_multiple: batches come in multiples of so many frames: oneDNN compiles anew for every
+            shape.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    for_whisper: bool
+    num_quantizers: tuple[int, ...]
+    mask_spans: int = 0
+    mask_frames: int = 12
+    text_column: str = "text"
+    frames_multiple: int = 64
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Rows -> input_values (batch, frames, n) and so on, and labels (batch, tokens)."""
+        n = self.num_quantizers[int(torch.randint(len(self.num_quantizers), ()))]
+        items = [torch.as_tensor(row["codes"], dtype=torch.long)[:n] for row in rows]
+        longest = max(item.shape[1] for item in items)
+        width = -(-longest // self.frames_multiple) * self.frames_multiple
+        codes = torch.full((len(items), len(items[0]), width), NO_FRAME)
+        for row, item in zip(codes, items, strict=True):
+            row[:, : item.shape[1]] = self._masked(item)
+        labels = self._labels([row[self.text_column] for row in rows])
+        if self.for_whisper:
+            return {"input_features": to_features(codes), "labels": labels}
+        mask = (codes[:, 0] != NO_FRAME).long()
+        return {"input_values": codes.transpose(1, 2), "attention_mask": mask, "labels": labels}
+
+    def _masked(self, codes: Tensor) -> Tensor:
+        codes = codes.clone()  # the data set keeps its own
+        for _ in range(int(torch.randint(self.mask_spans + 1, ()))):
+            length = int(torch.randint(1, self.mask_frames + 1, ()))
+            start = int(torch.randint(max(1, codes.shape[1] - length), ()))
+            codes[:, start : start + length] = MISSING
+        return codes
+
+    def _labels(self, texts: list[str]) -> Tensor:
+        rows = [torch.tensor(self.tokenizer(text).input_ids) for text in texts]
+        if self.for_whisper:  # the model puts its start token there itself
+            start = self.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+            rows = [row[1:] if len(row) and row[0] == start else row for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(rows, True, IGNORED)

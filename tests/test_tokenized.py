@@ -1,0 +1,145 @@
+"""Data sets of codes: made once, resumed, checked, and batched for training."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import Dataset
+from vqasr.adapters.collator import CodesCollator
+
+from vqasr import tokenized
+from vqasr.assets import CLIPS
+from vqasr.audio import read_audio
+from vqasr.encoding import audio_to_stream, encode_audio
+from vqasr.errors import CodecMismatchError, VqasrError
+from vqasr.tokenized import TokenizeConfig, load_tokenized, tokenize
+
+NAMES = ["clip01_af_heart.flac", "clip02_am_michael.flac", "clip03_bf_emma.flac"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    rows = [
+        {"id": f"r{i}", "text": f"text {i}", "audio": {"bytes": (CLIPS / n).read_bytes()}}
+        for i, n in enumerate(NAMES)
+    ]
+    path = tmp_path_factory.mktemp("speech") / "speech.parquet"
+    Dataset.from_list(rows).to_parquet(path)
+    return str(path)
+
+
+def test_codes_are_those_of_the_audio(data, codec, tmp_path) -> None:
+    seen = []
+    config = TokenizeConfig((data,), num_quantizers=2, speeds=(1.0, 1.1))
+    assert tokenize(config, tmp_path, 2, advance=lambda *x: seen.append(x)) == []
+    assert seen == [(2, 3), (3, 3)]
+    rows = load_tokenized(tmp_path, codec.fingerprint())
+    assert rows.column_names == ["id", "text", "codes", "samples", "speed"]
+    assert rows["id"][:] == ["r0", "r0", "r1", "r1", "r2", "r2"]
+    for name, row in zip(NAMES, rows.select([0, 2, 4]), strict=True):
+        samples = read_audio(CLIPS / name)
+        np.testing.assert_array_equal(row["codes"], encode_audio(codec, samples, 2))
+        assert row["samples"] == len(samples)
+    assert rows[1]["samples"] == round(rows[0]["samples"] / 1.1)
+
+
+def test_streams_are_whole(data, codec, tmp_path) -> None:
+    tokenize(TokenizeConfig((data,), num_quantizers=1, column="vqs"), tmp_path)
+    rows = load_tokenized(tmp_path)
+    assert rows[0]["vqs"] == audio_to_stream(codec, read_audio(CLIPS / NAMES[0]), 1)
+
+
+def test_an_interrupted_run_goes_on(data, codec, tmp_path, monkeypatch) -> None:
+    config = TokenizeConfig((data,), num_quantizers=1)
+    write, written = tokenized._write_shard, []
+
+    def write_one(job, rows):
+        if written:
+            raise KeyboardInterrupt
+        written.append(job.path.name)
+        return write(job, rows)
+
+    monkeypatch.setattr(tokenized, "_write_shard", write_one)
+    with pytest.raises(KeyboardInterrupt):
+        tokenize(config, tmp_path, 1)
+    with pytest.raises(VqasrError, match="1 of 3 files"):
+        load_tokenized(tmp_path)
+    before = (tmp_path / written[0]).stat().st_mtime_ns
+    monkeypatch.setattr(tokenized, "_write_shard", write)
+    tokenize(config, tmp_path, 1)
+    assert (tmp_path / written[0]).stat().st_mtime_ns == before
+    assert len(load_tokenized(tmp_path)) == 3
+    with pytest.raises(VqasrError, match="num_quantizers differ"):
+        tokenize(TokenizeConfig((data,), num_quantizers=2), tmp_path, 1)
+
+
+def test_the_command_in_two_processes_leaves_out_what_is_broken(data, codec, tmp_path) -> None:
+    rows = list(Dataset.from_parquet(data))
+    rows[1]["audio"] = {"bytes": b"no audio"}
+    Dataset.from_list(rows).to_parquet(tmp_path / "broken.parquet")
+    result = subprocess.run(
+        [sys.executable, "-m", "vqasr", "tokenize", str(tmp_path / "broken.parquet"), "-n", "1",
+         "-o", str(tmp_path / "codes"), "--shard-rows", "1", "--processes", "2"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "left out: row 1" in result.stdout
+    assert "1 recordings were left out" in result.stderr
+    found = load_tokenized(tmp_path / "codes", codec.fingerprint())
+    assert found["id"][:] == ["r0", "r2"]
+    for row, name in zip(found, NAMES[::2], strict=True):
+        np.testing.assert_array_equal(
+            row["codes"], encode_audio(codec, read_audio(CLIPS / name), 1)
+        )
+
+
+def test_codes_of_another_codec_are_refused(data, codec, tmp_path) -> None:
+    with pytest.raises(VqasrError, match="holds no codes"):
+        load_tokenized(tmp_path)
+    tokenize(TokenizeConfig((data,), num_quantizers=1), tmp_path)
+    with pytest.raises(CodecMismatchError) as error:
+        load_tokenized(tmp_path, b"others")
+    assert codec.fingerprint().hex() in str(error.value)
+    assert b"others".hex() in str(error.value)
+    about = json.loads(pq.read_schema(next(tmp_path.glob("*.parquet"))).metadata[b"vqasr"])
+    assert about == {"codec": codec.fingerprint().hex(), "hop_length": 640}
+    for bad in ({"column": "mel"}, {"speeds": (9.0,)}, {"num_quantizers": 99}):
+        with pytest.raises(VqasrError):
+            tokenize(TokenizeConfig((data,), **bad), tmp_path / "bad")
+
+
+def test_batches(recogniser) -> None:
+    rows = [
+        {"codes": np.arange(4 * 70).reshape(4, 70), "text": "Hello there."},
+        {"codes": np.arange(4 * 30).reshape(4, 30), "text": "No."},
+    ]
+    tokenizer = recogniser.recogniser.tokenizer
+    torch.manual_seed(0)
+    collate = CodesCollator(tokenizer, False, (1, 2, 4), mask_spans=2)
+    seen, gaps = set(), 0
+    for _ in range(30):
+        batch = collate(rows)
+        values, mask = batch["input_values"], batch["attention_mask"]
+        seen.add(values.shape[2])
+        assert values.shape[:2] == mask.shape == (2, 128)
+        assert mask.sum(1).tolist() == [70, 30]
+        assert (values[mask == 0] == -1).all()
+        lost = values[..., 0] == -2
+        gaps += int(lost.any())
+        assert int(lost.sum(1).max()) <= 24
+        kept = (mask == 1) & ~lost
+        expected = torch.arange(128).expand(2, 128)[kept]
+        assert torch.equal(values[..., 0][kept], expected)
+    assert seen == {1, 2, 4}
+    assert 5 < gaps < 30
+    whisper = CodesCollator(tokenizer, True, (4,))(rows)
+    assert whisper["input_features"].shape == (2, 4, 3000)
+    text = tokenizer.batch_decode(whisper["labels"].clamp_min(0), skip_special_tokens=True)
+    assert text[0].strip() == "Hello there."
+    assert (whisper["labels"][1] == -100).any()
+    start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    assert start not in whisper["labels"]
