@@ -2,7 +2,7 @@ PYTHON ?= python3
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test train-base clean
+.PHONY: help demo test assets clean
 
 help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,8 +13,13 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 test: $(STAMP)  ## Run all tests
 	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
-train-base: $(STAMP)  ## Train the default checkpoint, vqasr-base
+assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (about 4 hours on two cores)
 	.venv/bin/vqasr train recipes/train_codec/base.toml
+	.venv/bin/vqasr train recipes/train_codec/depth.toml
+	rm -rf vqasr/assets/vqasr-base vqasr/assets/vqasr-base-whisper-tiny.en vqasr/assets/vqasr-base-prior
+	cp -r runs/depth/codec vqasr/assets/vqasr-base
+	cp -r runs/depth/adapter vqasr/assets/vqasr-base-whisper-tiny.en
+	cp -r runs/depth/prior vqasr/assets/vqasr-base-prior
 
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -13,6 +13,21 @@ from vqasr.stream import MISSING
 from vqasr.stream_content import NO_FRAME
 
 
+class CleanEvaluation:
+    """Mixin for `Trainer`: evaluates with `dev_collator`, without augmentation."""
+
+    data_collator: Any
+    dev_collator: "CodesCollator"
+
+    def get_eval_dataloader(self, *arguments: Any, **settings: Any) -> Any:
+        """As Trainer's, of batches that `dev_collator` makes."""
+        collator, self.data_collator = self.data_collator, self.dev_collator
+        try:
+            return super().get_eval_dataloader(*arguments, **settings)  # type: ignore[misc]
+        finally:
+            self.data_collator = collator
+
+
 @dataclass
 class CodesCollator:
     """Rows of `vqasr tokenize --column codes` and their texts to a batch.

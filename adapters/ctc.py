@@ -184,3 +184,9 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
     def fingerprint(self) -> bytes:
         """6 bytes that name the weights."""
         return weights_fingerprint(self.state_dict())
+
+
+def base_fingerprint(base: Any) -> bytes:
+    """6 bytes that name a CTC model's encoder and head, whichever adapter reads for them."""
+    encoder = getattr(base, base.base_model_prefix).encoder
+    return weights_fingerprint({**encoder.state_dict(), **base.lm_head.state_dict(prefix="head.")})

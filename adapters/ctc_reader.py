@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Wav2Vec2CTCTokenizer
+from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
 from vqasr.adapters.code_embedder import CodeEmbedder
-from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.reader import CodesReader
 
 from vqasr.assets import resolve_ctc
@@ -59,6 +60,29 @@ class CTCRecogniser(CodesReader):
                 f"({str(error).splitlines()[0]}). Use 'ctc-small', or a folder or hub id that "
                 "VQWav2Vec2ForCTC.save_pretrained and a tokenizer wrote."
             ) from error
+        return cls(model, tokenizer)
+
+    @classmethod
+    def with_adapter(cls, asr: str, adapter: CodesAdapter) -> "CTCRecogniser":
+        """A Wav2Vec2, HuBERT or WavLM by name, with an adapter that was trained for it.
+
+        Raises:
+            RecogniserError: it cannot be loaded, or has other weights than the adapter's.
+        """
+        try:
+            base = AutoModelForCTC.from_pretrained(asr, dtype=torch.float32)
+            tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(asr)
+        except Exception as error:  # as above
+            raise RecogniserError(
+                f"recogniser {asr!r} cannot be loaded ({str(error).splitlines()[0]}). Name a "
+                "folder or hub id of a CTC model with its tokenizer."
+            ) from error
+        if base_fingerprint(base) != adapter.base_fingerprint:
+            raise RecogniserError(
+                f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
+                f"{asr}. Use the recogniser it was trained for, or train an adapter."
+            )
+        model = VQWav2Vec2ForCTC.from_base(base, adapter.embedder, adapter.codec_fingerprint)
         return cls(model, tokenizer)
 
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:

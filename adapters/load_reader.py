@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.reader import CodesReader
@@ -16,20 +17,25 @@ def load_reader(asr: str = "tiny.en", adapter: str | None = None) -> CodesReader
     """Load what reads codes.
 
     Args:
-        asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`; or a Whisper, as
-            `load_recogniser` takes them.
-        adapter: of a Whisper; None for the one that ships for its weights.
+        asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`; a Whisper, as
+            `load_recogniser` takes them; or, with its adapter, a CTC model (folder or hub id of a
+            Wav2Vec2, HuBERT or WavLM).
+        adapter: folder, hub id or name; None for the one that ships for a Whisper's weights.
 
     Raises:
-        RecogniserError: it cannot be had, or a CTC recogniser was given an adapter.
+        RecogniserError: it cannot be had, or recogniser and adapter do not belong together.
     """
-    if not _is_ctc(asr):
-        return CodesRecogniser.from_pretrained(asr, adapter)
+    if _is_ctc(asr):
+        if adapter is not None:
+            raise RecogniserError(
+                f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
+            )
+        return CTCRecogniser.from_pretrained(asr)
     if adapter is not None:
-        raise RecogniserError(
-            f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
-        )
-    return CTCRecogniser.from_pretrained(asr)
+        loaded = CodesAdapter.from_pretrained(adapter)
+        if loaded.kind == "ctc":
+            return CTCRecogniser.with_adapter(asr, loaded)
+    return CodesRecogniser.from_pretrained(asr, adapter)
 
 
 def _is_ctc(name: str) -> bool:

@@ -2,10 +2,10 @@
 
 import numpy as np
 from torch import Tensor
+from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
 from vqasr.adapters.whisper import CodesWhisper, to_features
-from vqasr.adapters.whisper_adapter import WhisperAdapter
 
 from vqasr.assets import bundled_adapters
 from vqasr.errors import RecogniserError
@@ -23,7 +23,7 @@ class CodesRecogniser(CodesReader):
         RecogniserError: the adapter was trained for other weights.
     """
 
-    def __init__(self, recogniser: WhisperRecogniser, adapter: WhisperAdapter):
+    def __init__(self, recogniser: WhisperRecogniser, adapter: CodesAdapter):
         if adapter.base_fingerprint != recogniser.fingerprint():
             raise RecogniserError(
                 f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
@@ -44,9 +44,9 @@ class CodesRecogniser(CodesReader):
         """
         recogniser = load_recogniser(asr)
         if adapter is not None:
-            return cls(recogniser, WhisperAdapter.from_pretrained(adapter))
+            return cls(recogniser, CodesAdapter.from_pretrained(adapter))
         for name in bundled_adapters():
-            bundled = WhisperAdapter.from_pretrained(name)
+            bundled = CodesAdapter.from_pretrained(name)
             if bundled.base_fingerprint == recogniser.fingerprint():
                 return cls(recogniser, bundled)
         raise RecogniserError(

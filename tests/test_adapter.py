@@ -16,10 +16,10 @@ from vqasr.adapters.code_embedder import (
     CodeEmbedderConfig,
     fill_undrawn_levels,
 )
+from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.adapters.whisper import WINDOW_FRAMES, CodesWhisper, to_features
-from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.adapters.windows import cut_windows
 
 from vqasr.encoding import audio_to_stream, encode_audio, encode_latents
@@ -195,12 +195,13 @@ def test_features_lie_on_whispers_grid() -> None:
 def test_adapter_folder(recogniser, tmp_path) -> None:
     recogniser.adapter.save_pretrained(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny.en"
-    again = WhisperAdapter.from_pretrained(tmp_path)
+    again = CodesAdapter.from_pretrained(tmp_path)
     assert again.codec_fingerprint == recogniser.adapter.codec_fingerprint
     for name, value in recogniser.adapter.embedder.state_dict().items():
         torch.testing.assert_close(again.embedder.state_dict()[name], value)
@@ -234,16 +235,16 @@ def test_bad_codes(recogniser, codes) -> None:
 
 def test_missing_and_broken_adapters(tmp_path) -> None:
     with pytest.raises(RecogniserError, match="cannot be loaded"):
-        WhisperAdapter.from_pretrained(tmp_path)
+        CodesAdapter.from_pretrained(tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"adapter_type": "LORA"}')
     with pytest.raises(RecogniserError, match="LORA"):
-        WhisperAdapter.from_pretrained(tmp_path)
+        CodesAdapter.from_pretrained(tmp_path)
 
 
 def test_an_adapter_for_another_recogniser_is_refused(recogniser) -> None:
     embedder = CodeEmbedder(CodeEmbedderConfig(2, 16, 4, embed_dim=128, hidden_size=8))
     with pytest.raises(RecogniserError, match=r"base\.en, whose weights are not"):
-        CodesRecogniser(recogniser.recogniser, WhisperAdapter(embedder, "base.en", b"123456", b""))
+        CodesRecogniser(recogniser.recogniser, CodesAdapter(embedder, "base.en", b"123456", b""))
 
 
 def test_no_adapter_ships_for_other_recognisers(recogniser, tmp_path) -> None:

@@ -14,7 +14,8 @@ from transformers import (
     WavLMConfig,
 )
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_reader import CTCRecogniser, group_words
 from vqasr.adapters.load_reader import load_reader
 
@@ -152,6 +153,35 @@ def test_streams_are_read_and_others_refused(model, codec, tokenizer, clips, lon
         reader.transcribe_streams(streams)
     with pytest.raises(RecogniserError, match="reads codes only"):
         reader.transcribe_audio([clips[0].samples])
+
+
+def test_an_adapter_folder_and_its_base(codec, tokenizer, clips, tmp_path) -> None:
+    torch.manual_seed(0)
+    base = AutoModelForCTC.from_config(CONFIGS["wavlm"]).eval()
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    made = embedder(codec)
+    rows = [{"system": "vqasr:2", "coded_bps": 435.0, "wer": 0.25, "delta_wer": None}]
+    adapter = CodesAdapter(
+        made, "some/wavlm", base_fingerprint(base), codec.fingerprint(), "ctc",
+        metrics={"test_x": rows},
+    )  # fmt: skip
+    adapter.save_pretrained(tmp_path / "adapter")
+    reader = load_reader(str(tmp_path / "base"), str(tmp_path / "adapter"))
+    assert isinstance(reader, CTCRecogniser)
+    codes = torch.from_numpy(encode_audio(codec, clips[0].samples, 2)).T[None]
+    expected = VQWav2Vec2ForCTC.from_base(base, made.half().float(), codec.fingerprint())
+    with torch.no_grad():
+        torch.testing.assert_close(reader.model(codes).logits, expected.eval()(codes).logits)
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "base_model: some/wavlm" in card
+    assert "| test_x | vqasr:2 | 435 | 0.25 | - |" in card
+    assert codec.fingerprint().hex() in card
+    AutoModelForCTC.from_config(CONFIGS["wavlm"]).save_pretrained(tmp_path / "base")
+    with pytest.raises(RecogniserError, match="weights are not those"):
+        load_reader(str(tmp_path / "base"), str(tmp_path / "adapter"))
+    with pytest.raises(RecogniserError, match="upload failed"):  # there is no network here
+        adapter.push_to_hub("nobody/nothing")
 
 
 def test_words_become_segments() -> None:

@@ -10,9 +10,9 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import WhisperForConditionalGeneration
+from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.transcribe import CodesRecogniser
-from vqasr.adapters.whisper_adapter import WhisperAdapter
 
 from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
@@ -168,7 +168,7 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
 
     # What it wrote can be used, and holds no pickle.
     codec = VQCodecModel.from_pretrained(folder / "whole" / "codec")
-    adapter = WhisperAdapter.from_pretrained(folder / "whole" / "adapter")
+    adapter = CodesAdapter.from_pretrained(folder / "whole" / "adapter")
     assert adapter.codec_fingerprint == codec.fingerprint()
     closing = adapter.embedder.closing_frames
     assert closing is not None
@@ -181,7 +181,7 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
     np.testing.assert_array_equal(read.codes, encode_audio(codec, samples))
     check_rates(codec, adapter, prior, samples)
     suffixes = {p.suffix for p in (folder / "whole").rglob("*") if p.is_file()}
-    assert suffixes == {".jsonl", ".json", ".safetensors"}
+    assert suffixes == {".jsonl", ".json", ".safetensors", ".md"}
 
 
 def check_rates(codec, adapter, prior, samples) -> None:
@@ -246,7 +246,7 @@ def test_an_adapter_alone_for_another_recogniser(folder, recogniser, codec, clip
     config = load_train_config(path)
     StageTrainer(config).run()
     assert not (folder / "adapter" / "codec").exists()
-    adapter = WhisperAdapter.from_pretrained(folder / "adapter" / "adapter")
+    adapter = CodesAdapter.from_pretrained(folder / "adapter" / "adapter")
     assert adapter.codec_fingerprint == codec.fingerprint()
     reads = CodesRecogniser(load_recogniser(folder / "other"), adapter)
     codes = encode_audio(codec, clips[0].samples, 2)

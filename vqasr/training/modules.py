@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.whisper_adapter import WhisperAdapter
+from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.configuration_vqcodec import VQCodecConfig
 from vqasr.errors import CodecError, RecogniserError, TrainingError
 from vqasr.modeling_vqcodec import VQCodecModel
@@ -45,7 +45,7 @@ def load_finished(folder: Path, codec: VQCodecModel, embedder: CodeEmbedder) -> 
     try:
         finished = VQCodecModel.from_pretrained(folder / "codec")
         codec.load_state_dict(finished.state_dict())
-        adapter = WhisperAdapter.from_pretrained(folder / "adapter")
+        adapter = CodesAdapter.from_pretrained(folder / "adapter")
         state = adapter.embedder.state_dict()
         state.pop("closing_frames", None)  # fitted to what is going to change
         embedder.load_state_dict(state)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from vqasr.adapters.code_embedder import fill_undrawn_levels
+from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.adapters.whisper_adapter import WhisperAdapter
 from vqasr.data import load_speech, row_audio
 from vqasr.errors import TrainingError
 from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
@@ -249,7 +249,7 @@ class StageTrainer:
             )  # fmt: skip
             self._log({"stage": "closing", "cross_entropy": nats})
             self._move(torch.device("cpu"))
-        adapter = WhisperAdapter(
+        adapter = CodesAdapter(
             self.embedder,
             self.config.recogniser,
             self.recogniser.fingerprint(),

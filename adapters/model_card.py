@@ -1,0 +1,60 @@
+"""The README.md of an adapter's folder, made of what was measured."""
+
+from typing import Any
+
+COLUMNS = ("coded_bps", "wer", "delta_wer")
+
+
+def model_card(config: dict[str, Any]) -> str:
+    """Markdown with the hub's metadata, from the contents of adapter_config.json."""
+    kind = {"VQASR_WHISPER": "Whisper", "VQASR_CTC": "CTC"}[config["adapter_type"]]
+    base = config["base_model_name_or_path"]
+    sizes = config["embedder"]
+    stops = ", frames may stop early" if sizes["variable_depth"] else ""
+    closing = sizes["num_closing_frames"] or "none"
+    lines = [
+        "---",
+        f"license: {config['license']}",
+        f"base_model: {base}",
+        "library_name: vqasr",
+        "pipeline_tag: automatic-speech-recognition",
+        "tags: [vqasr, speech-codes, adapter]",
+        "---",
+        f"# Speech codes for {base}",
+        "",
+        f"Maps codes of the vqasr codec `{config['codec_fingerprint']}` to the embeddings of the "
+        f"{kind} model `{base}` (weights `{config['base_model_fingerprint']}`), which stays as it "
+        "is. No waveform is decoded and no spectrogram computed.",
+        "",
+        "```python",
+        "from vqasr.adapters.load_reader import load_reader",
+        "",
+        f'reader = load_reader("{base}", adapter="THIS_FOLDER")',
+        "```",
+        "",
+        f"- up to {sizes['num_quantizers']} codebooks of {sizes['codebook_size']} at 25 Hz{stops}",
+        f"- learned closing frames instead of 30 s of padding: {closing}",
+        "",
+        "## Measured",
+        "",
+        *_tables(config["metrics"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(metrics: dict[str, list[dict[str, Any]]]) -> list[str]:
+    if not metrics:
+        return ["Nothing has been measured yet; `vqasr evaluate` does."]
+    lines = [
+        "Word error rate (`wer`, a fraction), its difference to uncompressed audio through the "
+        "same recogniser in the same run (`delta_wer`), and 8 x bytes on disk a second "
+        "(`coded_bps`).",
+        "",
+        "| data | system | " + " | ".join(COLUMNS) + " |",
+        "|---|---|" + "---|" * len(COLUMNS),
+    ]
+    for name, rows in metrics.items():
+        for row in rows:
+            cells = ("-" if row.get(c) is None else f"{row[c]:.4g}" for c in COLUMNS)
+            lines.append(f"| {name} | {row['system']} | " + " | ".join(cells) + " |")
+    return lines

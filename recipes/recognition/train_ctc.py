@@ -1,0 +1,162 @@
+"""Train a small CTC recogniser that reads codes, with transformers' Trainer.
+
+vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1
+vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
+python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev
+"""
+
+import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
+
+# isort: split
+import argparse
+import itertools
+import json
+import re
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForCTC,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    Trainer,
+    TrainingArguments,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+from vqasr.adapters.code_embedder import CodeEmbedder
+from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.collator import CleanEvaluation, CodesCollator
+from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC
+
+from vqasr.metrics import word_errors
+from vqasr.tokenized import load_tokenized
+
+LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--codes", required=True, nargs="+", help="folders of vqasr tokenize")
+    parser.add_argument("--dev", required=True, help="the same, to stop by")
+    parser.add_argument("--out", default="runs/ctc-small", help="checkpoints and final/")
+    parser.add_argument(
+        "--adapter", default="vqasr-base-whisper-tiny.en", help="begins with its embedder"
+    )
+    parser.add_argument("--hidden-size", type=int, default=192)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--num-quantizers", type=int, nargs="+", default=[1, 2, 4, 4])
+    parser.add_argument("--epochs", type=float, default=10.0)
+    parser.add_argument("--max-steps", type=int, default=-1, help="instead of epochs")
+    parser.add_argument("--batch-size", type=int, default=16, help="utterances per device")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--eval-steps", type=int, default=500)
+    parser.add_argument("--patience", type=int, default=4, help="evaluations without a better WER")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    set_seed(arguments.seed)
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(out / "vocab.json")
+    adapter = CodesAdapter.from_pretrained(arguments.adapter)
+    data = [spoken(load_tokenized(folder, adapter.codec_fingerprint)) for folder in arguments.codes]
+    train = data[0] if len(data) == 1 else torch.utils.data.ConcatDataset(data)
+    dev = spoken(load_tokenized(arguments.dev, adapter.codec_fingerprint))
+    model = make_model(adapter, arguments.hidden_size, arguments.layers)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
+    collate = CodesCollator(
+        tokenizer, False, tuple(arguments.num_quantizers), mask_spans=4, mask_frames=10
+    )
+    same = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
+    trainer = CodesTrainer(
+        model,
+        TrainingArguments(
+            str(out), num_train_epochs=arguments.epochs, max_steps=arguments.max_steps,
+            per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=16,
+            learning_rate=arguments.learning_rate, warmup_steps=500, weight_decay=0.01,
+            lr_scheduler_type="cosine", adam_beta2=0.98, max_grad_norm=1.0, bf16=True,
+            train_sampling_strategy="group_by_length", length_column_name="samples",
+            eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
+            save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
+            greater_is_better=False, logging_steps=50, seed=arguments.seed, report_to="none",
+            use_cpu=not torch.cuda.is_available(),
+            remove_unused_columns=False, label_names=["labels"],
+        ),
+        train_dataset=train, eval_dataset=dev, data_collator=collate,
+        compute_metrics=lambda prediction: metrics(prediction, tokenizer),
+        preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
+        callbacks=[EarlyStoppingCallback(arguments.patience)],
+    )  # fmt: skip
+    trainer.dev_collator = same
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
+    model.save_pretrained(out / "final")
+    tokenizer.save_pretrained(out / "final")
+    (out / "final" / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+    print(trainer.evaluate())
+
+
+class CodesTrainer(CleanEvaluation, Trainer):
+    """Trainer for batches of codes."""
+
+
+def make_tokenizer(path: Path) -> Wav2Vec2CTCTokenizer:
+    path.write_text(json.dumps({letter: i for i, letter in enumerate(LETTERS)}))
+    return Wav2Vec2CTCTokenizer(path, bos_token=None, eos_token=None)
+
+
+def make_model(adapter: CodesAdapter, hidden_size: int, layers: int) -> VQWav2Vec2ForCTC:
+    """Untrained, but for the part of the embedder that looks codes up and relates neighbours."""
+    config = Wav2Vec2Config(
+        vocab_size=len(LETTERS), hidden_size=hidden_size, num_hidden_layers=layers,
+        num_attention_heads=hidden_size // 48, intermediate_size=4 * hidden_size,
+        num_conv_pos_embeddings=31, num_conv_pos_embedding_groups=hidden_size // 12,
+        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=0.1,
+        attention_dropout=0.1, activation_dropout=0.0, final_dropout=0.1, pad_token_id=0,
+        ctc_loss_reduction="mean", ctc_zero_infinity=True,
+    )  # fmt: skip
+    known = adapter.embedder
+    sizes = {**vars(known.config), "embed_dim": hidden_size, "num_closing_frames": 0}
+    embedder = CodeEmbedder(type(known.config)(**sizes))
+    state = known.state_dict()
+    fitting = {k: v for k, v in embedder.state_dict().items() if state[k].shape == v.shape}
+    embedder.load_state_dict({k: state[k] for k in fitting}, strict=False)
+    base = AutoModelForCTC.from_config(config)
+    return VQWav2Vec2ForCTC.from_base(base, embedder, adapter.codec_fingerprint)
+
+
+def spoken(data: Dataset) -> Dataset:
+    """Rows with a text of letters, no more of them than CTC can place at 50 Hz, up to 30 s."""
+
+    def prepare(row: dict) -> dict:
+        return {"text": " ".join(re.findall(r"[a-z']+", (row["text"] or "").lower()))}
+
+    def fits(row: dict) -> bool:
+        plain = re.search(r"\d", row["text"] or "") is None
+        return plain and bool(row["text"]) and row["samples"] <= 30 * 16_000
+
+    def placed(row: dict) -> bool:
+        text = row["text"]
+        twins = sum(a == b for a, b in itertools.pairwise(text))
+        return bool(text) and len(text) + twins < row["samples"] / 320
+
+    return data.filter(fits).map(prepare).filter(placed)
+
+
+def metrics(prediction: EvalPrediction, tokenizer: Wav2Vec2CTCTokenizer) -> dict[str, float]:
+    ids = prediction.predictions
+    ids = ids[0] if isinstance(ids, tuple) else ids
+    ids[ids == IGNORED] = tokenizer.pad_token_id  # shorter batches were filled up with it
+    labels = prediction.label_ids
+    labels[labels == IGNORED] = tokenizer.pad_token_id
+    texts = tokenizer.batch_decode(labels, group_tokens=False)
+    errors, words = word_errors(texts, tokenizer.batch_decode(ids))
+    return {"wer": errors / words}
+
+
+if __name__ == "__main__":
+    main()

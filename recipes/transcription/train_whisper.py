@@ -1,0 +1,144 @@
+"""Fine-tune Whisper on codes with transformers' Seq2SeqTrainer: adapter, adapter + LoRA, or all.
+
+vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4
+vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
+python recipes/transcription/train_whisper.py --codes runs/codes/train --dev runs/codes/dev
+"""
+
+import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
+
+# isort: split
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    WhisperTokenizer,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.collator import CleanEvaluation, CodesCollator
+from vqasr.adapters.ctc import IGNORED
+from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.whisper import CodesWhisper
+
+from vqasr.metrics import word_errors
+from vqasr.tokenized import load_tokenized
+
+TUNED = ("adapter", "lora", "all")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--codes", required=True, nargs="+", help="folders of vqasr tokenize")
+    parser.add_argument("--dev", required=True, help="the same, to stop by")
+    parser.add_argument("--dev-rows", type=int, default=100, help="of it")
+    parser.add_argument("--out", default="runs/whisper", help="checkpoints, adapter/ and whisper/")
+    parser.add_argument("--asr", default="tiny.en", help="Whisper to begin with")
+    parser.add_argument("--adapter", default="vqasr-base-whisper-tiny.en", help="to begin with")
+    parser.add_argument("--tune", choices=TUNED, default="lora")
+    parser.add_argument("--lora-rank", type=int, default=16)
+    parser.add_argument("--num-quantizers", type=int, nargs="+", default=[1, 2, 2, 4])
+    parser.add_argument("--dev-quantizers", type=int, default=2, help="to stop by")
+    parser.add_argument("--max-steps", type=int, default=2000)
+    parser.add_argument("--batch-size", type=int, default=8, help="utterances per device")
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--eval-steps", type=int, default=250)
+    parser.add_argument("--patience", type=int, default=4, help="evaluations without a better WER")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    set_seed(arguments.seed)
+    out = Path(arguments.out)
+    adapter = CodesAdapter.from_pretrained(arguments.adapter)
+    recogniser = load_recogniser(arguments.asr)
+    model, tuned = make_model(recogniser.model, adapter, arguments.tune, arguments.lora_rank)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"{trained / 1e6:.2f} M parameters are trained ({arguments.tune})")
+    data = [written(load_tokenized(f, adapter.codec_fingerprint)) for f in arguments.codes]
+    train = data[0] if len(data) == 1 else torch.utils.data.ConcatDataset(data)
+    dev = written(load_tokenized(arguments.dev, adapter.codec_fingerprint))
+    dev = dev.select(range(min(arguments.dev_rows, len(dev))))
+    tokenizer = recogniser.tokenizer
+    trainer = CodesTrainer(
+        model,
+        Seq2SeqTrainingArguments(
+            str(out), max_steps=arguments.max_steps, learning_rate=arguments.learning_rate,
+            per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=8,
+            warmup_steps=100, lr_scheduler_type="cosine", max_grad_norm=1.0, bf16=True,
+            eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
+            save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
+            greater_is_better=False, predict_with_generate=True, generation_num_beams=1,
+            logging_steps=50, seed=arguments.seed, report_to="none",
+            use_cpu=not torch.cuda.is_available(), remove_unused_columns=False,
+            label_names=["labels"],
+        ),
+        train_dataset=train, eval_dataset=dev,
+        data_collator=CodesCollator(
+            tokenizer, True, tuple(arguments.num_quantizers), mask_spans=3, mask_frames=8
+        ),
+        compute_metrics=lambda prediction: metrics(prediction, tokenizer),
+        callbacks=[EarlyStoppingCallback(arguments.patience)],
+    )  # fmt: skip
+    trainer.dev_collator = CodesCollator(tokenizer, True, (arguments.dev_quantizers,))
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+    adapter.save_pretrained(out / "adapter")
+    if arguments.tune != "adapter":
+        whisper = tuned.merge_and_unload() if arguments.tune == "lora" else tuned
+        for part in (whisper, recogniser.feature_extractor, tokenizer):
+            part.save_pretrained(out / "whisper")
+    (out / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+    asr = arguments.asr if arguments.tune == "adapter" else out / "whisper"
+    print(f"vqasr evaluate --asr {asr} --adapter {out / 'adapter'} --data ... --out ...")
+
+
+class CodesTrainer(CleanEvaluation, Seq2SeqTrainer):
+    """Seq2SeqTrainer for batches of codes."""
+
+
+def make_model(whisper: Any, adapter: CodesAdapter, tune: str, rank: int) -> tuple[Any, Any]:
+    """Whisper over codes with what is to be tuned, and the Whisper in it."""
+    whisper.requires_grad_(tune == "all")
+    if tune == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+        settings = LoraConfig(
+            r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=targets
+        )
+        whisper = get_peft_model(whisper, settings)
+    adapter.embedder.requires_grad_(True)
+    inner = whisper.base_model.model if tune == "lora" else whisper
+    return CodesWhisper(inner, adapter.embedder), whisper
+
+
+def written(data: Dataset) -> Dataset:
+    """Rows of up to 30 s with a text, in sentence case where it is all upper case."""
+
+    def prepare(row: dict) -> dict:
+        text = row["text"].strip()
+        return {"text": f" {text.capitalize()}" if text.isupper() else f" {text}"}
+
+    return data.filter(lambda r: bool(r["text"]) and r["samples"] <= 30 * 16_000).map(prepare)
+
+
+def metrics(prediction: EvalPrediction, tokenizer: WhisperTokenizer) -> dict[str, float]:
+    texts = []
+    for ids in (prediction.label_ids, prediction.predictions):
+        ids[ids == IGNORED] = tokenizer.pad_token_id
+        texts.append(tokenizer.batch_decode(ids, skip_special_tokens=True))
+    errors, words = word_errors(*texts)
+    return {"wer": errors / words}
+
+
+if __name__ == "__main__":
+    main()
