@@ -11,12 +11,13 @@ from vqasr.assets import CLIPS
 from vqasr.cli import app
 from vqasr.encoding import audio_to_stream
 from vqasr.errors import VqasrError
-from vqasr.evaluate import with_delta_wer
+from vqasr.evaluate import with_statistics
 from vqasr.systems import expand_systems
 
 FIELDS = {
     "system", "utterances", "words", "seconds", "bytes", "coded_bps", "nominal_bps",
-    "wer", "delta_wer", "encode_rtf", "asr_rtf", "threads",
+    "wer", "delta_wer", "wer_ci95", "delta_wer_ci95", "ci_over", "substitutions", "deletions",
+    "insertions", "hallucinations", "encode_rtf", "asr_rtf", "threads",
 }  # fmt: skip
 
 
@@ -72,6 +73,10 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert pcm["delta_wer"] == 0
     assert pcm["wer"] < 0.05
     assert two["delta_wer"] == pytest.approx(two["wer"] - pcm["wer"], abs=1e-5)
+    assert pcm["delta_wer_ci95"] == [0, 0]
+    assert two["wer_ci95"][0] <= two["wer"] <= two["wer_ci95"][1]
+    errors = two["substitutions"] + two["deletions"] + two["insertions"]
+    assert errors / two["words"] == pytest.approx(two["wer"], abs=1e-5)
     assert continuous["bytes"] is None
     assert continuous["wer"] < 0.2
     assert pcm["encode_rtf"] is None
@@ -105,7 +110,10 @@ def test_lost_chunks(parquet, tmp_path) -> None:
 
 def test_delta_is_null_without_pcm() -> None:
     rows = [{"system": "vqasr:1", "wer": 0.5, "delta_wer": None}]
-    assert with_delta_wer(rows)[0]["delta_wer"] is None
+    (row,) = with_statistics(rows, ["red blue"], [["red blew"]])
+    assert row["delta_wer"] is row["delta_wer_ci95"] is None
+    assert row["substitutions"] == 1
+    assert row["wer_ci95"] == [0.5, 0.5]
 
 
 def test_all_means_one_row_for_every_n(codec) -> None:

@@ -71,7 +71,7 @@ def evaluate(
         evaluate_system,
         format_value,
         read_utterances,
-        with_delta_wer,
+        with_statistics,
     )
     from vqasr.systems import System, expand_systems, with_losses
 
@@ -84,6 +84,7 @@ def evaluate(
     compared = [System(name, model, recogniser, coder, frames, seed) for name in names]
     rows_data = load_speech(data, split)
     clips, texts = read_utterances(rows_data, text_column, limit)
+    speakers = rows_data["speaker"][:] if "speaker" in rows_data.column_names else None
     folder = ResultsFolder(
         out_dir,
         {
@@ -95,20 +96,18 @@ def evaluate(
             "seed": seed,
         },
     )  # fmt: skip
-    rows = []
+    rows, hypotheses = [], []
     with progress() as bar:
         for system in compared:
             task = bar.add_task(system.name, total=len(clips))
-            row = folder.finished(system.name)
-            if row is None:
-                row, hypotheses = evaluate_system(
-                    system, clips, texts, batch_size,
-                    partial(bar.advance, task),
-                )  # fmt: skip
-                folder.add(row, texts, hypotheses)
+            done = folder.finished(system.name)
+            if done is None:
+                done = evaluate_system(system, clips, texts, batch_size, partial(bar.advance, task))
+                folder.add(done[0], texts, done[1])
             bar.update(task, completed=len(clips))
-            rows.append(row)
-            folder.write(data, asr, with_delta_wer(rows))
+            rows.append(done[0])
+            hypotheses.append(done[1])
+            folder.write(data, asr, with_statistics(rows, texts, hypotheses, speakers))
     shown = (
         "system",
         "bytes",
@@ -118,6 +117,7 @@ def evaluate(
         "coded_bps",
         "wer",
         "delta_wer",
+        "delta_wer_ci95",
         "encode_rtf",
         "coding_rtf",
         "asr_rtf",

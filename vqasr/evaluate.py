@@ -14,15 +14,17 @@ from vqasr.data import row_audio
 from vqasr.errors import AudioError
 from vqasr.files import replace_file
 from vqasr.mel import SAMPLING_RATE_HZ
-from vqasr.metrics import word_errors
+from vqasr.metrics import score, word_errors
 from vqasr.rates import Rates
+from vqasr.statistics import statistics
 from vqasr.systems import System
 
 Row = dict[str, Any]
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
-    "wer", "delta_wer", "encode_rtf", "coding_rtf", "asr_rtf", "threads",
+    "wer", "wer_ci95", "delta_wer", "delta_wer_ci95", "ci_over", "substitutions", "deletions",
+    "insertions", "hallucinations", "encode_rtf", "coding_rtf", "asr_rtf", "threads",
 )  # fmt: skip
 
 
@@ -120,12 +122,26 @@ def _plus(total: Any, more: Any) -> Any:
     return None if total is None or more is None else total + more
 
 
-def with_delta_wer(rows: list[Row]) -> list[Row]:
-    """Fill `delta_wer` against the `pcm` row; null where that was not run."""
+def with_statistics(
+    rows: list[Row],
+    texts: list[str],
+    hypotheses: list[list[str]],
+    speakers: list[Any] | None = None,
+) -> list[Row]:
+    """Fill in what compares a row with `pcm` (null where that was not run), and intervals.
+
+    Args:
+        rows: of the systems that were measured so far.
+        texts: what was said.
+        hypotheses: of each row, in the order of the texts.
+        speakers: of each text, see `statistics`.
+    """
+    scores = {row["system"]: score(texts, h) for row, h in zip(rows, hypotheses, strict=True)}
     pcm = next((row["wer"] for row in rows if row["system"] == "pcm"), None)
     for row in rows:
         if pcm is not None and row["wer"] is not None:
             row["delta_wer"] = round(row["wer"] - pcm, 5)
+        row |= statistics(scores[row["system"]], scores.get("pcm"), speakers)
     return rows
 
 
@@ -142,13 +158,15 @@ class ResultsFolder:
         self._settings = settings
         (self.folder / "systems").mkdir(parents=True, exist_ok=True)
 
-    def finished(self, system: str) -> Row | None:
-        """The row of a system that was measured before with the same settings."""
+    def finished(self, system: str) -> tuple[Row, list[str]] | None:
+        """Row and hypotheses of a system that was measured before with the same settings."""
         try:
             saved = json.loads(self._path(system).read_text())
         except (OSError, json.JSONDecodeError):
             return None
-        return saved["row"] if saved.get("settings") == self._settings else None
+        if saved.get("settings") != self._settings:
+            return None
+        return saved["row"], [pair["hypothesis"] for pair in saved["transcripts"]]
 
     def add(self, row: Row, texts: list[str], hypotheses: list[str]) -> None:
         """Keep a system's row and transcripts."""
@@ -177,4 +195,6 @@ def format_value(value: Any) -> str:
     """A cell of a table."""
     if value is None:
         return "-"
+    if isinstance(value, list):
+        return " to ".join(map(format_value, value))
     return f"{value:.4g}" if isinstance(value, float) and abs(value) < 100 else f"{value}"
