@@ -18,12 +18,14 @@ class CodesRecogniser(CodesReader):
     Args:
         recogniser: the base model; its weights are shared and stay as they are.
         adapter: trained for it.
+        padded: read windows of 30 s as stock Whisper does; otherwise, where the adapter has closing
+            frames, no more than the frames that exist.
 
     Raises:
         RecogniserError: the adapter was trained for other weights.
     """
 
-    def __init__(self, recogniser: WhisperRecogniser, adapter: CodesAdapter):
+    def __init__(self, recogniser: WhisperRecogniser, adapter: CodesAdapter, padded: bool = True):
         if adapter.base_fingerprint != recogniser.fingerprint():
             raise RecogniserError(
                 f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
@@ -33,10 +35,12 @@ class CodesRecogniser(CodesReader):
         self.adapter = adapter
         self.embedder = adapter.embedder
         self.codec_fingerprint = adapter.codec_fingerprint
-        self.model = CodesWhisper(recogniser.model, adapter.embedder)
+        self.model = CodesWhisper(recogniser.model, adapter.embedder, padded)
 
     @classmethod
-    def from_pretrained(cls, asr: str = "tiny.en", adapter: str | None = None) -> "CodesRecogniser":
+    def from_pretrained(
+        cls, asr: str = "tiny.en", adapter: str | None = None, padded: bool = True
+    ) -> "CodesRecogniser":
         """Load recogniser and adapter; without `adapter`, the one that ships for its weights.
 
         Raises:
@@ -44,11 +48,11 @@ class CodesRecogniser(CodesReader):
         """
         recogniser = load_recogniser(asr)
         if adapter is not None:
-            return cls(recogniser, CodesAdapter.from_pretrained(adapter))
+            return cls(recogniser, CodesAdapter.from_pretrained(adapter), padded)
         for name in bundled_adapters():
             bundled = CodesAdapter.from_pretrained(name)
             if bundled.base_fingerprint == recogniser.fingerprint():
-                return cls(recogniser, bundled)
+                return cls(recogniser, bundled, padded)
         raise RecogniserError(
             f"no adapter ships for the recogniser {asr!r} (there are {bundled_adapters()}). Give "
             "the folder of an adapter trained for it."
