@@ -1,6 +1,8 @@
 """`vqasr evaluate` on a small parquet of the bundled clips."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from vqasr.cli import app
 from vqasr.encoding import audio_to_stream
 from vqasr.errors import VqasrError
 from vqasr.evaluate import with_statistics
+from vqasr.report import marked
 from vqasr.systems import expand_systems
 
 FIELDS = {
@@ -116,10 +119,42 @@ def test_delta_is_null_without_pcm() -> None:
     assert row["wer_ci95"] == [0.5, 0.5]
 
 
+def test_errors_are_marked() -> None:
+    assert marked("the blue red cat sat", "the red bat sat up") == (
+        'the <span class="del">blue</span> red <span class="sub" title="cat">bat</span> sat '
+        '<span class="ins">up</span>'
+    )
+    assert marked("", "noise") == "noise"
+
+
 def test_all_means_one_row_for_every_n(codec) -> None:
     assert expand_systems("pcm,vqasr:all", codec) == [
         "pcm", *(f"vqasr:{n}" for n in range(1, 9))
     ]  # fmt: skip
+
+
+def test_classical_codecs_stand_beside(parquet, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("av")
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # no codec2, wherever this runs
+    out = tmp_path / "out"
+    run("--data", parquet, "--text-column", "said", "--limit", 2, "--out", out,
+        "--systems", "pcm,opus:6000,codec2:700C,vqasr:4,vqasr:4:audio")  # fmt: skip
+    results = json.loads((out / "results.json").read_text())
+    pcm, opus, direct, decoded = results["results"]
+    assert decoded["bytes"] == direct["bytes"]
+    assert decoded["wer"] < 1
+    assert 4_000 < opus["coded_bps"] < 7_000
+    assert opus["encode_rtf"] > 0
+    assert opus["nominal_bps"] is opus["prior_bps"] is None
+    assert opus["wer"] >= pcm["wer"]
+    assert list(results["skipped"]) == ["codec2:700C"]
+    assert "not installed" in (out / "table.md").read_text()
+    page = (out / "report.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert [row["system"] for row in data["rows"]] == [r["system"] for r in results["results"]]
+    assert all(len(sounds) == 2 for sounds in data["sounds"].values())
+    assert set(data["sounds"]) == {"pcm", "opus:6000", "vqasr:4", "vqasr:4:audio"}
+    assert not re.search(r'(src|href)="http', page)
 
 
 @pytest.mark.parametrize("names", ["opus:6", "vqasr:9", "vqasr:0", "vqasr:x", "", "vqasr"])

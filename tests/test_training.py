@@ -23,7 +23,7 @@ from vqasr.encoding import audio_to_stream, encode_audio
 from vqasr.errors import InvalidCodesError, TrainingError
 from vqasr.prior_config import STOP
 from vqasr.stream import stream_from_bytes
-from vqasr.systems import System
+from vqasr.systems import CodesSystem
 from vqasr.training.augment import Augment, change_speed, is_held_out
 from vqasr.training.batches import WIDTHS_S, Batches
 from vqasr.training.config import AugmentConfig, DataConfig, load_train_config
@@ -197,11 +197,11 @@ def check_rates(codec, adapter, prior, samples) -> None:
     reads = CodesRecogniser(load_recogniser("tiny.en"), adapter)
     sizes = {}
     for name in ("vqasr:1", f"vqasr:{middle}bps", "vqasr:2"):
-        heard = System(name, codec, reads, prior).hear([samples], batch_size=1)
+        heard = CodesSystem(name, codec, reads, prior).hear([samples], batch_size=1)
         sizes[name] = heard.stream_bytes[0]
     assert list(sizes.values()) == sorted(set(sizes.values())), sizes
     with pytest.raises(InvalidCodesError, match="bits per second are possible"):
-        System(f"vqasr:{round(rates[-1]) + 100}bps", codec, reads, prior)
+        CodesSystem(f"vqasr:{round(rates[-1]) + 100}bps", codec, reads, prior)
 
 
 def test_a_run_begins_where_another_ended(folder) -> None:

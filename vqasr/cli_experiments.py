@@ -18,6 +18,7 @@ from vqasr.cli_options import (
     Threads,
     app,
     chunk_frames,
+    complain,
     err,
     example,
     load_codec,
@@ -35,6 +36,8 @@ from vqasr.errors import VqasrError
         "--systems pcm,vqasr:all,vqasr:continuous --out results/corpus",
         "vqasr evaluate --data test.parquet --systems vqasr:4 --chunk-s 1 "
         "--chunk-loss 0,1,5,10,20 --out results/loss",
+        "vqasr evaluate --data test.parquet --systems pcm,opus:6000,codec2:1300,vqasr:4 "
+        "--out results/classical",
     )
 )
 def evaluate(
@@ -42,7 +45,10 @@ def evaluate(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for results.json and table.md.")],
     systems: Annotated[
         str,
-        typer.Option(help="pcm, vqasr:N, vqasr:all, vqasr:continuous (no quantizer), by commas."),
+        typer.Option(
+            help="By commas: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:continuous (no quantizer), "
+            "opus:6000, amrnb:4750, codec2:1300, g722, ..."
+        ),
     ] = "pcm,vqasr:1,vqasr:2,vqasr:4",
     asr: Asr = "tiny.en",
     split: Annotated[str | None, typer.Option(help="Split of a hub data set.")] = None,
@@ -61,10 +67,12 @@ def evaluate(
 ) -> None:
     """Measure WER against bytes really spent.
 
-    Writes results.json, table.md and each system's transcripts. An interrupted run goes on: systems
-    that were measured with the same settings are not measured again.
+    Writes results.json, table.md, each system's transcripts, and report.html to look at and listen
+    to. An interrupted run goes on: systems that were measured with the same settings are not
+    measured again.
     """
     from vqasr.adapters.load_reader import load_reader
+    from vqasr.classical import UnavailableError
     from vqasr.data import data_fingerprint, load_speech
     from vqasr.evaluate import (
         ResultsFolder,
@@ -73,7 +81,8 @@ def evaluate(
         read_utterances,
         with_statistics,
     )
-    from vqasr.systems import System, expand_systems, with_losses
+    from vqasr.report import SOUNDS, write_report
+    from vqasr.systems import expand_systems, make_system, with_losses
 
     model = load_codec(codec, threads)
     names = expand_systems(systems, model)
@@ -81,7 +90,13 @@ def evaluate(
     names = with_losses(names, _percentages(chunk_loss))
     frames = chunk_frames(chunk_s, model.config.frame_rate)
     coder = load_prior(prior)
-    compared = [System(name, model, recogniser, coder, frames, seed) for name in names]
+    compared, skipped = [], {}
+    for name in names:
+        try:
+            compared.append(make_system(name, model, recogniser, coder, frames, seed))
+        except UnavailableError as error:
+            skipped[name] = str(error)
+            complain(error)
     rows_data = load_speech(data, split)
     clips, texts = read_utterances(rows_data, text_column, limit)
     speakers = rows_data["speaker"][:] if "speaker" in rows_data.column_names else None
@@ -107,7 +122,13 @@ def evaluate(
             bar.update(task, completed=len(clips))
             rows.append(done[0])
             hypotheses.append(done[1])
-            folder.write(data, asr, with_statistics(rows, texts, hypotheses, speakers))
+            folder.write(data, asr, with_statistics(rows, texts, hypotheses, speakers), skipped)
+    sounds = {
+        system.name: [sound for clip in clips[:SOUNDS] if (sound := system.sound(clip)) is not None]
+        for system in compared
+    }
+    title = f"{asr} on {data}"
+    write_report(out_dir / "report.html", title, rows, texts, hypotheses, sounds)
     shown = (
         "system",
         "bytes",

@@ -15,7 +15,6 @@ from vqasr.errors import AudioError
 from vqasr.files import replace_file
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.metrics import score, word_errors
-from vqasr.rates import Rates
 from vqasr.statistics import statistics
 from vqasr.systems import System
 
@@ -77,7 +76,7 @@ def evaluate_system(
     size: int | None = 0
     encode_s: float | None = 0.0
     coding_s: float | None = 0.0
-    rates: Rates | None = None
+    rates = system.rates()
     system.hear([clips[order[0]]], batch_size)  # what happens once only is not timed
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -88,8 +87,7 @@ def evaluate_system(
         encode_s = _plus(encode_s, heard.encode_s)
         coding_s = _plus(coding_s, heard.coding_s)
         asr_s += heard.asr_s
-        if heard.codes is not None and heard.stream_bytes is not None:
-            rates = rates or system.rates()
+        if rates is not None and heard.codes is not None and heard.stream_bytes is not None:
             for i, codes, length in zip(batch, heard.codes, heard.stream_bytes, strict=True):
                 rates.add(codes, len(clips[i]), length, system.speech(codes))
         advance(len(batch))
@@ -100,7 +98,7 @@ def evaluate_system(
         row["coded_bps"] = round(8 * size / seconds, 2)
     if system.name == "pcm":
         row["nominal_bps"] = row["coded_bps"]
-    if rates is not None:
+    if rates is not None and rates.samples:
         row |= rates.summary()
         row["container_bps"] = rates.container_bps()
     return row | {
@@ -174,11 +172,12 @@ class ResultsFolder:
         saved = {"settings": self._settings, "row": row, "transcripts": pairs}
         replace_file(self._path(row["system"]), json.dumps(saved, indent=1).encode())
 
-    def write(self, data: str, asr: str, rows: list[Row]) -> None:
-        """Write results.json and table.md."""
-        results = {"data": data, "asr": asr, "results": rows}
+    def write(self, data: str, asr: str, rows: list[Row], skipped: dict[str, str]) -> None:
+        """Write results.json and table.md; `skipped` says why a system was not measured."""
+        results = {"data": data, "asr": asr, "results": rows, "skipped": skipped}
         replace_file(self.folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-        replace_file(self.folder / "table.md", markdown_table(rows).encode())
+        table = markdown_table(rows) + "".join(f"\n{s}\n" for s in skipped.values())
+        replace_file(self.folder / "table.md", table.encode())
 
     def _path(self, system: str) -> Path:
         return self.folder / "systems" / f"{system.replace(':', '-')}.json"

@@ -2,13 +2,16 @@
 
 import math
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from vqasr.adapters.reader import CodesReader
+from vqasr.classical import UnavailableError, classical_codec, classical_names
 from vqasr.code_prior import CodePrior
-from vqasr.encoding import codes_to_stream, encode_audio, encode_latents
+from vqasr.encoding import codes_to_stream, encode_audio, encode_latents, stream_to_audio
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.packet_loss import drop_chunks
@@ -17,8 +20,11 @@ from vqasr.rates import Rates
 from vqasr.stream import DEFAULT_CHUNK_FRAMES, Stream, stream_from_bytes
 
 PCM_BITS_PER_SAMPLE = 16
-WITHOUT_CODES = ("pcm", "vqasr:continuous")
+CONTINUOUS = "vqasr:continuous"
+WITHOUT_CODES = ("pcm", CONTINUOUS)
 LOSS = "+loss"
+AUDIO = ":audio"
+AudioCodec = Callable[[np.ndarray], tuple[int, np.ndarray]]
 
 
 @dataclass
@@ -29,8 +35,8 @@ class Heard:
         texts: one per clip.
         asr_s: seconds of computing, from codes, latents or audio to text, for all clips together.
         stream_bytes: size of each clip's stream; None where nothing is transmitted as bytes.
-        encode_s: audio to codes; None without a codec.
-        coding_s: codes to bytes and bytes to codes; None without bytes.
+        encode_s: audio to codes (of a classical codec: to packets and back); None without a codec.
+        coding_s: codes to bytes and bytes to codes; None without codes.
         codes: (n, frames) of each clip; None without any.
     """
 
@@ -42,11 +48,72 @@ class Heard:
     codes: list[np.ndarray] | None = None
 
 
-class System:
+class System(ABC):
     """One way from audio to text.
 
+    Attributes:
+        name: as it was asked for.
+        prior: range-codes its streams, if it writes any.
+    """
+
+    name: str
+    prior: CodePrior | None = None
+
+    @abstractmethod
+    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+        """Transcribe (samples,) float32 clips at 16 kHz, timing each part."""
+
+    def rates(self) -> Rates | None:
+        """Counts what its codes cost; None where there are no codes."""
+        return None
+
+    def speech(self, codes: np.ndarray) -> np.ndarray | None:
+        """(n, frames) codes -> (frames,) bool: where somebody speaks; None where nobody knows."""
+        return None
+
+    def sound(self, clip: np.ndarray) -> np.ndarray | None:
+        """(samples,) -> what a person hears of it, (samples,); None where that is no sound."""
+        return None
+
+
+class AudioSystem(System):
+    """Audio through the recogniser, uncompressed or by way of a codec that gives audio back.
+
     Args:
-        name: "pcm", "vqasr:N", "vqasr:Rbps", either with "+lossP", or "vqasr:continuous".
+        name: of the system.
+        recogniser: hears it.
+        codec: (samples,) -> bytes that it takes, and (samples,) that are heard; None for none.
+    """
+
+    def __init__(self, name: str, recogniser: CodesReader, codec: AudioCodec | None = None):
+        self.name = name
+        self._recogniser = recogniser
+        self._codec = codec
+
+    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+        started = time.perf_counter()
+        size, heard, encode_s = (
+            [len(clip) * PCM_BITS_PER_SAMPLE // 8 for clip in clips],
+            clips,
+            None,
+        )
+        if self._codec is not None:
+            coded = [self._codec(clip) for clip in clips]
+            size, heard = [s for s, _ in coded], [audio for _, audio in coded]
+            encode_s = time.perf_counter() - started
+            started = time.perf_counter()
+        texts = self._recogniser.transcribe_audio(heard)
+        return Heard(texts, time.perf_counter() - started, size, encode_s)
+
+    def sound(self, clip: np.ndarray) -> np.ndarray | None:
+        return clip if self._codec is None else self._codec(clip)[1]
+
+
+class CodesSystem(System):
+    """Codes of the codec to the recogniser, directly.
+
+    Args:
+        name: "vqasr:N" or "vqasr:Rbps", also with "+lossP", or "vqasr:continuous".
         codec: the codec.
         recogniser: with the adapter that belongs to the codec.
         prior: range-codes the streams; None for the one that ships for the codec.
@@ -75,19 +142,18 @@ class System:
         self._codec = codec
         self._recogniser = recogniser
         self._fingerprint = codec.fingerprint()
-        if name != "pcm" and recogniser.codec_fingerprint != self._fingerprint:
+        if recogniser.codec_fingerprint != self._fingerprint:
             raise CodecMismatchError(
                 f"the adapter reads codec {recogniser.codec_fingerprint.hex()}, the codec is "
                 f"{self._fingerprint.hex()}. Use --codec and --adapter of one training."
             )
         self._num_quantizers: int | None = None
         self._tolerance = 0.0
-        if name not in WITHOUT_CODES:
+        if name != CONTINUOUS:
             self._num_quantizers, self._tolerance = _operating_point(name, codec)
         self.prior = bundled_prior(self._fingerprint) if prior is None else prior
 
-    def rates(self) -> Rates:
-        """Counts what this system's codes cost."""
+    def rates(self) -> Rates | None:
         config = self._codec.config
         return Rates(
             self.prior, self.chunk_frames, config.hop_length, math.log2(config.codebook_size),
@@ -95,28 +161,15 @@ class System:
         )  # fmt: skip
 
     def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
-        """Transcribe (samples,) float32 clips at 16 kHz, timing each part."""
-        if self.name == "pcm":
-            started = time.perf_counter()
-            texts = self._recogniser.transcribe_audio(clips)
-            size = [len(clip) * PCM_BITS_PER_SAMPLE // 8 for clip in clips]
-            return Heard(texts, time.perf_counter() - started, size)
         started = time.perf_counter()
-        if self.name == "vqasr:continuous":
+        if self.name == CONTINUOUS:
             latents = [encode_latents(self._codec, clip) for clip in clips]
             encoded = time.perf_counter()
             texts = self._recogniser.transcribe_latents(latents, batch_size)
             return Heard(texts, time.perf_counter() - encoded, None, encoded - started)
-        codes = [
-            encode_audio(self._codec, clip, self._num_quantizers, self._tolerance) for clip in clips
-        ]
+        codes = [self._encode(clip) for clip in clips]
         encoded = time.perf_counter()
-        streams = [
-            codes_to_stream(
-                c, len(clip), self._codec.config, self._fingerprint, self.prior, self.chunk_frames
-            )
-            for c, clip in zip(codes, clips, strict=True)
-        ]
+        streams = [self._write(c, len(clip)) for c, clip in zip(codes, clips, strict=True)]
         read = [self._receive(data) for data in streams]
         received = time.perf_counter()
         texts = self._recogniser.transcribe_streams(read, batch_size)
@@ -124,9 +177,24 @@ class System:
         asr_s = time.perf_counter() - received
         return Heard(texts, asr_s, size, encoded - started, received - encoded, codes)
 
-    def speech(self, codes: np.ndarray) -> np.ndarray:
-        """(n, frames) codes -> (frames,) bool: where the adapter hears somebody speak."""
+    def speech(self, codes: np.ndarray) -> np.ndarray | None:
         return self._recogniser.speech_probability(codes) > 0.5
+
+    def sound(self, clip: np.ndarray) -> np.ndarray | None:
+        return None if self.name == CONTINUOUS else self.through(clip)[1]
+
+    def through(self, clip: np.ndarray) -> tuple[int, np.ndarray]:
+        """(samples,) -> bytes of its stream, and the (samples,) that are decoded from it."""
+        data = self._write(self._encode(clip), len(clip))
+        return len(data), stream_to_audio(self._codec, self._receive(data))
+
+    def _encode(self, clip: np.ndarray) -> np.ndarray:
+        return encode_audio(self._codec, clip, self._num_quantizers, self._tolerance)
+
+    def _write(self, codes: np.ndarray, samples: int) -> bytes:
+        return codes_to_stream(
+            codes, samples, self._codec.config, self._fingerprint, self.prior, self.chunk_frames
+        )
 
     def _receive(self, data: bytes) -> Stream:
         if not self._loss:
@@ -135,15 +203,45 @@ class System:
         return stream_from_bytes(data, prior=self.prior, partial=True)
 
 
+def make_system(
+    name: str,
+    codec: VQCodecModel,
+    recogniser: CodesReader,
+    prior: CodePrior | None = None,
+    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    seed: int = 0,
+) -> System:
+    """The system of that name; "vqasr:N:audio" is decoded to audio, which the recogniser hears.
+
+    Arguments and errors as `CodesSystem`.
+
+    Raises:
+        UnavailableError: a classical codec that is not installed here.
+    """
+    if name == "pcm":
+        return AudioSystem(name, recogniser)
+    if not name.startswith("vqasr:"):
+        return AudioSystem(name, recogniser, classical_codec(name))
+    plain, _, loss = name.partition(LOSS)
+    codes = CodesSystem(
+        plain.removesuffix(AUDIO) + (LOSS + loss if loss else ""), codec, recogniser, prior,
+        chunk_frames, seed,
+    )  # fmt: skip
+    return AudioSystem(name, recogniser, codes.through) if plain.endswith(AUDIO) else codes
+
+
 def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
-    """ "pcm,vqasr:all" -> ["pcm", "vqasr:1", ...]; VqasrError for a name that does not exist."""
+    """ "pcm,vqasr:all" -> ["pcm", "vqasr:1", ...]; VqasrError for a name that does not exist.
+
+    Codecs that are not installed keep their place: `make_system` says that they are missing.
+    """
     expanded: list[str] = []
     for name in (part.strip() for part in names.split(",")):
         if name == "vqasr:all":
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
-            if name not in WITHOUT_CODES:
-                _operating_point(name, codec)
+            if name not in WITHOUT_CODES and not _is_classical(name):
+                _operating_point(name.removesuffix(AUDIO), codec)
             expanded.append(name)
     if not expanded:
         raise VqasrError("no system was named; for instance pcm,vqasr:1,vqasr:4.")
@@ -157,11 +255,18 @@ def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
             raise VqasrError(f"a loss of {loss} % of the chunks; 0 to 100 are possible.")
     expanded: list[str] = []
     for name in names:
-        if name in WITHOUT_CODES or not losses_percent:
+        if name == CONTINUOUS or not name.startswith("vqasr:") or not losses_percent:
             expanded.append(name)
         else:
             expanded += [f"{name}{LOSS}{loss:g}" for loss in losses_percent]
     return expanded
+
+
+def _is_classical(name: str) -> bool:
+    try:
+        return classical_codec(name) is not None
+    except UnavailableError:
+        return True
 
 
 def _operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
@@ -171,8 +276,9 @@ def _operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
     if prefix != "vqasr" or not rate.isdigit():
         raise VqasrError(
             f"unknown system {name!r}; there are pcm, vqasr:N with N from 1 to "
-            f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, and for codecs with "
-            "variable depth vqasr:Rbps, as in vqasr:300bps."
+            f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, for codecs with variable "
+            "depth vqasr:Rbps, as in vqasr:300bps, and classical codecs: "
+            f"{', '.join(classical_names())}."
         )
     if rate != number:
         return codec.config.operating_point(float(rate))

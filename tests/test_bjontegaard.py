@@ -1,0 +1,46 @@
+"""Rate curves in one number."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqasr.bjontegaard import rate_ratio, ratio_interval
+
+WER = np.array([0.4, 0.2, 0.1, 0.08])
+BPS = np.array([250.0, 500.0, 1000.0, 2000.0])
+
+
+@given(st.floats(0.01, 100))
+def test_a_curve_moved_along_the_rates(times) -> None:
+    assert rate_ratio(BPS, WER, times * BPS, WER) == pytest.approx(times)
+    assert rate_ratio(times * BPS, WER, BPS, WER) == pytest.approx(1 / times)
+
+
+def test_only_the_common_range_counts() -> None:
+    # The other curve is twice as dear where both exist, and goes on far below our best.
+    other_bps, other_wer = 2 * BPS[1:], WER[1:]
+    expected = rate_ratio(BPS, WER, other_bps, other_wer)
+    assert expected == pytest.approx(2)
+    assert rate_ratio(BPS, WER, [*other_bps, 1e6], [*other_wer, 0.001]) == pytest.approx(2, rel=0.3)
+
+
+def test_curves_that_do_not_meet() -> None:
+    assert rate_ratio(BPS, WER, BPS, WER + 1) is None
+    assert rate_ratio([500], [0.1], BPS, WER) is None  # a point is no curve
+    draws = np.tile(WER, (10, 1))
+    assert ratio_interval(BPS, draws, BPS, draws + 1) is None
+
+
+def test_dearer_and_no_better_points_change_nothing() -> None:
+    assert rate_ratio([*BPS, 1500], [*WER, 0.3], 3 * BPS, WER) == pytest.approx(3)
+
+
+def test_intervals_hold_the_ratio() -> None:
+    rng = np.random.default_rng(0)
+    wer = WER + rng.normal(0, 0.004, (500, 4))
+    other = WER + rng.normal(0, 0.004, (500, 4))
+    low, high = ratio_interval(BPS, wer, 3 * BPS, other)
+    assert low < 3 < high
+    assert high / low < 1.6
+    assert ratio_interval(BPS, wer, BPS, wer) == [1, 1]

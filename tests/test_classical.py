@@ -1,0 +1,56 @@
+"""Classical codecs: as many bits as they claim, and speech that can still be heard."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from vqasr.classical import CODEC2_MODES, UnavailableError, classical_codec, classical_names
+from vqasr.errors import VqasrError
+
+pytest.importorskip("av")
+BPS = {"mulaw": 64_000, "adpcm": 64_000, "g722": 64_000}
+# Codecs whose rate is not what it is called: LAME and SBC choose from a few, Opus varies.
+LOOSE = ("mp3", "sbc", "opus")
+
+
+@pytest.mark.parametrize("name", [n for n in classical_names() if "codec2" not in n])
+def test_ffmpegs(name, clips) -> None:
+    samples = clips[0].samples
+    size, heard = classical_codec(name)(samples)
+    kind, _, rate = name.partition(":")
+    bps = 8 * size / (len(samples) / 16_000)
+    claimed = BPS.get(kind) or int(rate)
+    assert (0.6 if kind in LOOSE else 0.97) * claimed < bps < 1.7 * claimed, bps
+    assert heard.shape == samples.shape
+    assert heard.dtype == np.float32
+    assert likeness(samples, heard) > (0.5 if claimed < 10_000 else 0.8)
+
+
+@pytest.mark.skipif(shutil.which("c2enc") is None, reason="Debian's codec2 is not installed")
+@pytest.mark.parametrize("mode", CODEC2_MODES)
+def test_codec2(mode, clips) -> None:
+    size, heard = classical_codec(f"codec2:{mode}")(clips[0].samples)
+    assert 8 * size / (len(heard) / 16_000) == pytest.approx(int(mode.rstrip("C")), rel=0.05)
+    assert np.abs(heard).max() > 0.01
+
+
+def likeness(samples: np.ndarray, heard: np.ndarray) -> float:
+    """Highest correlation over all delays, of the loudness in steps of 10 ms."""
+    a, b = (np.sqrt(np.square(x[: len(x) // 160 * 160].reshape(-1, 160)).mean(1)) for x in
+            (samples, heard))  # fmt: skip
+    a, b = a - a.mean(), b - b.mean()
+    return float(np.correlate(a, b, "full").max() / np.sqrt((a @ a) * (b @ b) + 1e-12))
+
+
+def test_names() -> None:
+    assert classical_codec("vqasr:4") is None
+    for unknown in ("opus", "opus:7", "mulaw:3", "codec2:9"):
+        with pytest.raises(VqasrError, match="unknown system"):
+            classical_codec(unknown)
+
+
+def test_what_is_not_installed_says_so(monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UnavailableError, match="codec2"):
+        classical_codec("codec2:700C")
