@@ -10,9 +10,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import CausalLMOutput
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.code_features import CodesFeatureExtractor
 
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.fingerprint import weights_fingerprint
@@ -190,3 +197,9 @@ def base_fingerprint(base: Any) -> bytes:
     """6 bytes that name a CTC model's encoder and head, whichever adapter reads for them."""
     encoder = getattr(base, base.base_model_prefix).encoder
     return weights_fingerprint({**encoder.state_dict(), **base.lm_head.state_dict(prefix="head.")})
+
+
+# So that transformers' Auto classes and pipeline load such a model by its folder or hub id.
+AutoConfig.register(VQWav2Vec2Config.model_type, VQWav2Vec2Config)
+AutoModelForCTC.register(VQWav2Vec2Config, VQWav2Vec2ForCTC)
+AutoFeatureExtractor.register(VQWav2Vec2Config, CodesFeatureExtractor)

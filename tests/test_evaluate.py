@@ -1,5 +1,6 @@
 """`vqasr evaluate` on a small parquet of the bundled clips."""
 
+import csv
 import json
 import re
 import shutil
@@ -133,22 +134,31 @@ def test_all_means_one_row_for_every_n(codec) -> None:
     ]  # fmt: skip
 
 
-def test_classical_codecs_stand_beside(parquet, tmp_path, monkeypatch) -> None:
+def test_classical_codecs_and_texts_stand_beside(parquet, tmp_path, monkeypatch, clips) -> None:
     pytest.importorskip("av")
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no codec2, wherever this runs
     out = tmp_path / "out"
     run("--data", parquet, "--text-column", "said", "--limit", 2, "--out", out,
-        "--systems", "pcm,opus:6000,codec2:700C,vqasr:4,vqasr:4:audio")  # fmt: skip
+        "--systems", "pcm,opus:6000,codec2:700C,vqasr:4,vqasr:4:audio,text,text:xz")  # fmt: skip
     results = json.loads((out / "results.json").read_text())
-    pcm, opus, direct, decoded = results["results"]
+    pcm, opus, direct, decoded, text, packed = results["results"]
     assert decoded["bytes"] == direct["bytes"]
     assert decoded["wer"] < 1
+    assert text["wer"] == packed["wer"] == 0
+    assert text["bytes"] == sum(len(clip.text) + 1 for clip in clips[:2])
+    assert packed["bytes"] < text["bytes"]
     assert 4_000 < opus["coded_bps"] < 7_000
     assert opus["encode_rtf"] > 0
     assert opus["nominal_bps"] is opus["prior_bps"] is None
     assert opus["wer"] >= pcm["wer"]
     assert list(results["skipped"]) == ["codec2:700C"]
     assert "not installed" in (out / "table.md").read_text()
+    with open(out / "results.csv") as file:
+        assert [row["system"] for row in csv.DictReader(file)] == [
+            row["system"] for row in results["results"]
+        ]
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / "curve.svg").read_text()
     page = (out / "report.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert [row["system"] for row in data["rows"]] == [r["system"] for r in results["results"]]

@@ -124,6 +124,14 @@ def test_ctc_batches_and_chunks(ctc, codec, clips, long_clip) -> None:
     assert len(times & again) > 0.8 * len(times)
 
 
+def test_a_ctc_folder_is_a_model_like_any_other(ctc, clips, tmp_path) -> None:
+    for part in (ctc.model, ctc.tokenizer, ctc.feature_extractor):
+        part.save_pretrained(tmp_path)
+    loaded = pipeline(TASK, model=str(tmp_path), pipeline_class=CodesPipeline)
+    assert type(loaded.model) is VQWav2Vec2ForCTC
+    assert loaded(clips[0].samples) == ctc(clips[0].samples)
+
+
 def test_stock_models_are_left_alone(whisper, ctc, recogniser, clips) -> None:
     base = recogniser.recogniser
     stock = pipeline(

@@ -42,7 +42,9 @@ from vqasr.errors import VqasrError
 )
 def evaluate(
     data: Annotated[str, typer.Option(help="Parquet file, folder of them, or hub id.")],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for results.json and table.md.")],
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Folder for results, pictures and report.")
+    ],
     systems: Annotated[
         str,
         typer.Option(
@@ -67,22 +69,25 @@ def evaluate(
 ) -> None:
     """Measure WER against bytes really spent.
 
-    Writes results.json, table.md, each system's transcripts, and report.html to look at and listen
-    to. An interrupted run goes on: systems that were measured with the same settings are not
-    measured again.
+    Writes results.json and .csv, table.md, each system's transcripts, curve.png and .svg, and
+    report.html to look at and listen to. An interrupted run goes on: systems that were measured
+    with the same settings are not measured again.
     """
     from vqasr.adapters.load_reader import load_reader
     from vqasr.classical import UnavailableError
+    from vqasr.curve import draw_curve
     from vqasr.data import data_fingerprint, load_speech
     from vqasr.evaluate import (
         ResultsFolder,
         evaluate_system,
         format_value,
         read_utterances,
+        text_row,
         with_statistics,
     )
     from vqasr.report import SOUNDS, write_report
     from vqasr.systems import expand_systems, make_system, with_losses
+    from vqasr.text_floor import TEXT_FLOORS
 
     model = load_codec(codec, threads)
     names = expand_systems(systems, model)
@@ -91,7 +96,10 @@ def evaluate(
     frames = chunk_frames(chunk_s, model.config.frame_rate)
     coder = load_prior(prior)
     compared, skipped = [], {}
+    floors = [name for name in names if name in TEXT_FLOORS]
     for name in names:
+        if name in floors:
+            continue
         try:
             compared.append(make_system(name, model, recogniser, coder, frames, seed))
         except UnavailableError as error:
@@ -123,6 +131,11 @@ def evaluate(
             rows.append(done[0])
             hypotheses.append(done[1])
             folder.write(data, asr, with_statistics(rows, texts, hypotheses, speakers), skipped)
+        for name in floors:
+            rows.append(text_row(name, clips, texts))
+            hypotheses.append(texts)
+            folder.write(data, asr, with_statistics(rows, texts, hypotheses, speakers), skipped)
+    draw_curve(rows, out_dir)
     sounds = {
         system.name: [sound for clip in clips[:SOUNDS] if (sound := system.sound(clip)) is not None]
         for system in compared

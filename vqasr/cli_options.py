@@ -21,7 +21,9 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 CODEC_HELP = "Codec: the bundled vqasr-base, a folder or a hub id."
-ASR_HELP = "Recogniser: tiny.en, a hub id, or a folder (transformers or CTranslate2)."
+ASR_HELP = (
+    "Recogniser: tiny.en, a hub id, or a folder (Whisper, CTranslate2, or a CTC model of codes)."
+)
 ADAPTER_HELP = "Adapter folder or hub id; by default the one that ships for the recogniser."
 PRIOR_HELP = "Code prior: folder or hub id; by default the one that ships for the codec."
 CHUNK_HELP = "Seconds in a chunk of the stream: what one lost chunk costs."

@@ -1,5 +1,7 @@
 """WER against bytes really spent, of several systems on one data set."""
 
+import csv
+import io
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.metrics import score, word_errors
 from vqasr.statistics import statistics
 from vqasr.systems import System
+from vqasr.text_floor import text_bytes
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -115,6 +118,21 @@ def evaluate_system(
     }, hypotheses
 
 
+def text_row(name: str, clips: list[np.ndarray], texts: list[str]) -> Row:
+    """The row of "text" or "text:xz": no errors by definition, and hardly any bits."""
+    size, seconds = text_bytes(name, texts), sum(map(len, clips)) / SAMPLING_RATE_HZ
+    words = word_errors(texts, texts)[1]
+    return dict.fromkeys(COLUMNS) | {
+        "system": name,
+        "utterances": len(clips),
+        "words": words,
+        "seconds": round(seconds, 3),
+        "bytes": size,
+        "coded_bps": round(8 * size / seconds, 2),
+        "wer": 0.0 if words else None,
+    }
+
+
 def _plus(total: Any, more: Any) -> Any:
     """The sum; None where either is."""
     return None if total is None or more is None else total + more
@@ -173,11 +191,16 @@ class ResultsFolder:
         replace_file(self._path(row["system"]), json.dumps(saved, indent=1).encode())
 
     def write(self, data: str, asr: str, rows: list[Row], skipped: dict[str, str]) -> None:
-        """Write results.json and table.md; `skipped` says why a system was not measured."""
+        """Write results.json, results.csv, table.md; `skipped`: why systems were not measured."""
         results = {"data": data, "asr": asr, "results": rows, "skipped": skipped}
         replace_file(self.folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
         table = markdown_table(rows) + "".join(f"\n{s}\n" for s in skipped.values())
         replace_file(self.folder / "table.md", table.encode())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        replace_file(self.folder / "results.csv", text.getvalue().encode())
 
     def _path(self, system: str) -> Path:
         return self.folder / "systems" / f"{system.replace(':', '-')}.json"

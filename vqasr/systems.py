@@ -18,6 +18,7 @@ from vqasr.packet_loss import drop_chunks
 from vqasr.priors import bundled_prior
 from vqasr.rates import Rates
 from vqasr.stream import DEFAULT_CHUNK_FRAMES, Stream, stream_from_bytes
+from vqasr.text_floor import TEXT_FLOORS
 
 PCM_BITS_PER_SAMPLE = 16
 CONTINUOUS = "vqasr:continuous"
@@ -240,7 +241,7 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
         if name == "vqasr:all":
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
-            if name not in WITHOUT_CODES and not _is_classical(name):
+            if name not in (*WITHOUT_CODES, *TEXT_FLOORS) and not _is_classical(name):
                 _operating_point(name.removesuffix(AUDIO), codec)
             expanded.append(name)
     if not expanded:
@@ -277,8 +278,8 @@ def _operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
         raise VqasrError(
             f"unknown system {name!r}; there are pcm, vqasr:N with N from 1 to "
             f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, for codecs with variable "
-            "depth vqasr:Rbps, as in vqasr:300bps, and classical codecs: "
-            f"{', '.join(classical_names())}."
+            f"depth vqasr:Rbps, as in vqasr:300bps, the floors {' and '.join(TEXT_FLOORS)}, and "
+            f"classical codecs: {', '.join(classical_names())}."
         )
     if rate != number:
         return codec.config.operating_point(float(rate))

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 
+from vqasr.acoustics import change_speed
 from vqasr.data import data_fingerprint, load_speech, row_audio
 from vqasr.encoding import codes_to_stream, encode_audio
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.files import replace_file
 from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.training.augment import change_speed
 
 KEY = b"vqasr"
 FORMATS = ("codes", "vqs")

@@ -1,7 +1,7 @@
 """Closing frames: the recogniser learns where speech ends without 30 s of padding.
 
 Whisper was trained on windows of 30 s, and without the silence behind the speech it goes on and on
-(its words are right, it only does not stop). A second of learned frames stands for that silence:
+(its words are right, it only does not stop). Two seconds of learned frames stand for that silence:
 they alone are trained, so that nothing else changes.
 """
 
@@ -21,7 +21,7 @@ from vqasr.training.config import StageConfig
 from vqasr.training.step_loop import finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
 
-CLOSING_FRAMES = 25
+CLOSING_FRAMES = 50
 # Against the end's own cross-entropy: the words before it are not to change.
 TRANSCRIPT_WEIGHT = 0.3
 LEVELS = (1, 2, 4)

@@ -13,11 +13,12 @@ from datasets import Dataset
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
 
+from vqasr.acoustics import change_speed
 from vqasr.data import data_fingerprint, row_audio
 from vqasr.encoding import encode_audio
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.training.augment import Augment, change_speed
+from vqasr.training.augment import Augment
 from vqasr.training.tolerances import CLIPS, Tolerances
 
 # Other speeds are other voices, and the residual codebooks hear voices before words.
