@@ -112,6 +112,22 @@ def test_lost_chunks(parquet, tmp_path) -> None:
     assert isinstance(bad.exception, VqasrError)
 
 
+def test_conditions_side_by_side(parquet, tmp_path) -> None:
+    out = tmp_path / "out"
+    run("--data", parquet, "--text-column", "said", "--limit", 1, "--out", out,
+        "--systems", "pcm,vqasr:4", "--conditions", "clean,noise:-10")  # fmt: skip
+    found = {
+        name: json.loads((out / name / "results.json").read_text())
+        for name in ("clean", "noise--10")
+    }
+    assert found["noise--10"]["condition"] == "noise:-10"
+    wers = [[row["wer"] for row in results["results"]] for results in found.values()]
+    assert wers[0][1] < wers[1][1]
+    table = (out / "slices.md").read_text().splitlines()
+    assert table[0] == "| system | clean | noise:-10 | worst / best |"
+    assert len(table) == 4
+
+
 def test_delta_is_null_without_pcm() -> None:
     rows = [{"system": "vqasr:1", "wer": 0.5, "delta_wer": None}]
     (row,) = with_statistics(rows, ["red blue"], [["red blew"]])

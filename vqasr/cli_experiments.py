@@ -1,6 +1,5 @@
 """Commands that experiment: evaluate and train."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +23,14 @@ from vqasr.cli_options import (
     load_codec,
     load_prior,
     out,
-    progress,
 )
 from vqasr.errors import VqasrError
+from vqasr.files import replace_file
+
+SHOWN = (
+    "system", "bytes", "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "wer", "delta_wer",
+    "delta_wer_ci95", "encode_rtf", "coding_rtf", "asr_rtf",
+)  # fmt: skip
 
 
 @app.command(
@@ -38,18 +42,18 @@ from vqasr.errors import VqasrError
         "--chunk-loss 0,1,5,10,20 --out results/loss",
         "vqasr evaluate --data test.parquet --systems pcm,opus:6000,codec2:1300,vqasr:4 "
         "--out results/classical",
+        "vqasr evaluate --data test.parquet --systems pcm,vqasr:4 "
+        "--conditions clean,noise:10,reverb:0.6,telephone --out results/robustness",
     )
 )
 def evaluate(
     data: Annotated[str, typer.Option(help="Parquet file, folder of them, or hub id.")],
-    out_dir: Annotated[
-        Path, typer.Option("--out", help="Folder for results, pictures and report.")
-    ],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for results, pictures, report.")],
     systems: Annotated[
         str,
         typer.Option(
-            help="By commas: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:continuous (no quantizer), "
-            "opus:6000, amrnb:4750, codec2:1300, g722, ..."
+            help="By commas: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded), "
+            "vqasr:continuous (no quantizer), opus:6000, amrnb:4750, codec2:1300, g722, text, ..."
         ),
     ] = "pcm,vqasr:1,vqasr:2,vqasr:4",
     asr: Asr = "tiny.en",
@@ -57,6 +61,9 @@ def evaluate(
     text_column: Annotated[str, typer.Option(help="Column of the transcripts.")] = "text",
     limit: Annotated[int | None, typer.Option(help="Only the first N utterances.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Clips decoded together.", min=1)] = 8,
+    conditions: Annotated[
+        str, typer.Option(help="By commas: clean, noise:DB, reverb:SECONDS, telephone.")
+    ] = "clean",
     adapter: Adapter = None,
     codec: Codec = "vqasr-base",
     prior: Prior = None,
@@ -70,96 +77,67 @@ def evaluate(
     """Measure WER against bytes really spent.
 
     Writes results.json and .csv, table.md, each system's transcripts, curve.png and .svg, and
-    report.html to look at and listen to. An interrupted run goes on: systems that were measured
-    with the same settings are not measured again.
+    report.html to look at and listen to; of several conditions, a folder for each and slices.md.
+    An interrupted run goes on: systems that were measured with the same settings are not measured
+    again.
     """
     from vqasr.adapters.load_reader import load_reader
     from vqasr.classical import UnavailableError
-    from vqasr.curve import draw_curve
+    from vqasr.conditions import CLEAN, make_condition
     from vqasr.data import data_fingerprint, load_speech
-    from vqasr.evaluate import (
-        ResultsFolder,
-        evaluate_system,
-        format_value,
-        read_utterances,
-        text_row,
-        with_statistics,
-    )
-    from vqasr.report import SOUNDS, write_report
+    from vqasr.evaluate import ResultsFolder, format_value, read_utterances
+    from vqasr.measure import Speech, measure, slices_table
     from vqasr.systems import expand_systems, make_system, with_losses
     from vqasr.text_floor import TEXT_FLOORS
 
     model = load_codec(codec, threads)
-    names = expand_systems(systems, model)
+    names = with_losses(expand_systems(systems, model), _percentages(chunk_loss))
+    heard_as = {name: make_condition(name) for name in _names(conditions)}
     recogniser = load_reader(asr, adapter)
-    names = with_losses(names, _percentages(chunk_loss))
     frames = chunk_frames(chunk_s, model.config.frame_rate)
     coder = load_prior(prior)
     compared, skipped = [], {}
-    floors = [name for name in names if name in TEXT_FLOORS]
     for name in names:
-        if name in floors:
-            continue
         try:
-            compared.append(make_system(name, model, recogniser, coder, frames, seed))
+            if name not in TEXT_FLOORS:
+                compared.append(make_system(name, model, recogniser, coder, frames, seed))
         except UnavailableError as error:
             skipped[name] = str(error)
             complain(error)
+    floors = [name for name in names if name in TEXT_FLOORS]
     rows_data = load_speech(data, split)
     clips, texts = read_utterances(rows_data, text_column, limit)
     speakers = rows_data["speaker"][:] if "speaker" in rows_data.column_names else None
-    folder = ResultsFolder(
-        out_dir,
-        {
-            "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
-            "rows": data_fingerprint(rows_data), "asr": recogniser.fingerprint().hex(),
-            "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
-            "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
-            "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),
-            "seed": seed,
-        },
-    )  # fmt: skip
-    rows, hypotheses = [], []
-    with progress() as bar:
-        for system in compared:
-            task = bar.add_task(system.name, total=len(clips))
-            done = folder.finished(system.name)
-            if done is None:
-                done = evaluate_system(system, clips, texts, batch_size, partial(bar.advance, task))
-                folder.add(done[0], texts, done[1])
-            bar.update(task, completed=len(clips))
-            rows.append(done[0])
-            hypotheses.append(done[1])
-            folder.write(data, asr, with_statistics(rows, texts, hypotheses, speakers), skipped)
-        for name in floors:
-            rows.append(text_row(name, clips, texts))
-            hypotheses.append(texts)
-            folder.write(data, asr, with_statistics(rows, texts, hypotheses, speakers), skipped)
-    draw_curve(rows, out_dir)
-    sounds = {
-        system.name: [sound for clip in clips[:SOUNDS] if (sound := system.sound(clip)) is not None]
-        for system in compared
-    }
-    title = f"{asr} on {data}"
-    write_report(out_dir / "report.html", title, rows, texts, hypotheses, sounds)
-    shown = (
-        "system",
-        "bytes",
-        "nominal_bps",
-        "order0_bps",
-        "prior_bps",
-        "coded_bps",
-        "wer",
-        "delta_wer",
-        "delta_wer_ci95",
-        "encode_rtf",
-        "coding_rtf",
-        "asr_rtf",
-    )
-    table = Table(*shown)
-    for row in rows:
-        table.add_row(*(format_value(row[c]) for c in shown))
-    out.print(table)
+    settings = {
+        "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
+        "rows": data_fingerprint(rows_data), "asr": recogniser.fingerprint().hex(),
+        "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
+        "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
+        "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),
+        "seed": seed,
+    }  # fmt: skip
+    slices = {}
+    for name, condition in heard_as.items():
+        folder = out_dir if len(heard_as) == 1 else out_dir / name.replace(":", "-")
+        speech = Speech([condition(clip) for clip in clips], texts, speakers)
+        slices[name] = measure(
+            compared, floors, skipped, speech, batch_size,
+            ResultsFolder(folder, settings | ({} if name == CLEAN else {"condition": name})),
+            {"data": data, "asr": asr, "condition": name},
+        )  # fmt: skip
+        table = Table(*SHOWN, title=None if len(heard_as) == 1 else name)
+        for row in slices[name]:
+            table.add_row(*(format_value(row[c]) for c in SHOWN))
+        out.print(table)
+    if len(slices) > 1:
+        replace_file(out_dir / "slices.md", slices_table(slices).encode())
+
+
+def _names(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise VqasrError("no condition was named; for instance clean,noise:10.")
+    return list(dict.fromkeys(names))
 
 
 def _percentages(text: str) -> list[float]:

@@ -190,9 +190,9 @@ class ResultsFolder:
         saved = {"settings": self._settings, "row": row, "transcripts": pairs}
         replace_file(self._path(row["system"]), json.dumps(saved, indent=1).encode())
 
-    def write(self, data: str, asr: str, rows: list[Row], skipped: dict[str, str]) -> None:
+    def write(self, about: dict[str, str], rows: list[Row], skipped: dict[str, str]) -> None:
         """Write results.json, results.csv, table.md; `skipped`: why systems were not measured."""
-        results = {"data": data, "asr": asr, "results": rows, "skipped": skipped}
+        results = about | {"results": rows, "skipped": skipped}
         replace_file(self.folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
         table = markdown_table(rows) + "".join(f"\n{s}\n" for s in skipped.values())
         replace_file(self.folder / "table.md", table.encode())
