@@ -48,8 +48,8 @@ def test_info(stream) -> None:
     assert facts["seconds"] == pytest.approx(seconds)
     assert facts["frames"] == int(np.ceil(seconds * 25))
     assert facts["bytes"] == stream.stat().st_size
-    assert facts["coded_bps"] == pytest.approx(8 * stream.stat().st_size / seconds)
-    assert facts["nominal_bps"] == pytest.approx(facts["frames"] * 40 / seconds)
+    assert facts["coded_bps"] == pytest.approx(8 * stream.stat().st_size / seconds, abs=0.01)
+    assert facts["nominal_bps"] == pytest.approx(facts["frames"] * 40 / seconds, abs=0.01)
 
 
 def test_decode(stream, tmp_path) -> None:
