@@ -55,6 +55,12 @@ def _tables(metrics: dict[str, list[dict[str, Any]]]) -> list[str]:
     ]
     for name, rows in metrics.items():
         for row in rows:
-            cells = ("-" if row.get(c) is None else f"{row[c]:.4g}" for c in COLUMNS)
+            cells = (_cell(row.get(c)) for c in COLUMNS)
             lines.append(f"| {name} | {row['system']} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.4g}"
