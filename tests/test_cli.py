@@ -10,20 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from cli_helpers import vqasr
 
 from vqasr.assets import CLIPS
 
 CLIP = CLIPS / "clip01_af_heart.flac"
-
-
-def vqasr(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess:
-    run = subprocess.run(
-        [sys.executable, "-m", "vqasr", *map(str, arguments)], capture_output=True, text=True
-    )
-    assert (run.returncode == 0) == ok, run.stdout + run.stderr
-    if not ok:
-        assert "Traceback" not in run.stderr, run.stderr
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 import itertools
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import soundfile
+from cli_helpers import run as vqasr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,12 +19,6 @@ from vqasr.transcription import Transcriber
 
 CLIP = CLIPS / "clip01_af_heart.flac"
 LONG = CLIPS / "long01_af_heart.ogg"
-
-
-def vqasr(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "vqasr", *map(str, arguments)], capture_output=True, text=True
-    )
 
 
 @pytest.fixture
