@@ -13,7 +13,7 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 test: $(STAMP)  ## Run all tests
 	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
-assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (about 4 hours on two cores)
+assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (over 3 hours on two cores)
 	.venv/bin/vqasr train recipes/train_codec/base.toml
 	.venv/bin/vqasr train recipes/train_codec/depth.toml
 	rm -rf vqasr/assets/vqasr-base vqasr/assets/vqasr-base-whisper-tiny.en vqasr/assets/vqasr-base-prior

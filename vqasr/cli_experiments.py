@@ -1,5 +1,6 @@
 """Commands that experiment: evaluate and train."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -96,11 +97,14 @@ def evaluate(
     recogniser = load_reader(asr, adapter)
     frames = chunk_frames(chunk_s, model.config.frame_rate)
     coder = load_prior(prior)
+    make = partial(
+        make_system, codec=model, recogniser=recogniser, prior=coder, chunk_frames=frames, seed=seed
+    )
     compared, skipped = [], {}
     for name in names:
         try:
             if name not in TEXT_FLOORS:
-                compared.append(make_system(name, model, recogniser, coder, frames, seed))
+                compared.append(make(name))
         except UnavailableError as error:
             skipped[name] = str(error)
             complain(error)
@@ -121,7 +125,8 @@ def evaluate(
         folder = out_dir if len(heard_as) == 1 else out_dir / name.replace(":", "-")
         speech = Speech([condition(clip) for clip in clips], texts, speakers)
         slices[name] = measure(
-            compared, floors, skipped, speech, batch_size,
+            # Made anew: what one condition lost on the way must not depend on those before it.
+            [make(system.name) for system in compared], floors, skipped, speech, batch_size,
             ResultsFolder(folder, settings | ({} if name == CLEAN else {"condition": name})),
             {"data": data, "asr": asr, "condition": name},
         )  # fmt: skip

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import (
     AutoModelForCTC,
     EarlyStoppingCallback,
@@ -65,7 +65,7 @@ def main() -> None:
     tokenizer = make_tokenizer(out / "vocab.json")
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
     data = [spoken(load_tokenized(folder, adapter.codec_fingerprint)) for folder in arguments.codes]
-    train = data[0] if len(data) == 1 else torch.utils.data.ConcatDataset(data)
+    train = concatenate_datasets(data)
     dev = spoken(load_tokenized(arguments.dev, adapter.codec_fingerprint))
     model = make_model(adapter, arguments.hidden_size, arguments.layers)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")

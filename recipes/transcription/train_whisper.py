@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -65,7 +65,7 @@ def main() -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"{trained / 1e6:.2f} M parameters are trained ({arguments.tune})")
     data = [written(load_tokenized(f, adapter.codec_fingerprint)) for f in arguments.codes]
-    train = data[0] if len(data) == 1 else torch.utils.data.ConcatDataset(data)
+    train = concatenate_datasets(data)
     dev = written(load_tokenized(arguments.dev, adapter.codec_fingerprint))
     dev = dev.select(range(min(arguments.dev_rows, len(dev))))
     tokenizer = recogniser.tokenizer
