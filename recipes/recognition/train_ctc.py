@@ -34,6 +34,7 @@ from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC
 
 from vqasr.metrics import word_errors
 from vqasr.tokenized import load_tokenized
+from vqasr.training.precision import fast_dtype
 
 LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
 
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     set_seed(arguments.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(out / "vocab.json")
@@ -79,12 +81,13 @@ def main() -> None:
             str(out), num_train_epochs=arguments.epochs, max_steps=arguments.max_steps,
             per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=16,
             learning_rate=arguments.learning_rate, warmup_steps=500, weight_decay=0.01,
-            lr_scheduler_type="cosine", adam_beta2=0.98, max_grad_norm=1.0, bf16=True,
+            lr_scheduler_type="cosine", adam_beta2=0.98, max_grad_norm=1.0,
+            bf16=fast_dtype(device) == torch.bfloat16,
             train_sampling_strategy="group_by_length", length_column_name="samples",
             eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
             save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
             greater_is_better=False, logging_steps=50, seed=arguments.seed, report_to="none",
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=device.type == "cpu",
             remove_unused_columns=False, label_names=["labels"],
         ),
         train_dataset=train, eval_dataset=dev, data_collator=collate,

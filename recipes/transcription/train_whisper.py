@@ -32,6 +32,7 @@ from vqasr.adapters.whisper import CodesWhisper
 
 from vqasr.metrics import word_errors
 from vqasr.tokenized import load_tokenized
+from vqasr.training.precision import fast_dtype
 
 TUNED = ("adapter", "lora", "all")
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     set_seed(arguments.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
     recogniser = load_recogniser(arguments.asr)
@@ -74,12 +76,13 @@ def main() -> None:
         Seq2SeqTrainingArguments(
             str(out), max_steps=arguments.max_steps, learning_rate=arguments.learning_rate,
             per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=8,
-            warmup_steps=100, lr_scheduler_type="cosine", max_grad_norm=1.0, bf16=True,
+            warmup_steps=100, lr_scheduler_type="cosine", max_grad_norm=1.0,
+            bf16=fast_dtype(device) == torch.bfloat16,
             eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
             save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
             greater_is_better=False, predict_with_generate=True, generation_num_beams=1,
             logging_steps=50, seed=arguments.seed, report_to="none",
-            use_cpu=not torch.cuda.is_available(), remove_unused_columns=False,
+            use_cpu=device.type == "cpu", remove_unused_columns=False,
             label_names=["labels"],
         ),
         train_dataset=train, eval_dataset=dev,

@@ -88,7 +88,10 @@ class Augment:
             heard = add_noise(heard, noise, rng.uniform(*NOISE_SNR_DB), start)
         if rng.random() < chance.band_limit:
             heard = low_pass(heard, rng.uniform(*CUT_OFF_HZ))
-        return samples, heard.astype(np.float32)
+        heard = heard.astype(np.float32)
+        if chance.shared and rng.random() < chance.shared:
+            samples = heard
+        return samples, heard
 
     def _room(self, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= INVENTED_ROOMS:

@@ -18,6 +18,7 @@ from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.stream_content import NO_FRAME
 from vqasr.training.batches import Batch
 from vqasr.training.config import StageConfig
+from vqasr.training.precision import autocast
 from vqasr.training.step_loop import finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
 
@@ -58,7 +59,7 @@ def fit_closing_frames(
                 codec.config.num_quantizers)  # fmt: skip
         codes = _codes(codec, _going_on(batch, generator), n)
         tokens, mask = teacher.tokens([_written(t) for t in batch.texts], frames.device, end=True)
-        with torch.autocast(frames.device.type, torch.bfloat16):
+        with autocast(frames.device):
             logits = model(
                 input_features=to_features(codes), decoder_input_ids=tokens[:, :-1]
             ).logits

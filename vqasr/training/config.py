@@ -45,6 +45,8 @@ class AugmentConfig:
     """Probability of each change of the encoder's input.
 
     The target stays clean; speed (with the pitch, as on a tape), tone and gain change it too.
+    `shared` is the probability that noise, reverberation and bands change it as well: the codes
+    then carry what the recogniser hears in a bad recording, instead of cleaning it up.
     """
 
     speed: float = 0.0
@@ -53,6 +55,7 @@ class AugmentConfig:
     noise: float = 0.25
     reverberation: float = 0.1
     band_limit: float = 0.15
+    shared: float = 0.0
 
 
 @dataclass

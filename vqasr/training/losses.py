@@ -16,6 +16,7 @@ from vqasr.training.teacher import WhisperTeacher
 # A lost chunk: 1 s of frames at 25 Hz.
 LOSS_CHUNK_FRAMES = 25
 HIGHEST_LOSS = 0.3
+POSITIONS = 64
 
 
 @dataclass
@@ -170,13 +171,26 @@ def _decoder_parts(
     cross-entropy of what was really said.
     """
     tokens, mask = teacher.tokens(texts, heard.device)
+    positions, weight = _filled_up(mask)
     with torch.no_grad():
-        target = teacher.predictions(wanted, tokens).float().log_softmax(-1)
-    predicted = teacher.predictions(heard, tokens).float().log_softmax(-1)
+        target = teacher.predictions(wanted, tokens, positions).float().log_softmax(-1)
+    predicted = teacher.predictions(heard, tokens, positions).float().log_softmax(-1)
     divergence = F.kl_div(predicted, target, log_target=True, reduction="none").sum(-1)
-    said = -predicted[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
-    count = mask.sum().clamp_min(1)
+    # The token that a position predicts is the next one; the last position predicts none.
+    said = -predicted.gather(1, tokens.roll(-1, dims=1).flatten()[positions, None])[:, 0]
+    count = weight.sum().clamp_min(1.0)
     return {
-        "decoder": (divergence * mask).sum() / count,
-        "transcript": (said * mask[:, :-1]).sum() / count,
+        "decoder": (divergence * weight).sum() / count,
+        "transcript": (said * weight).sum() / count,
     }
+
+
+def _filled_up(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the True ones of a flattened mask, and their weights.
+
+    Filled up with weightless ones to a multiple of 64, so that matrices come in a few shapes only.
+    """
+    positions = mask.flatten().nonzero()[:, 0]
+    missing = -len(positions) % POSITIONS
+    weight = F.pad(torch.ones(len(positions), device=mask.device), (0, missing))
+    return F.pad(positions, (0, missing)), weight

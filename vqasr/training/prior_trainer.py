@@ -26,6 +26,7 @@ from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 from vqasr.training.augment import Augment
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from vqasr.training.config import PriorTrainConfig, StageConfig
+from vqasr.training.precision import autocast
 from vqasr.training.prior_data import training_codes
 from vqasr.training.prior_network import PriorNetwork
 from vqasr.training.step_loop import LOG_EVERY, append_log, finite, learning_rate
@@ -158,7 +159,7 @@ class PriorTrainer:
         length = min(DEFAULT_CHUNK_FRAMES, codes.shape[1])
         starts = rng.integers(0, codes.shape[1] - length + 1, self.config.batch_chunks)
         batch = torch.stack([codes[:n, s : s + length] for s in starts])
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with autocast(self._device):
             logits = self.network(batch, levels)
         size = self.codec.config.codebook_size
         losses = []

@@ -8,23 +8,30 @@ from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
 from vqasr.mel import clip_log_mel
+from vqasr.training.precision import fast_dtype
 
 
 class WhisperTeacher(nn.Module):
     """Whisper's front end, encoder layers and decoder as differentiable functions of embeddings.
 
     Args:
-        whisper: is copied; the copy's linear layers are bfloat16, for use under autocast.
+        whisper: is copied; the copy's linear layers have the dtype that is fast on `device`.
         tokenizer: of the same model.
+        device: where it will be used.
     """
 
-    def __init__(self, whisper: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer):
+    def __init__(
+        self,
+        whisper: WhisperForConditionalGeneration,
+        tokenizer: WhisperTokenizer,
+        device: torch.device,
+    ):
         super().__init__()
         # A copy, because autocast casts frozen weights anew at every use (a tenth of a step).
         self.whisper = copy.deepcopy(whisper).eval().requires_grad_(False)
         for module in self.whisper.modules():
             if isinstance(module, nn.Linear):
-                module.to(torch.bfloat16)
+                module.to(fast_dtype(device))
         self.tokenizer = tokenizer
 
     def stem(self, samples: Tensor) -> Tensor:
@@ -76,9 +83,16 @@ class WhisperTeacher(nn.Module):
             mask[i, len(prefix) - 1 : len(row) - 1 + end] = True
         return tokens.to(device), mask.to(device)
 
-    def predictions(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (items, tokens, vocabulary) of the decoder given encoder states."""
+    def predictions(self, states: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Logits (positions, vocabulary) of the decoder given encoder states.
+
+        Args:
+            states: (items, frames, d_model).
+            tokens: (items, tokens) int.
+            positions: (positions,) int, which of the items x tokens are wanted: a vocabulary of
+                50,000 makes logits dear.
+        """
         hidden = self.whisper.model.decoder(
             input_ids=tokens, encoder_hidden_states=states, use_cache=False
         ).last_hidden_state
-        return self.whisper.proj_out(hidden)
+        return self.whisper.proj_out(hidden.flatten(0, 1).index_select(0, positions))

@@ -29,6 +29,7 @@ from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
 from vqasr.training.modules import build_modules, load_finished
 from vqasr.training.optimizer import MuonAndAdamW, adamw
+from vqasr.training.precision import autocast
 from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
@@ -63,7 +64,7 @@ class StageTrainer:
         torch.manual_seed(config.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recogniser = load_recogniser(config.recogniser)
-        self.teacher = WhisperTeacher(self.recogniser.model, self.recogniser.tokenizer)
+        self.teacher = WhisperTeacher(self.recogniser.model, self.recogniser.tokenizer, self.device)
         width = self.recogniser.model.config.d_model
         self.codec, self.embedder = build_modules(config, width)
         data = config.data
@@ -109,7 +110,7 @@ class StageTrainer:
             # The adapter's own copy of the quantizer is what reads codes later.
             self.embedder.quantizer.load_state_dict(self.codec.quantizer.state_dict())
             if stage.steps:
-                self._report(name)
+                self.report(name)
             self._save(order[order.index(name) + 1], 0, None)
         self._finish()
 
@@ -153,7 +154,7 @@ class StageTrainer:
         def update(batch: Batch, step: int) -> dict[str, Tensor]:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(stage, step)
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device):
                 losses = losses_of(batch, step)
             finite(float(losses.total.detach()), "the loss", step)
             optimizer.zero_grad(set_to_none=True)
@@ -171,7 +172,7 @@ class StageTrainer:
         """Codebooks alone, on the latents of the frozen autoencoder."""
         self.codec.eval(), self.embedder.eval()
         if stage.steps and first == 0:
-            self._fit_codebooks()
+            self.fit_codebooks()
         self.codec.quantizer.train()
 
         @torch.no_grad()
@@ -187,7 +188,8 @@ class StageTrainer:
         )
 
     @torch.no_grad()
-    def _fit_codebooks(self) -> None:
+    def fit_codebooks(self, first: int = 0) -> None:
+        """k-means on the latents of the first batches, for codebooks from `first` on."""
         wanted = KMEANS_FRAMES_PER_CODE * self.codec.config.codebook_size
         latents: list[Tensor] = []
         for batch in self.batches.from_step(0):
@@ -196,10 +198,10 @@ class StageTrainer:
             if sum(map(len, latents)) >= wanted:
                 break
         generator = torch.Generator().manual_seed(self.config.seed)
-        self.codec.quantizer.fit(torch.cat(latents), generator)
+        self.codec.quantizer.fit(torch.cat(latents), generator, first)
 
     def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             return self.codec.encode_latents(batch.heard, batch.sample_mask)
 
     def _levels(self, batch: Batch, step: int) -> Tensor:
@@ -218,7 +220,8 @@ class StageTrainer:
         draws = torch.rand(2, len(batch.texts), generator=generator)
         return draw_refined(*draws).to(self.device)
 
-    def _report(self, name: str) -> None:
+    def report(self, name: str) -> None:
+        """Judge codec and adapter after the stage `name`, in log.jsonl."""
         count = self.codec.config.num_quantizers
         some = sorted({1, min(2, count), min(4, count), count})
         mel, codes = {
@@ -249,19 +252,9 @@ class StageTrainer:
             )  # fmt: skip
             self._log({"stage": "closing", "cross_entropy": nats})
             self._move(torch.device("cpu"))
-        adapter = CodesAdapter(
-            self.embedder,
-            self.config.recogniser,
-            self.recogniser.fingerprint(),
-            self.codec.fingerprint(),
-        )
-        adapter.save_pretrained(self.folder / "adapter")
+        self.save_finished()
         if self.config.frozen_codec:
-            logger.info("the adapter is in %s", self.folder / "adapter")
             return
-        copy.deepcopy(self.codec).half().save_pretrained(self.folder / "codec")
-        VQCodecFeatureExtractor().save_pretrained(self.folder / "codec")
-        logger.info("codec and adapter are in %s", self.folder)
         if self.config.prior.steps:
             prior = PriorTrainer(
                 self.config.prior, self.codec, self.train_data, self.dev, self.augment,
@@ -277,6 +270,21 @@ class StageTrainer:
                 self.codec.config.save_pretrained(self.folder / "codec")
                 self._log({"stage": "rates", "points": self.codec.config.rate_points})
             logger.info("the code prior is in %s", self.folder / "prior")
+
+    def save_finished(self) -> None:
+        """Write the folders codec (unless it is a frozen one) and adapter."""
+        adapter = CodesAdapter(
+            self.embedder,
+            self.config.recogniser,
+            self.recogniser.fingerprint(),
+            self.codec.fingerprint(),
+        )
+        adapter.save_pretrained(self.folder / "adapter")
+        logger.info("the adapter is in %s", self.folder / "adapter")
+        if not self.config.frozen_codec:
+            copy.deepcopy(self.codec).half().save_pretrained(self.folder / "codec")
+            VQCodecFeatureExtractor().save_pretrained(self.folder / "codec")
+            logger.info("the codec is in %s", self.folder / "codec")
 
     def _loop(self, name: str, stage: StageConfig, first: int) -> StepLoop:
         offset = sum(getattr(self.config, s).steps for s in STAGES[: STAGES.index(name)])
