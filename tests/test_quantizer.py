@@ -84,10 +84,54 @@ def test_levels_say_how_much_is_passed_on(fitted) -> None:
 def test_commitment_counts_only_the_codebooks_in_use(fitted) -> None:
     fitted.eval()
     x = latents(100)[None]
-    mask = torch.ones(1, 100, dtype=torch.bool)
+    mask = torch.arange(100)[None] < 60
     assert float(fitted(x, torch.tensor([0]), mask).commitment_loss) == 0.0
-    one = float(fitted(x, torch.tensor([1]), mask).commitment_loss)
-    assert one == pytest.approx(error(fitted, x[0], 1), rel=1e-4)
+    for level in (1, 3):
+        found = float(fitted(x, torch.tensor([level]), mask).commitment_loss)
+        wanted = sum(error(fitted, x[0, :60], n) for n in range(1, level + 1))
+        assert found == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.fixture
+def nested() -> ResidualVQ:
+    """Three codebooks, the first two of which describe 4 of 6 dimensions."""
+    quantizer = ResidualVQ(3, 32, 6, base_dim=4)
+    quantizer.fit(latents(), torch.Generator().manual_seed(0))
+    return quantizer
+
+
+def test_base_codebooks_say_nothing_of_the_other_dimensions(nested) -> None:
+    x = latents()[None]
+    for _ in range(3):
+        nested(x, torch.tensor([3]), torch.ones(x.shape[:2], dtype=torch.bool))
+    assert nested.training
+    assert not nested.codebooks[:2, :, 4:].any()
+    assert nested.codebooks[2, :, 4:].any()
+    codes = nested.encode(x, 3)
+    moved = x + torch.tensor([0, 0, 0, 0, 5.0, -5.0])
+    assert torch.equal(nested.encode(moved, 2), codes[:, :2])
+    left_over = [(nested.decode(codes[:, :n]) - x)[..., 4:].square().mean() for n in (1, 2, 3)]
+    assert left_over[0] == left_over[1] == x[..., 4:].square().mean()
+    assert left_over[2] < 0.7 * left_over[1]
+
+
+def test_the_other_dimensions_are_held_to_what_all_codebooks_carry(nested) -> None:
+    nested.eval()
+    x = latents(100)[None].requires_grad_()
+    mask = torch.ones(1, 100, dtype=torch.bool)
+    left_over = (x - nested.decode(nested.encode(x, 3)))[..., 4:].detach()
+    for level in (0, 1, 3):
+        loss = nested(x, torch.tensor([level]), mask).commitment_loss
+        (gradient,) = torch.autograd.grad(loss, x)
+        torch.testing.assert_close(gradient[..., 4:], 2 * left_over / x.numel())
+        assert bool(gradient[..., :4].any()) == bool(level)
+
+
+def test_codebooks_fitted_before_stay(nested) -> None:
+    before = nested.codebooks.clone()
+    nested.fit(latents() + 1.0, torch.Generator().manual_seed(1), first=2)
+    assert torch.equal(nested.codebooks[:2], before[:2])
+    assert not torch.equal(nested.codebooks[2], before[2])
 
 
 def test_training_state_survives(fitted) -> None:

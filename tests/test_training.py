@@ -1,6 +1,7 @@
 """All stages on the bundled clips, small: they run, learn, resume and write no pickle."""
 
 import copy
+import importlib.util
 import json
 from pathlib import Path
 
@@ -30,11 +31,13 @@ from vqasr.training.augment import Augment, is_held_out
 from vqasr.training.batches import WIDTHS_S, Batches
 from vqasr.training.config import AugmentConfig, DataConfig, load_train_config
 from vqasr.training.judge import Judge
-from vqasr.training.losses import lost_frames
-from vqasr.training.optimizer import MuonAndAdamW
+from vqasr.training.losses import _decoder_parts, lost_frames
+from vqasr.training.optimizer import Muon, MuonAndAdamW
 from vqasr.training.speech_head import speech_frames
+from vqasr.training.teacher import WhisperTeacher
 from vqasr.training.trainer import StageTrainer
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 CONFIG = """
 output_dir = "{out}"
 save_every = 3
@@ -229,6 +232,35 @@ def test_a_run_begins_where_another_ended(folder) -> None:
         StageTrainer(config).run()
 
 
+@torch.no_grad()
+def test_widening_leaves_two_codebooks_as_they_were(folder, clips, monkeypatch) -> None:
+    path = RECIPES / "train_codec" / "widen.py"
+    spec = importlib.util.spec_from_file_location("widen", path)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    monkeypatch.setattr(recipe, "BATCHES", 3)
+    config = load_train_config(write_config(folder, "widened"))
+    config.codec |= {"num_quantizers": 3}
+    trainer = StageTrainer(config)
+    codec, embedder = trainer.codec.eval(), trainer.embedder.eval()
+    # Latents that have collapsed to three of their eight dimensions.
+    to_latent = codec.encoder.to_latent
+    to_latent.weight.copy_(torch.randn(8, 3) @ torch.randn(3, 32))
+    trainer.fit_codebooks()
+    embedder.quantizer.load_state_dict(codec.quantizer.state_dict())
+    samples = torch.from_numpy(clips[0].samples)[None]
+    before = codec.encode(samples).audio_codes
+    embeddings = embedder(before[:, :2])
+    recipe.widen(trainer, 3)
+    after = codec.encode(samples).audio_codes
+    assert (after[:, :2] == before[:, :2]).float().mean() > 0.99  # but for float near-ties
+    torch.testing.assert_close(embedder(before[:, :2]), embeddings, atol=1e-3, rtol=1e-3)
+    new = codec.encode_latents(samples)[0][..., 3:]
+    assert float(new.var()) > 0.0
+    quantized = codec.quantizer.decode(after)[..., 3:]
+    assert (quantized - new).square().mean() < 0.9 * new.square().mean()
+
+
 def test_an_adapter_alone_for_another_recogniser(folder, recogniser, codec, clips) -> None:
     base = recogniser.recogniser
     small = copy.deepcopy(base.model.config)
@@ -287,6 +319,50 @@ def test_muon_goes_on_where_it_was_saved() -> None:
     step(layers, optimizer, 2), step(again, other, 2)
     for name, value in layers.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_muon_is_that_of_torch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(32, 64), (64, 32), (32, 64)]
+    ours, theirs = (
+        [torch.nn.Parameter(torch.full(shape, 0.5)) for shape in shapes] for _ in range(2)
+    )
+    optimizers = (
+        Muon(ours, lr=0.01, weight_decay=0.01),
+        torch.optim.Muon(theirs, lr=0.01, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for one, two in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            two.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, two in zip(ours, theirs, strict=True):  # torch's iterates in bfloat16
+        assert (one - two).norm() < 0.03 * (one - 0.5).norm()
+
+
+def test_only_the_wanted_positions_are_predicted(recogniser) -> None:
+    whisper = recogniser.recogniser
+    teacher = WhisperTeacher(whisper.model, whisper.tokenizer, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    wanted = 0.5 * torch.randn(2, 30, whisper.model.config.d_model, generator=generator)
+    heard = wanted + 0.2 * torch.randn(wanted.shape, generator=generator)
+    texts = ["and so it was", "yes"]
+    with torch.no_grad():
+        parts = _decoder_parts(teacher, heard, wanted, texts)
+        tokens, mask = teacher.tokens(texts, heard.device)
+        every = torch.arange(tokens.numel())
+        target, predicted = (
+            teacher.predictions(s, tokens, every).float().log_softmax(-1).view(*tokens.shape, -1)
+            for s in (wanted, heard)
+        )
+    divergence = (target.exp() * (target - predicted)).sum(-1)[mask].mean()
+    said = -predicted[:, :-1].gather(2, tokens[:, 1:, None])[..., 0][mask[:, :-1]].mean()
+    torch.testing.assert_close(parts["decoder"], divergence, rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(parts["transcript"], said, rtol=0.02, atol=1e-3)
+    assert float(divergence) > 0.01
+    nothing = _decoder_parts(teacher, heard, wanted, ["", ""])
+    assert {float(part) for part in nothing.values()} == {0.0}
 
 
 def test_the_autoencoder_learns(folder) -> None:
@@ -432,6 +508,16 @@ def test_tone_clips_nothing(loudness) -> None:
     ratio /= np.median(ratio)
     assert ratio.max() > 1.3
     assert ratio.min() < 0.8
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_noise_may_belong_to_the_recording(folder, shared) -> None:
+    noise = load_speech(folder / "noise.parquet")
+    augment = Augment(AugmentConfig(gain=0, noise=1, band_limit=0, shared=shared), noise)
+    samples = np.sin(np.arange(16_000) / 20).astype(np.float32)
+    target, heard = augment(samples, np.random.default_rng(0))
+    assert np.array_equal(target, heard) == bool(shared)
+    assert np.array_equal(target, samples) != bool(shared)
 
 
 def test_lost_frames_are_whole_seconds() -> None:

@@ -25,6 +25,8 @@ class VQCodecConfig(PretrainedConfig):
         kernel_size: of the blocks' depthwise convolutions, in frames.
         decoder_hidden_size: width of the log-mel decoder.
         num_decoder_layers: blocks of the log-mel decoder.
+        base_dim: the first two codebooks describe so many dimensions of the latents only, the
+            others all of them; None for all. See `ResidualVQ`.
         variable_depth: frames that are described well enough may stop at an early codebook.
         rate_points: measured operating points of variable depth, (coded bits per second,
             num_quantizers, tolerance) each, rates rising; see `operating_point`.
@@ -48,6 +50,7 @@ class VQCodecConfig(PretrainedConfig):
         kernel_size: int = 7,
         decoder_hidden_size: int = 192,
         num_decoder_layers: int = 2,
+        base_dim: int | None = None,
         variable_depth: bool = False,
         rate_points: list[tuple[float, int, float]] | None = None,
         **kwargs: Any,
@@ -62,6 +65,8 @@ class VQCodecConfig(PretrainedConfig):
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1.")
+        if base_dim is not None and not 1 <= base_dim <= latent_dim:
+            raise ValueError(f"base_dim={base_dim}: 1 to latent_dim={latent_dim} is possible.")
         self.num_quantizers = num_quantizers
         self.codebook_size = codebook_size
         self.latent_dim = latent_dim
@@ -73,6 +78,7 @@ class VQCodecConfig(PretrainedConfig):
         self.kernel_size = kernel_size
         self.decoder_hidden_size = decoder_hidden_size
         self.num_decoder_layers = num_decoder_layers
+        self.base_dim = base_dim
         self.variable_depth = variable_depth
         self.rate_points = [(float(r), int(n), float(t)) for r, n, t in rate_points or []]
         # Not to be chosen, but written into config.json because users of a stream need them.

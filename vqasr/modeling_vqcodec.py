@@ -113,8 +113,9 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         super().__init__(config)
         self.encoder = VQCodecEncoder(config)
         self.quantizer = build_quantizer(
-            config.num_quantizers, config.codebook_size, config.latent_dim, config.variable_depth
-        )
+            config.num_quantizers, config.codebook_size, config.latent_dim, config.variable_depth,
+            config.base_dim,
+        )  # fmt: skip
         self.mel_decoder = VQCodecMelDecoder(config)
         self.post_init()
 

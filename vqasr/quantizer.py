@@ -24,6 +24,8 @@ from vqasr.prior_config import STOP
 
 # Bounds the (frames, codebook_size) distance matrix to some 32 MB, whatever the clip's length.
 _SEARCH_FRAMES = 8192
+# So many codebooks describe the base dimensions and nothing else.
+BASE_CODEBOOKS = 2
 
 
 @dataclass
@@ -34,7 +36,8 @@ class QuantizerOutput:
         quantized: (batch, frames, dim), straight-through gradient to the latents.
         codes: (batch, num_quantizers, frames) int64, of all codebooks.
         depths: (batch, frames) int64, codebooks that describe a frame; 0 in unquantized items.
-        commitment_loss: scalar; distance of each residual to its code, over the codebooks in use.
+        commitment_loss: scalar; in the base dimensions, distance of each residual to its code over
+            the codebooks in use; in the others, distance to the codes of all codebooks.
         perplexity: (num_quantizers,) exp of the code entropy in this batch.
     """
 
@@ -86,8 +89,8 @@ class Quantizer(nn.Module, ABC):
         """
 
     @abstractmethod
-    def fit(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Start the codebooks from (frames, dim) latents."""
+    def fit(self, latents: Tensor, generator: torch.Generator, first: int = 0) -> None:
+        """Start the codebooks, from number `first` on, from (frames, dim) latents."""
 
     @abstractmethod
     def training_state(self) -> dict[str, Tensor]:
@@ -109,6 +112,10 @@ class ResidualVQ(Quantizer):
         revive_below: a code whose average number of frames per batch falls below this is put on a
             random frame of the batch.
         variable_depth: frames may stop early.
+        base_dim: the first two codebooks describe so many dimensions only, and tolerances are
+            distances in them. Latents that are held to what one or two codebooks can carry lose
+            everything finer: the other dimensions are for that, and only codebooks from the third
+            on hold them. None for all dimensions.
     """
 
     codebooks: Tensor
@@ -121,9 +128,11 @@ class ResidualVQ(Quantizer):
         decay: float = 0.97,
         revive_below: float = 0.1,
         variable_depth: bool = False,
+        base_dim: int | None = None,
     ):
         super().__init__()
         self.variable_depth = variable_depth
+        self.base_dim = base_dim or dim
         self.num_quantizers = num_quantizers
         self.codebook_size = codebook_size
         self.decay = decay
@@ -136,10 +145,12 @@ class ResidualVQ(Quantizer):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.codebooks, std=self.codebooks.shape[-1] ** -0.5)
-        self._reserve_stop()
+        self._reserve()
 
     @torch.no_grad()
-    def _reserve_stop(self) -> None:
+    def _reserve(self) -> None:
+        """Put zeros where codes must not say anything."""
+        self.codebooks[:BASE_CODEBOOKS, :, self.base_dim :] = 0.0
         if self.variable_depth:
             self.codebooks[1:, STOP] = 0.0
 
@@ -160,7 +171,7 @@ class ResidualVQ(Quantizer):
         for level in range(num_quantizers):
             code = self._search(level, residual)
             if level and self.variable_depth:
-                going_on = going_on & (residual.square().sum(1) > tolerance)
+                going_on = going_on & (residual[:, : self.base_dim].square().sum(1) > tolerance)
                 code = torch.where(going_on, code, STOP)
             residual = residual - self.codebooks[level][code]
             codes.append(code)
@@ -195,14 +206,15 @@ class ResidualVQ(Quantizer):
         self, latents: Tensor, levels: Tensor, mask: Tensor, refined: Tensor | None
     ) -> QuantizerOutput:
         residual = latents.detach()
-        quantized = torch.zeros_like(residual)
+        base = self.base_dim
         commitment = latents.new_zeros(())
+        quantized = torch.zeros_like(residual)
         codes, perplexity = [], []
         going_on, depths = mask, torch.zeros_like(mask, dtype=torch.long)
         tolerances: Tensor | None = None
         for level in range(self.num_quantizers):
             if level and refined is not None:
-                left_over = residual.square().sum(-1)
+                left_over = residual[..., :base].square().sum(-1)
                 if tolerances is None:
                     tolerances = torch.quantile(left_over[mask], 1.0 - refined)
                     tolerances = tolerances.masked_fill(refined >= 1.0, 0.0)
@@ -217,12 +229,14 @@ class ResidualVQ(Quantizer):
             depths = depths + used
             in_use = used[..., None]
             # latents - (sum of codes before) is this residual with a gradient to the latents.
-            distance = ((latents - quantized - picked).square() * in_use).sum()
-            commitment = commitment + distance / (mask.sum() * latents.shape[-1])
+            distance = (latents - quantized - picked)[..., :base].square() * in_use
+            commitment = commitment + distance.sum()
             quantized = quantized + picked * in_use
             residual = residual - picked
             codes.append(torch.where(going_on, code, STOP))
             perplexity.append(_perplexity(code[going_on], self.codebook_size))
+        finer = (latents - (latents.detach() - residual))[..., base:].square() * mask[..., None]
+        commitment = (commitment + finer.sum()) / (mask.sum() * latents.shape[-1])
         continuous = (levels == 0)[:, None, None]
         passed_on = torch.where(continuous, latents, latents + (quantized - latents).detach())
         return QuantizerOutput(
@@ -245,16 +259,18 @@ class ResidualVQ(Quantizer):
             count[dead] = 1.0
             total[dead] = chosen
         self.codebooks[level] = total / count[:, None].clamp_min(1e-5)
-        self._reserve_stop()
+        self._reserve()
 
     @torch.no_grad()
-    def fit(self, latents: Tensor, generator: torch.Generator) -> None:
+    def fit(self, latents: Tensor, generator: torch.Generator, first: int = 0) -> None:
         """k-means per codebook on the residuals of those before; forgets the averages."""
         residual = latents.float()
         for level in range(self.num_quantizers):
-            codebook = _kmeans(residual, self.codebook_size, generator)
-            self.codebooks[level] = codebook
-            self._reserve_stop()
+            if level >= first:
+                described = residual[:, : self.base_dim] if level < BASE_CODEBOOKS else residual
+                codebook = kmeans(described, self.codebook_size, generator)
+                self.codebooks[level, :, : codebook.shape[1]] = codebook
+                self._reserve()
             residual = residual - self.codebooks[level][self._search(level, residual)]
         self._ema_count = self._ema_sum = None
 
@@ -268,14 +284,20 @@ class ResidualVQ(Quantizer):
         self._ema_count, self._ema_sum = (
             state[name].to(device) if name in state else None for name in ("ema_count", "ema_sum")
         )
-        self._reserve_stop()  # the state may be of a run without variable depth
+        self._reserve()  # the state may be of a run without variable depth
 
 
 def build_quantizer(
-    num_quantizers: int, codebook_size: int, dim: int, variable_depth: bool
+    num_quantizers: int,
+    codebook_size: int,
+    dim: int,
+    variable_depth: bool,
+    base_dim: int | None = None,
 ) -> Quantizer:
     """The quantizer of codecs and adapters: the one place that names a family."""
-    return ResidualVQ(num_quantizers, codebook_size, dim, variable_depth=variable_depth)
+    return ResidualVQ(
+        num_quantizers, codebook_size, dim, variable_depth=variable_depth, base_dim=base_dim
+    )
 
 
 def nearest(frames: Tensor, codebook: Tensor) -> Tensor:
@@ -285,7 +307,12 @@ def nearest(frames: Tensor, codebook: Tensor) -> Tensor:
     return torch.addmm(codebook.square().sum(1), frames, codebook.T, alpha=-2.0).argmin(1)
 
 
-def _kmeans(frames: Tensor, size: int, generator: torch.Generator, iterations: int = 10) -> Tensor:
+def kmeans(frames: Tensor, size: int, generator: torch.Generator, iterations: int = 10) -> Tensor:
+    """(frames, dim) float32 -> (size, dim) centres (Lloyd's algorithm).
+
+    Raises:
+        ValueError: there are fewer frames than centres.
+    """
     if len(frames) < size:
         raise ValueError(
             f"k-means needs at least as many frames as codes: {len(frames)} frames, "

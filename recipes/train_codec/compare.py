@@ -19,6 +19,7 @@ from vqasr.training.augment import Augment
 from vqasr.training.batches import Batches
 from vqasr.training.config import AugmentConfig, TrainConfig, load_train_config
 from vqasr.training.losses import joint_losses
+from vqasr.training.precision import autocast
 from vqasr.training.trainer import StageTrainer
 
 DEV_BATCHES = 8
@@ -28,6 +29,9 @@ REFINED = (0.2, 0.35, 0.7, 0.9)
 PARTS = ("decoder", "transcript", "layers")
 CLEAN = AugmentConfig(gain=0, noise=0, reverberation=0, band_limit=0)
 HARD = AugmentConfig(speed=1, gain=0, noise=1, reverberation=0.2, band_limit=0.3)
+# What Whisper hears too: how faithful the codes are to a bad recording.
+NOISE = dataclasses.replace(CLEAN, noise=1, shared=1)
+ROOMS = dataclasses.replace(CLEAN, reverberation=1, shared=1)
 
 
 def main() -> None:
@@ -70,6 +74,8 @@ def main() -> None:
         "seconds": round(time.monotonic() - started),
         "clean": distances(trainer, config, CLEAN),
         "hard": distances(trainer, config, HARD),
+        "noise": distances(trainer, config, NOISE),
+        "rooms": distances(trainer, config, ROOMS),
     }
     print(json.dumps(result), flush=True)
 
@@ -91,7 +97,7 @@ def distances(trainer: StageTrainer, config: TrainConfig, augment: AugmentConfig
         for row, (level, share) in zip(sums, points, strict=True):
             levels = torch.full((len(batch.texts),), level)
             refined = torch.full((len(batch.texts),), share) if share < 1 else None
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(trainer.device):
                 losses = joint_losses(
                     trainer.codec, trainer.embedder, trainer.teacher, batch, levels, config.loss,
                     with_decoder=True, refined=refined,
