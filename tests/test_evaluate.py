@@ -16,7 +16,7 @@ from vqasr.encoding import audio_to_stream
 from vqasr.errors import VqasrError
 from vqasr.evaluate import with_statistics
 from vqasr.report import marked
-from vqasr.systems import expand_systems
+from vqasr.system_names import expand_systems
 
 FIELDS = {
     "system", "utterances", "words", "seconds", "bytes", "coded_bps", "nominal_bps",

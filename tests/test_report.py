@@ -42,6 +42,7 @@ Promise.all(loaded).then((durations) => {
     points: document.querySelectorAll("#curve .point").length,
     wrong: document.querySelectorAll("#texts .sub").length,
     title: document.querySelector("h1").textContent,
+    ratios: [...document.querySelectorAll("#ratios tr")].map((line) => line.textContent),
   });
   document.body.append(verdict);
 });
@@ -63,7 +64,12 @@ def page(tmp_path, clips) -> Path:
     wrong = [text.replace("the", "a</script>") for text in texts]
     sounds = {"pcm": [clip.samples for clip in clips[:2]], "vqasr:1": []}
     path = tmp_path / "report.html"
-    write_report(path, "tiny.en on <these> clips", rows, texts, [texts, wrong, wrong], sounds)
+    ratios = [
+        {"family": "opus", "rate_ratio": 12.345, "rate_ratio_ci95": [9.0, 15.0]},
+        {"family": "g722", "rate_ratio": None, "rate_ratio_ci95": None},
+    ]
+    heard = [texts, wrong, wrong]
+    write_report(path, "tiny.en on <these> clips", rows, ratios, texts, heard, sounds)
     return path
 
 
@@ -95,6 +101,7 @@ def test_in_a_browser(page, clips, tmp_path) -> None:
     assert verdict["rising"] == ["vqasr:1", "vqasr:2", "pcm"]
     assert verdict["falling"] == verdict["rising"][::-1]
     assert verdict["points"] == 3
+    assert verdict["ratios"] == ["opus12.39.00 to 15.0", "g722the curves do not meet-"]
     assert verdict["wrong"] > 0
     for duration, clip in zip(verdict["durations"], clips[:2], strict=True):
         assert duration == pytest.approx(len(clip.samples) / 16_000, abs=0.05)

@@ -66,10 +66,21 @@ def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio")
             f"{name}: sampling rate {sampling_rate} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are "
             "accepted."
         )
-    if sampling_rate == SAMPLING_RATE_HZ:
-        return samples
-    resample = ensure_torchaudio().functional.resample
-    return resample(torch.from_numpy(samples), sampling_rate, SAMPLING_RATE_HZ).numpy()
+    return resample(samples, sampling_rate, SAMPLING_RATE_HZ)
+
+
+def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """(samples,) of any float type -> the same sound at another rate, (samples,) float32."""
+    values = torch.from_numpy(np.asarray(samples, np.float32))
+    if from_hz == to_hz or not len(values):
+        return values.numpy()
+    return ensure_torchaudio().functional.resample(values, from_hz, to_hz).numpy()
+
+
+def as_long_as(samples: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """Cut `heard` to the length of `samples`, or fill it up with silence; float32."""
+    heard = heard[: len(samples)].astype(np.float32)
+    return np.pad(heard, (0, len(samples) - len(heard)))
 
 
 def check_float(samples: np.ndarray, name: str = "audio") -> None:

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 
-from vqasr._torchaudio import ensure_torchaudio
+from vqasr.audio import as_long_as, resample
 from vqasr.errors import VqasrError
 from vqasr.mel import SAMPLING_RATE_HZ
 
@@ -135,13 +134,13 @@ def _through_ffmpeg(
     codec: FFmpegCodec, rate_bps: int | None, samples: np.ndarray
 ) -> tuple[int, np.ndarray]:
     av: Any = importlib.import_module("av")
-    sound = np.clip(_resample(samples, SAMPLING_RATE_HZ, codec.rate_hz), -1.0, 1.0)
+    sound = np.clip(resample(samples, SAMPLING_RATE_HZ, codec.rate_hz), -1.0, 1.0)
     code = _in_container if codec.container else _as_packets
     size, heard = code(av, codec, rate_bps, sound)
     rate_hz = heard[0].sample_rate if heard else codec.rate_hz
     pieces = [_floats(frame) for frame in heard]
-    audio = _resample(np.concatenate(pieces) if pieces else np.zeros(0), rate_hz, SAMPLING_RATE_HZ)
-    return size, _as_long_as(samples, audio)
+    audio = resample(np.concatenate(pieces) if pieces else np.zeros(0), rate_hz, SAMPLING_RATE_HZ)
+    return size, as_long_as(samples, audio)
 
 
 def _as_packets(
@@ -211,7 +210,7 @@ def _floats(frame: Any) -> np.ndarray:
 
 
 def _codec2(mode: str, samples: np.ndarray) -> tuple[int, np.ndarray]:
-    sound = np.clip(_resample(samples, SAMPLING_RATE_HZ, 8_000), -1.0, 1.0)
+    sound = np.clip(resample(samples, SAMPLING_RATE_HZ, 8_000), -1.0, 1.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         soundfile.write(
@@ -226,16 +225,4 @@ def _codec2(mode: str, samples: np.ndarray) -> tuple[int, np.ndarray]:
         heard, _ = soundfile.read(
             raw, format="RAW", subtype="PCM_16", endian="LITTLE", samplerate=8_000, channels=1
         )
-    return size, _as_long_as(samples, _resample(heard, 8_000, SAMPLING_RATE_HZ))
-
-
-def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    values = torch.from_numpy(np.asarray(samples, np.float32))
-    if from_hz == to_hz or not len(values):
-        return values.numpy()
-    return ensure_torchaudio().functional.resample(values, from_hz, to_hz).numpy()
-
-
-def _as_long_as(samples: np.ndarray, heard: np.ndarray) -> np.ndarray:
-    heard = heard[: len(samples)].astype(np.float32)
-    return np.pad(heard, (0, len(samples) - len(heard)))
+    return size, as_long_as(samples, resample(heard, 8_000, SAMPLING_RATE_HZ))

@@ -54,7 +54,8 @@ def evaluate(
         str,
         typer.Option(
             help="By commas: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded), "
-            "vqasr:continuous (no quantizer), opus:6000, amrnb:4750, codec2:1300, g722, text, ..."
+            "vqasr:continuous (no quantizer), opus:6000, amrnb:4750, codec2:1300, g722, text, "
+            "hf:kyutai/mimi@1100 (a codec of transformers), ..."
         ),
     ] = "pcm,vqasr:1,vqasr:2,vqasr:4",
     asr: Asr = "tiny.en",
@@ -88,7 +89,7 @@ def evaluate(
     from vqasr.data import data_fingerprint, load_speech
     from vqasr.evaluate import ResultsFolder, format_value, read_utterances
     from vqasr.measure import Speech, measure, slices_table
-    from vqasr.systems import expand_systems, make_system, with_losses
+    from vqasr.system_names import expand_systems, make_system, with_losses
     from vqasr.text_floor import TEXT_FLOORS
 
     model = load_codec(codec, threads)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from vqasr.comparison import family
 from vqasr.text_floor import TEXT_FLOORS
 
 FORMATS = (".png", ".svg")
@@ -29,13 +30,13 @@ def draw_curve(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
         return []
     figure = Figure(figsize=(8, 4.5), dpi=150)
     axes = figure.subplots()
-    for family in dict.fromkeys(map(_family, drawn)):
+    for name in dict.fromkeys(family(row["system"]) for row in drawn):
         points = sorted(
-            (r for r in drawn if _family(r) == family), key=lambda row: row["coded_bps"]
+            (r for r in drawn if family(r["system"]) == name), key=lambda row: row["coded_bps"]
         )
         bps = [r["coded_bps"] for r in points]
         wer = [100 * r["delta_wer"] for r in points]
-        line = axes.plot(bps, wer, "o-", label=family)[0]
+        line = axes.plot(bps, wer, "o-", label=name)[0]
         for x, row in zip(bps, points, strict=True):
             if row["delta_wer_ci95"]:
                 ends = [100 * end for end in row["delta_wer_ci95"]]
@@ -54,9 +55,3 @@ def draw_curve(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     for path in paths:
         figure.savefig(path)
     return paths
-
-
-def _family(row: dict[str, Any]) -> str:
-    """What one line joins: vqasr at all rates, Opus at all rates, ..."""
-    name = row["system"]
-    return name.partition(":")[0] + (", decoded" if name.endswith(":audio") else "")

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from vqasr.comparison import ratios_table
 from vqasr.data import row_audio
 from vqasr.errors import AudioError
 from vqasr.files import replace_file
 from vqasr.mel import SAMPLING_RATE_HZ
+from vqasr.memory import forget_peak, peak_mib
 from vqasr.metrics import score, word_errors
 from vqasr.statistics import statistics
 from vqasr.systems import System
@@ -27,6 +29,7 @@ COLUMNS = (
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
     "wer", "wer_ci95", "delta_wer", "delta_wer_ci95", "ci_over", "substitutions", "deletions",
     "insertions", "hallucinations", "encode_rtf", "coding_rtf", "asr_rtf", "threads",
+    "peak_memory_mib",
 )  # fmt: skip
 
 
@@ -80,6 +83,7 @@ def evaluate_system(
     encode_s: float | None = 0.0
     coding_s: float | None = 0.0
     rates = system.rates()
+    forget_peak()
     system.hear([clips[order[0]]], batch_size)  # what happens once only is not timed
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -115,6 +119,7 @@ def evaluate_system(
         "coding_rtf": None if coding_s is None else round(coding_s / seconds, 5),
         "asr_rtf": round(asr_s / seconds, 5),
         "threads": torch.get_num_threads(),
+        "peak_memory_mib": peak_mib(),
     }, hypotheses
 
 
@@ -190,11 +195,25 @@ class ResultsFolder:
         saved = {"settings": self._settings, "row": row, "transcripts": pairs}
         replace_file(self._path(row["system"]), json.dumps(saved, indent=1).encode())
 
-    def write(self, about: dict[str, str], rows: list[Row], skipped: dict[str, str]) -> None:
-        """Write results.json, results.csv, table.md; `skipped`: why systems were not measured."""
-        results = about | {"results": rows, "skipped": skipped}
+    def write(
+        self,
+        about: dict[str, str],
+        rows: list[Row],
+        skipped: dict[str, str],
+        ratios: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """Write results.json, results.csv and table.md.
+
+        Args:
+            about: what was measured.
+            rows: of the systems.
+            skipped: why others were not measured.
+            ratios: of `compare_rates`; None before all systems are measured.
+        """
+        results = about | {"results": rows, "rate_ratios": ratios or [], "skipped": skipped}
         replace_file(self.folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-        table = markdown_table(rows) + "".join(f"\n{s}\n" for s in skipped.values())
+        table = markdown_table(rows) + "\n" + ratios_table(ratios or [])
+        table += "".join(f"\n{s}\n" for s in skipped.values())
         replace_file(self.folder / "table.md", table.encode())
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -203,7 +222,7 @@ class ResultsFolder:
         replace_file(self.folder / "results.csv", text.getvalue().encode())
 
     def _path(self, system: str) -> Path:
-        return self.folder / "systems" / f"{system.replace(':', '-')}.json"
+        return self.folder / "systems" / f"{system.replace(':', '-').replace('/', '_')}.json"
 
 
 def markdown_table(rows: list[Row]) -> str:

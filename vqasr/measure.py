@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vqasr.cli_options import progress
+from vqasr.comparison import compare_rates
 from vqasr.curve import draw_curve
 from vqasr.evaluate import ResultsFolder, Row, evaluate_system, text_row, with_statistics
 from vqasr.report import SOUNDS, write_report
@@ -73,6 +74,8 @@ def measure(
             add(*done)
         for name in floors:
             add(text_row(name, speech.clips, speech.texts), speech.texts)
+    ratios = compare_rates(rows, speech.texts, hypotheses, speech.speakers)
+    folder.write(about, rows, skipped, ratios)
     draw_curve(rows, folder.folder)
     shown = speech.clips[:SOUNDS]
     sounds = {
@@ -81,7 +84,7 @@ def measure(
     }
     title = f"{about['asr']} on {about['data']} ({about['condition']})"
     page = folder.folder / "report.html"
-    write_report(page, title, rows, speech.texts, hypotheses, sounds)
+    write_report(page, title, rows, ratios, speech.texts, hypotheses, sounds)
     return rows
 
 

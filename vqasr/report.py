@@ -29,6 +29,7 @@ def write_report(
     path: Path,
     title: str,
     rows: list[dict[str, Any]],
+    ratios: list[dict[str, Any]],
     texts: list[str],
     hypotheses: list[list[str]],
     sounds: dict[str, list[np.ndarray]],
@@ -39,6 +40,7 @@ def write_report(
         path: report.html.
         title: what was measured.
         rows: of the systems, as `vqasr evaluate` writes them.
+        ratios: of `compare_rates`.
         texts: what was said.
         hypotheses: of each row, in the order of the texts.
         sounds: by system, what is heard of the first utterances; (samples,) float32 at 16 kHz.
@@ -46,6 +48,7 @@ def write_report(
     data = {
         "title": title,
         "rows": rows,
+        "ratios": ratios,
         "texts": [
             {
                 "said": normalise(said),

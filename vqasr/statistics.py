@@ -34,12 +34,7 @@ def statistics(
         where there are fewer than 8 speakers), substitutions, deletions, insertions, and
         hallucinations: utterances with more than twice the words that were said.
     """
-    groups = np.arange(len(scores.rows))
-    over = "utterances"
-    if speakers is not None:
-        names, found = np.unique([str(speakers[i]) for i in scores.rows], return_inverse=True)
-        if len(names) >= FEWEST_SPEAKERS:
-            groups, over = found, "speakers"
+    groups, over = drawn_groups(scores, speakers)
     errors = [scores.errors] + ([scores.errors - pcm.errors] if pcm is not None else [])
     intervals = bootstrap_intervals(np.stack(errors), scores.words, groups, seed)
     return {
@@ -53,13 +48,51 @@ def statistics(
     }
 
 
+def drawn_groups(
+    scores: Scores, speakers: Sequence[Any] | None
+) -> tuple[npt.NDArray[np.integer], str]:
+    """What is drawn together.
+
+    Args:
+        scores: of any system.
+        speakers: as `statistics` takes them.
+
+    Returns:
+        (utterances,) number of each utterance's group, and what a group is.
+    """
+    if speakers is not None:
+        names, found = np.unique([str(speakers[i]) for i in scores.rows], return_inverse=True)
+        if len(names) >= FEWEST_SPEAKERS:
+            return found, "speakers"
+    return np.arange(len(scores.rows)), "utterances"
+
+
 def bootstrap_intervals(
     errors: npt.NDArray[np.integer],
     words: npt.NDArray[np.integer],
     groups: npt.NDArray[np.integer],
     seed: int = 0,
 ) -> list[list[float] | None]:
-    """95 % intervals of errors / words when whole groups are drawn anew.
+    """95 % intervals of errors / words when whole groups are drawn anew; see `bootstrap_rates`.
+
+    Returns:
+        [low, high] of each measure; None where there are no words.
+    """
+    if not words.sum():
+        return [None] * len(errors)
+    return [
+        [round(float(q), 5) for q in np.quantile(rates, (0.025, 0.975))]
+        for rates in bootstrap_rates(errors, words, groups, seed)
+    ]
+
+
+def bootstrap_rates(
+    errors: npt.NDArray[np.integer],
+    words: npt.NDArray[np.integer],
+    groups: npt.NDArray[np.integer],
+    seed: int = 0,
+) -> npt.NDArray[np.float64]:
+    """Errors / words when whole groups are drawn anew.
 
     Args:
         errors: (measures, utterances); differences of two systems' errors give paired intervals.
@@ -68,16 +101,11 @@ def bootstrap_intervals(
         seed: of the draws.
 
     Returns:
-        [low, high] of each measure; None where there are no words.
+        (measures, draws), of the same draws for all measures.
     """
-    if not words.sum():
-        return [None] * len(errors)
     count = int(groups.max()) + 1
     drawn = np.random.default_rng(seed).integers(count, size=(DRAWS, count))
     weights = np.stack([np.bincount(draw, minlength=count) for draw in drawn])
     total = weights @ np.bincount(groups, words, count)
-    intervals: list[list[float] | None] = []
-    for measure in errors:
-        rates = weights @ np.bincount(groups, measure, count) / np.maximum(total, 1)
-        intervals.append([round(float(q), 5) for q in np.quantile(rates, (0.025, 0.975))])
-    return intervals
+    drawn_errors = [weights @ np.bincount(groups, measure, count) for measure in errors]
+    return np.stack(drawn_errors) / np.maximum(total, 1)

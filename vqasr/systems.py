@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vqasr.adapters.kmeans_tokens import KMeansTokens
 from vqasr.adapters.reader import CodesReader
-from vqasr.classical import UnavailableError, classical_codec, classical_names
+from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.classical import classical_names
 from vqasr.code_prior import CodePrior
 from vqasr.encoding import codes_to_stream, encode_audio, encode_latents, stream_to_audio
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.neural import PREFIX as NEURAL
 from vqasr.packet_loss import drop_chunks
 from vqasr.priors import bundled_prior
 from vqasr.rates import Rates
@@ -22,9 +25,8 @@ from vqasr.text_floor import TEXT_FLOORS
 
 PCM_BITS_PER_SAMPLE = 16
 CONTINUOUS = "vqasr:continuous"
-WITHOUT_CODES = ("pcm", CONTINUOUS)
 LOSS = "+loss"
-AUDIO = ":audio"
+KMEANS = "kmeans:"
 AudioCodec = Callable[[np.ndarray], tuple[int, np.ndarray]]
 
 
@@ -151,7 +153,7 @@ class CodesSystem(System):
         self._num_quantizers: int | None = None
         self._tolerance = 0.0
         if name != CONTINUOUS:
-            self._num_quantizers, self._tolerance = _operating_point(name, codec)
+            self._num_quantizers, self._tolerance = operating_point(name, codec)
         self.prior = bundled_prior(self._fingerprint) if prior is None else prior
 
     def rates(self) -> Rates | None:
@@ -204,74 +206,34 @@ class CodesSystem(System):
         return stream_from_bytes(data, prior=self.prior, partial=True)
 
 
-def make_system(
-    name: str,
-    codec: VQCodecModel,
-    recogniser: CodesReader,
-    prior: CodePrior | None = None,
-    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
-    seed: int = 0,
-) -> System:
-    """The system of that name; "vqasr:N:audio" is decoded to audio, which the recogniser hears.
+class KMeansSystem(System):
+    """Centres of Whisper's encoder states to its decoder; see `KMeansTokens`.
 
-    Arguments and errors as `CodesSystem`.
+    Args:
+        name: "kmeans:FILE".
+        recogniser: a Whisper.
 
     Raises:
-        UnavailableError: a classical codec that is not installed here.
+        RecogniserError: the file was not made for it.
     """
-    if name == "pcm":
-        return AudioSystem(name, recogniser)
-    if not name.startswith("vqasr:"):
-        return AudioSystem(name, recogniser, classical_codec(name))
-    plain, _, loss = name.partition(LOSS)
-    codes = CodesSystem(
-        plain.removesuffix(AUDIO) + (LOSS + loss if loss else ""), codec, recogniser, prior,
-        chunk_frames, seed,
-    )  # fmt: skip
-    return AudioSystem(name, recogniser, codes.through) if plain.endswith(AUDIO) else codes
+
+    def __init__(self, name: str, recogniser: CodesReader):
+        self.name = name
+        if not isinstance(recogniser, CodesRecogniser):
+            raise VqasrError(f"{name}: only a Whisper (--asr tiny.en) has states to be clustered.")
+        self._tokens = KMeansTokens.load(name.removeprefix(KMEANS), recogniser.recogniser)
+
+    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+        texts, size, encode_s, asr_s = self._tokens.hear(clips)
+        return Heard(texts, asr_s, size, encode_s)
 
 
-def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
-    """ "pcm,vqasr:all" -> ["pcm", "vqasr:1", ...]; VqasrError for a name that does not exist.
+def operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
+    """Number of codebooks and tolerance of "vqasr:N" or "vqasr:Rbps".
 
-    Codecs that are not installed keep their place: `make_system` says that they are missing.
+    Raises:
+        VqasrError: no such system.
     """
-    expanded: list[str] = []
-    for name in (part.strip() for part in names.split(",")):
-        if name == "vqasr:all":
-            expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
-        elif name:
-            if name not in (*WITHOUT_CODES, *TEXT_FLOORS) and not _is_classical(name):
-                _operating_point(name.removesuffix(AUDIO), codec)
-            expanded.append(name)
-    if not expanded:
-        raise VqasrError("no system was named; for instance pcm,vqasr:1,vqasr:4.")
-    return list(dict.fromkeys(expanded))
-
-
-def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
-    """Each "vqasr:..." once for each share of chunks lost; the other systems as they are."""
-    for loss in losses_percent:
-        if not 0 <= loss <= 100:
-            raise VqasrError(f"a loss of {loss} % of the chunks; 0 to 100 are possible.")
-    expanded: list[str] = []
-    for name in names:
-        if name == CONTINUOUS or not name.startswith("vqasr:") or not losses_percent:
-            expanded.append(name)
-        else:
-            expanded += [f"{name}{LOSS}{loss:g}" for loss in losses_percent]
-    return expanded
-
-
-def _is_classical(name: str) -> bool:
-    try:
-        return classical_codec(name) is not None
-    except UnavailableError:
-        return True
-
-
-def _operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
-    """Number of codebooks and tolerance of "vqasr:N" or "vqasr:Rbps"."""
     prefix, _, number = name.partition(":")
     rate = number.removesuffix("bps")
     if prefix != "vqasr" or not rate.isdigit():
@@ -279,7 +241,8 @@ def _operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
             f"unknown system {name!r}; there are pcm, vqasr:N with N from 1 to "
             f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, for codecs with variable "
             f"depth vqasr:Rbps, as in vqasr:300bps, the floors {' and '.join(TEXT_FLOORS)}, and "
-            f"classical codecs: {', '.join(classical_names())}."
+            f"classical codecs: {', '.join(classical_names())}; "
+            f"{NEURAL}CHECKPOINT@BPS; and {KMEANS}FILE."
         )
     if rate != number:
         return codec.config.operating_point(float(rate))

@@ -28,6 +28,7 @@ function add(parent, tag, attributes, text) {
 }
 
 function family(system) {
+  if (system.startsWith("hf:")) return system.split("@")[0];
   return system.split(":")[0] + (system.endsWith(":audio") ? ", decoded" : "");
 }
 
@@ -113,6 +114,19 @@ function drawTable() {
   fill(data.rows);
 }
 
+function drawRatios() {
+  const section = document.getElementById("ratios");
+  section.hidden = !data.ratios.length;
+  for (const found of data.ratios) {
+    const line = section.querySelector("tbody").insertRow();
+    const interval = found.rate_ratio_ci95;
+    line.insertCell().textContent = found.family;
+    line.insertCell().textContent =
+      found.rate_ratio === null ? "the curves do not meet" : found.rate_ratio.toPrecision(3);
+    line.insertCell().textContent = interval ? interval.map((x) => x.toPrecision(3)).join(" to ") : "-";
+  }
+}
+
 function drawTexts() {
   const parent = document.getElementById("texts");
   data.texts.forEach((text, i) => {
@@ -146,4 +160,5 @@ function drawTexts() {
 document.querySelector("h1").textContent = data.title;
 drawCurve();
 drawTable();
+drawRatios();
 drawTexts();

@@ -1,0 +1,95 @@
+"""Systems by their names, as `vqasr evaluate --systems` takes them."""
+
+from vqasr.adapters.reader import CodesReader
+from vqasr.classical import UnavailableError, classical_codec
+from vqasr.code_prior import CodePrior
+from vqasr.errors import VqasrError
+from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.neural import PREFIX as NEURAL
+from vqasr.neural import NeuralCodec
+from vqasr.stream import DEFAULT_CHUNK_FRAMES
+from vqasr.systems import (
+    CONTINUOUS,
+    KMEANS,
+    LOSS,
+    AudioSystem,
+    CodesSystem,
+    KMeansSystem,
+    System,
+    operating_point,
+)
+from vqasr.text_floor import TEXT_FLOORS
+
+WITHOUT_CODES = ("pcm", CONTINUOUS)
+AUDIO = ":audio"
+
+
+def make_system(
+    name: str,
+    codec: VQCodecModel,
+    recogniser: CodesReader,
+    prior: CodePrior | None = None,
+    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    seed: int = 0,
+) -> System:
+    """The system of that name; "vqasr:N:audio" is decoded to audio, which the recogniser hears.
+
+    Arguments and errors as `CodesSystem`.
+
+    Raises:
+        UnavailableError: a codec that is not installed, or a checkpoint that cannot be had here.
+    """
+    if name == "pcm":
+        return AudioSystem(name, recogniser)
+    if name.startswith(KMEANS):
+        return KMeansSystem(name, recogniser)
+    if name.startswith(NEURAL):
+        return AudioSystem(name, recogniser, NeuralCodec(name))
+    if not name.startswith("vqasr:"):
+        return AudioSystem(name, recogniser, classical_codec(name))
+    plain, _, loss = name.partition(LOSS)
+    codes = CodesSystem(
+        plain.removesuffix(AUDIO) + (LOSS + loss if loss else ""), codec, recogniser, prior,
+        chunk_frames, seed,
+    )  # fmt: skip
+    return AudioSystem(name, recogniser, codes.through) if plain.endswith(AUDIO) else codes
+
+
+def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
+    """ "pcm,vqasr:all" -> ["pcm", "vqasr:1", ...]; VqasrError for a name that does not exist.
+
+    Codecs that are not installed keep their place: `make_system` says that they are missing.
+    """
+    expanded: list[str] = []
+    for name in (part.strip() for part in names.split(",")):
+        if name == "vqasr:all":
+            expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
+        elif name:
+            known = name in (*WITHOUT_CODES, *TEXT_FLOORS) or name.startswith((NEURAL, KMEANS))
+            if not known and not _is_classical(name):
+                operating_point(name.removesuffix(AUDIO), codec)
+            expanded.append(name)
+    if not expanded:
+        raise VqasrError("no system was named; for instance pcm,vqasr:1,vqasr:4.")
+    return list(dict.fromkeys(expanded))
+
+
+def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
+    """Each "vqasr:..." once for each share of chunks lost; the other systems as they are."""
+    for loss in losses_percent:
+        if not 0 <= loss <= 100:
+            raise VqasrError(f"a loss of {loss} % of the chunks; 0 to 100 are possible.")
+    expanded: list[str] = []
+    for name in names:
+        if name == CONTINUOUS or not name.startswith("vqasr:") or not losses_percent:
+            expanded.append(name)
+        else:
+            expanded += [f"{name}{LOSS}{loss:g}" for loss in losses_percent]
+    return expanded
+
+
+def _is_classical(name: str) -> bool:
+    try:
+        return classical_codec(name) is not None
+    except UnavailableError:
+        return True
