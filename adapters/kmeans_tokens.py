@@ -18,7 +18,8 @@ from vqasr.adapters.recogniser import WINDOW_SAMPLES, WhisperRecogniser
 from vqasr.bitpack import pack_codes
 from vqasr.errors import RecogniserError
 from vqasr.mel import SAMPLING_RATE_HZ
-from vqasr.quantizer import bits_per_code, kmeans, nearest
+from vqasr.nearest import kmeans, nearest
+from vqasr.quantizer import bits_per_code
 
 STATE_SAMPLES = 320
 FITTED_STATES = 25  # for each centre; more change little

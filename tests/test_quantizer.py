@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from vqasr.nearest import nearest
 from vqasr.prior_config import STOP
-from vqasr.quantizer import ResidualVQ, bits_per_code, nearest
+from vqasr.quantizer import ResidualVQ, bits_per_code
 
 
 def latents(frames: int = 4000, dim: int = 6) -> torch.Tensor:

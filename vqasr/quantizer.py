@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vqasr.nearest import kmeans, nearest
 from vqasr.prior_config import STOP
 
 # Bounds the (frames, codebook_size) distance matrix to some 32 MB, whatever the clip's length.
@@ -298,37 +299,6 @@ def build_quantizer(
     return ResidualVQ(
         num_quantizers, codebook_size, dim, variable_depth=variable_depth, base_dim=base_dim
     )
-
-
-def nearest(frames: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest row of `codebook` (size, dim) for each of `frames` (frames, dim)."""
-    # |x - c|^2 without |x|^2, which is the same for every c.
-    codebook = codebook.float()
-    return torch.addmm(codebook.square().sum(1), frames, codebook.T, alpha=-2.0).argmin(1)
-
-
-def kmeans(frames: Tensor, size: int, generator: torch.Generator, iterations: int = 10) -> Tensor:
-    """(frames, dim) float32 -> (size, dim) centres (Lloyd's algorithm).
-
-    Raises:
-        ValueError: there are fewer frames than centres.
-    """
-    if len(frames) < size:
-        raise ValueError(
-            f"k-means needs at least as many frames as codes: {len(frames)} frames, "
-            f"{size} codes. Give it more audio or a smaller codebook_size."
-        )
-    order = torch.randperm(len(frames), generator=generator).to(frames.device)
-    centres = frames[order[:size]].clone()
-    for _ in range(iterations):
-        code = nearest(frames, centres)
-        count = torch.bincount(code, minlength=size)
-        total = torch.zeros_like(centres).index_add_(0, code, frames)
-        empty = (count == 0).nonzero()[:, 0]
-        centres = total / count.clamp_min(1)[:, None]
-        draw = torch.randint(len(frames), (len(empty),), generator=generator).to(frames.device)
-        centres[empty] = frames[draw]
-    return centres
 
 
 def _perplexity(code: Tensor, size: int) -> Tensor:

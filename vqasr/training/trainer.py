@@ -253,9 +253,7 @@ class StageTrainer:
             self._log({"stage": "closing", "cross_entropy": nats})
             self._move(torch.device("cpu"))
         self.save_finished()
-        if self.config.frozen_codec:
-            return
-        if self.config.prior.steps:
+        if self.config.prior.steps and not self.config.frozen_codec:
             prior = PriorTrainer(
                 self.config.prior, self.codec, self.train_data, self.dev, self.augment,
                 self.folder, self.config.seed, self.device,
