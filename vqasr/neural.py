@@ -23,7 +23,7 @@ PREFIX = "hf:"
 
 
 class NeuralCodec:
-    """EnCodec, DAC, Mimi, X-Codec or another codec of transformers whose codes are residual.
+    """EnCodec, DAC, Mimi or another codec of transformers whose codes are residual.
 
     Args:
         name: "hf:CHECKPOINT@BPS" as in hf:facebook/encodec_24khz@1500, or "hf:CHECKPOINT" for all
