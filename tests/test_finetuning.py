@@ -1,17 +1,21 @@
 """The fine-tuning recipes, a few steps on bundled clips: they train, resume, and can be used."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import Dataset
+from transformers import Wav2Vec2ForCTC, WhisperConfig, WhisperForConditionalGeneration
 from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.load_reader import load_reader
 from vqasr.adapters.transcribe import CodesRecogniser
 
 from vqasr.assets import CLIPS
+from vqasr.audio import read_audio
 from vqasr.encoding import encode_audio
 from vqasr.tokenized import TokenizeConfig, tokenize
 
@@ -41,8 +45,9 @@ def run(script: str, *arguments: object) -> str:
 
 def test_ctc(codes, codec, clips, tmp_path) -> None:
     settings = (
-        "--codes", codes, "--dev", codes, "--out", tmp_path, "--hidden-size", 48, "--layers", 1,
-        "--batch-size", 2, "--eval-steps", 2, "--num-quantizers", 1, 2,
+        "--codes", codes, "--dev", codes, "--out", tmp_path, "--whisper", "none",
+        "--hidden-size", 48, "--layers", 1, "--inner", 96, "--batch-size", 2, "--eval-steps", 2,
+        "--num-quantizers", 1, 2,
     )  # fmt: skip
     run("recognition/train_ctc.py", *settings, "--max-steps", 2)
     assert (tmp_path / "checkpoint-2").is_dir()
@@ -52,6 +57,53 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     reader = load_reader(str(tmp_path / "final"))
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
+
+
+def test_log_mel_twin(tmp_path) -> None:
+    entries = [e for e in json.loads((CLIPS / "clips.json").read_text()) if "long" not in e][:3]
+    rows = [
+        {
+            "text": e["text"],
+            "seconds": len(read_audio(CLIPS / e["file"])) / 16_000,
+            "audio": {"bytes": (CLIPS / e["file"]).read_bytes()},
+        }
+        for e in entries
+    ]
+    path = tmp_path / "speech-0.parquet"
+    Dataset.from_list(rows).to_parquet(path)
+    printed = run(
+        "recognition/train_log_mel.py", "--train", path, "--dev", path, "--test", path, "--out",
+        tmp_path / "out", "--whisper", "none", "--hidden-size", 48, "--layers", 1, "--inner", 96,
+        "--batch-size", 2, "--eval-steps", 2, "--max-steps", 2,
+    )  # fmt: skip
+    assert json.loads(printed.splitlines()[-1]).keys() == {"set", "wer"}
+
+
+def through(layers, hidden: torch.Tensor, *arguments: None) -> torch.Tensor:
+    for layer in layers:
+        out = layer(hidden, *arguments)
+        hidden = out[0] if isinstance(out, tuple) else out  # this differs among transformers
+    return hidden
+
+
+@torch.inference_mode()
+def test_layers_of_whisper_in_wav2vec2(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(RECIPES / "recognition")
+    recipe = importlib.import_module("from_whisper")
+    whisper = WhisperForConditionalGeneration(
+        WhisperConfig(d_model=48, encoder_layers=3, encoder_attention_heads=4, encoder_ffn_dim=96)
+    ).eval()
+    for name, parameter in whisper.model.encoder.layers.named_parameters():
+        parameter.data = torch.randn_like(parameter) * (0.3 if name.endswith("weight") else 0.1)
+    hidden = torch.randn(2, 20, 48)
+    wanted = through(whisper.model.encoder.layers[:2], hidden, None)
+    for inner, equal in ((96, True), (80, False)):
+        model = Wav2Vec2ForCTC(recipe.make_config(48, 4, 31, 2, inner)).eval()
+        recipe.copy_layers(whisper, model)
+        heard = through(model.wav2vec2.encoder.layers, hidden)
+        assert torch.allclose(heard, wanted, atol=1e-4) == equal
+        # A narrower feed-forward loses something, and far from all.
+        assert (heard - wanted).norm() < 0.5 * (wanted - hidden).norm()
 
 
 @pytest.mark.parametrize("tune", ["adapter", "lora", "all"])

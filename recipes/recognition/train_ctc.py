@@ -9,21 +9,23 @@ import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
 
 # isort: split
 import argparse
+import copy
 import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset, concatenate_datasets
+from from_whisper import copy_layers, make_config
 from transformers import (
-    AutoModelForCTC,
     EarlyStoppingCallback,
     EvalPrediction,
     Trainer,
     TrainingArguments,
-    Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
+    Wav2Vec2ForCTC,
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
@@ -31,6 +33,7 @@ from vqasr.adapters.code_embedder import CodeEmbedder
 from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.collator import CleanEvaluation, CodesCollator
 from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC
+from vqasr.adapters.recogniser import load_recogniser
 
 from vqasr.metrics import word_errors
 from vqasr.tokenized import load_tokenized
@@ -40,48 +43,103 @@ LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = make_parser(__doc__.splitlines()[0], "runs/ctc-small")
     parser.add_argument("--codes", required=True, nargs="+", help="folders of vqasr tokenize")
     parser.add_argument("--dev", required=True, help="the same, to stop by")
-    parser.add_argument("--out", default="runs/ctc-small", help="checkpoints and final/")
     parser.add_argument(
         "--adapter", default="vqasr-base-whisper-tiny.en", help="begins with its embedder"
     )
-    parser.add_argument("--hidden-size", type=int, default=192)
-    parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--num-quantizers", type=int, nargs="+", default=[1, 2, 4, 4])
-    parser.add_argument("--epochs", type=float, default=10.0)
-    parser.add_argument("--max-steps", type=int, default=-1, help="instead of epochs")
-    parser.add_argument("--batch-size", type=int, default=16, help="utterances per device")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--eval-steps", type=int, default=500)
-    parser.add_argument("--patience", type=int, default=4, help="evaluations without a better WER")
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    set_seed(arguments.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(out / "vocab.json")
+    tokenizer = begin(arguments)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
     data = [spoken(load_tokenized(folder, adapter.codec_fingerprint)) for folder in arguments.codes]
-    train = concatenate_datasets(data)
     dev = spoken(load_tokenized(arguments.dev, adapter.codec_fingerprint))
-    model = make_model(adapter, arguments.hidden_size, arguments.layers)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
+    base = make_base(arguments)
+    embedder = make_embedder(adapter.embedder, base.config.hidden_size)
+    model = VQWav2Vec2ForCTC.from_base(base, embedder, adapter.codec_fingerprint)
     collate = CodesCollator(
         tokenizer, False, tuple(arguments.num_quantizers), mask_spans=4, mask_frames=10
     )
     same = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
+    fit(arguments, model, tokenizer, concatenate_datasets(data), dev, collate, same)
+
+
+def make_parser(description: str, out: str) -> argparse.ArgumentParser:
+    """What training from codes and from log-mel have in common."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--out", default=out, help="checkpoints and final/")
+    parser.add_argument(
+        "--whisper", default="tiny.en", help="begins with its first layers; 'none': with nothing"
+    )
+    parser.add_argument("--hidden-size", type=int, default=192, help="where --whisper is none")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--inner", type=int, default=1152, help="width of the feed-forward")
+    parser.add_argument("--epochs", type=float, default=10.0)
+    parser.add_argument("--max-steps", type=int, default=-1, help="instead of epochs")
+    parser.add_argument("--batch-size", type=int, default=16, help="utterances per device")
+    parser.add_argument("--learning-rate", type=float, default=7e-4)
+    parser.add_argument("--warmup-steps", type=int, default=100)
+    parser.add_argument("--eval-steps", type=int, default=500)
+    parser.add_argument("--patience", type=int, default=4, help="evaluations without a better WER")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def begin(arguments: argparse.Namespace) -> Wav2Vec2CTCTokenizer:
+    """Seed, folder and the tokenizer of letters."""
+    set_seed(arguments.seed)
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(LETTERS)}))
+    return Wav2Vec2CTCTokenizer(out / "vocab.json", bos_token=None, eos_token=None)
+
+
+def make_base(arguments: argparse.Namespace) -> Wav2Vec2ForCTC:
+    """Encoder and head, from Whisper's first layers where one is named."""
+    sizes = len(LETTERS), arguments.layers, arguments.inner
+    if arguments.whisper == "none":
+        hidden = arguments.hidden_size
+        return Wav2Vec2ForCTC(make_config(hidden, hidden // 48, *sizes))
+    whisper = load_recogniser(arguments.whisper).model
+    heads = whisper.config.encoder_attention_heads
+    base = Wav2Vec2ForCTC(make_config(whisper.config.d_model, heads, *sizes))
+    copy_layers(whisper, base)
+    return base
+
+
+def make_embedder(known: CodeEmbedder, embed_dim: int) -> CodeEmbedder:
+    """The adapter's embedder; for another width its last layer is untrained."""
+    sizes = {**vars(known.config), "embed_dim": embed_dim, "num_closing_frames": 0}
+    embedder = CodeEmbedder(type(known.config)(**sizes))
+    state = known.state_dict()
+    fitting = {k: state[k] for k, v in embedder.state_dict().items() if state[k].shape == v.shape}
+    embedder.load_state_dict(fitting, strict=False)
+    return embedder
+
+
+def fit(
+    arguments: argparse.Namespace,
+    model: VQWav2Vec2ForCTC,
+    tokenizer: Wav2Vec2CTCTokenizer,
+    train: Dataset,
+    dev: Dataset,
+    collate: Any,
+    same: Any,
+) -> None:
+    """Train, resume, stop early; the best model is left in final/, as float16."""
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    out = Path(arguments.out)
     trainer = CodesTrainer(
         model,
         TrainingArguments(
             str(out), num_train_epochs=arguments.epochs, max_steps=arguments.max_steps,
             per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=16,
-            learning_rate=arguments.learning_rate, warmup_steps=500, weight_decay=0.01,
-            lr_scheduler_type="cosine", adam_beta2=0.98, max_grad_norm=1.0,
+            learning_rate=arguments.learning_rate, warmup_steps=arguments.warmup_steps,
+            weight_decay=0.01, lr_scheduler_type="cosine", adam_beta2=0.98, max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
             train_sampling_strategy="group_by_length", length_column_name="samples",
             eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
@@ -97,7 +155,7 @@ def main() -> None:
     )  # fmt: skip
     trainer.dev_collator = same
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
-    model.save_pretrained(out / "final")
+    copy.deepcopy(model).half().save_pretrained(out / "final")
     tokenizer.save_pretrained(out / "final")
     (out / "final" / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     print(trainer.evaluate())
@@ -105,31 +163,6 @@ def main() -> None:
 
 class CodesTrainer(CleanEvaluation, Trainer):
     """Trainer for batches of codes."""
-
-
-def make_tokenizer(path: Path) -> Wav2Vec2CTCTokenizer:
-    path.write_text(json.dumps({letter: i for i, letter in enumerate(LETTERS)}))
-    return Wav2Vec2CTCTokenizer(path, bos_token=None, eos_token=None)
-
-
-def make_model(adapter: CodesAdapter, hidden_size: int, layers: int) -> VQWav2Vec2ForCTC:
-    """Untrained, but for the part of the embedder that looks codes up and relates neighbours."""
-    config = Wav2Vec2Config(
-        vocab_size=len(LETTERS), hidden_size=hidden_size, num_hidden_layers=layers,
-        num_attention_heads=hidden_size // 48, intermediate_size=4 * hidden_size,
-        num_conv_pos_embeddings=31, num_conv_pos_embedding_groups=hidden_size // 12,
-        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=0.1,
-        attention_dropout=0.1, activation_dropout=0.0, final_dropout=0.1, pad_token_id=0,
-        ctc_loss_reduction="mean", ctc_zero_infinity=True,
-    )  # fmt: skip
-    known = adapter.embedder
-    sizes = {**vars(known.config), "embed_dim": hidden_size, "num_closing_frames": 0}
-    embedder = CodeEmbedder(type(known.config)(**sizes))
-    state = known.state_dict()
-    fitting = {k: v for k, v in embedder.state_dict().items() if state[k].shape == v.shape}
-    embedder.load_state_dict({k: state[k] for k in fitting}, strict=False)
-    base = AutoModelForCTC.from_config(config)
-    return VQWav2Vec2ForCTC.from_base(base, embedder, adapter.codec_fingerprint)
 
 
 def spoken(data: Dataset) -> Dataset:

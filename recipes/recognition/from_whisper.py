@@ -1,0 +1,45 @@
+"""The first layers of a Whisper encoder as a Wav2Vec2 with a CTC head.
+
+Both are pre-norm transformers (Wav2Vec2 with `do_stable_layer_norm`), and an adapter's embedder
+makes what they read. So a small recogniser need not begin from nothing. Whisper's positions have no
+place in Wav2Vec2, which tells neighbours apart by a convolution; that is left to training, as is
+the head.
+"""
+
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperForConditionalGeneration
+
+
+@torch.no_grad()
+def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC) -> None:
+    """Overwrite the model's layers with Whisper's first ones.
+
+    Where the model's feed-forward is narrower, the neurons stay whose weights in and out are
+    largest (the product of their norms).
+    """
+    for own, its in zip(model.wav2vec2.encoder.layers, whisper.model.encoder.layers, strict=False):
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            mine, theirs = getattr(own.attention, name), getattr(its.self_attn, name)
+            mine.weight.copy_(theirs.weight)
+            mine.bias.zero_() if theirs.bias is None else mine.bias.copy_(theirs.bias)
+        own.layer_norm.load_state_dict(its.self_attn_layer_norm.state_dict())
+        own.final_layer_norm.load_state_dict(its.final_layer_norm.state_dict())
+        into, out = own.feed_forward.intermediate_dense, own.feed_forward.output_dense
+        strength = its.fc1.weight.norm(dim=1) * its.fc2.weight.norm(dim=0)
+        kept = strength.topk(into.out_features).indices.sort().values
+        into.weight.copy_(its.fc1.weight[kept]), into.bias.copy_(its.fc1.bias[kept])
+        out.weight.copy_(its.fc2.weight[:, kept]), out.bias.copy_(its.fc2.bias)
+
+
+def make_config(
+    hidden_size: int, heads: int, vocabulary: int, layers: int, inner: int
+) -> Wav2Vec2Config:
+    """A small Wav2Vec2 for codes."""
+    return Wav2Vec2Config(
+        vocab_size=vocabulary, hidden_size=hidden_size, num_hidden_layers=layers,
+        num_attention_heads=heads, intermediate_size=inner,
+        num_conv_pos_embeddings=31, num_conv_pos_embedding_groups=hidden_size // 12,
+        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=0.1,
+        attention_dropout=0.1, activation_dropout=0.0, final_dropout=0.1, pad_token_id=0,
+        ctc_loss_reduction="mean", ctc_zero_infinity=True,
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""The twin of ctc-small that hears log-mel: the same encoder and front end, but no codes.
+
+python recipes/recognition/train_log_mel.py --train ../shared/speech/train-*.parquet \\
+    --dev ../shared/speech/dev-*.parquet --test ../shared/speech/test_*.parquet
+
+Blocks of 40 ms of log-mel (4 x 80 values) stand where the codes' latents are.
+"""
+
+import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
+
+# isort: split
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor
+from train_ctc import begin, fit, make_base, make_parser, spoken
+from transformers.modeling_outputs import CausalLMOutput
+from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.collator import CodesCollator
+from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+
+from vqasr.acoustics import change_speed
+from vqasr.data import load_speech, row_audio
+from vqasr.mel import SAMPLING_RATE_HZ, clip_log_mel
+from vqasr.metrics import word_errors
+
+BLOCK = 4
+# All zero would say that there is no frame.
+GAP = 1e-3
+
+
+class LogMelCTC(VQWav2Vec2ForCTC):
+    """As its parent, of float blocks (batch, 320, frames)."""
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> CausalLMOutput:
+        return self.hear(input_values, labels)
+
+
+@dataclass
+class LogMelCollator(CodesCollator):
+    """Rows of audio and text to a batch of log-mel blocks, with gaps as `CodesCollator` makes them.
+
+    Attributes:
+        speeds: of which each row is given one at random.
+    """
+
+    speeds: tuple[float, ...] = (1.0,)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        items = [self._gaps(blocks(change_speed(row_audio(row), self._speed()))) for row in rows]
+        width = -(-max(map(len, items)) // self.frames_multiple) * self.frames_multiple
+        values = torch.stack([F.pad(item, (0, 0, 0, width - len(item))) for item in items])
+        labels = self._labels([row[self.text_column] for row in rows])
+        return {"input_values": values.transpose(1, 2), "labels": labels}
+
+    def _speed(self) -> float:
+        return self.speeds[int(torch.randint(len(self.speeds), ()))]
+
+    def _gaps(self, item: Tensor) -> Tensor:
+        gaps = self._masked(torch.zeros(1, len(item), dtype=torch.long))[0] != 0
+        return item.masked_fill(gaps[:, None], GAP)
+
+
+def blocks(samples: np.ndarray) -> Tensor:
+    """(samples,) float32 -> (frames, 320)."""
+    mel = clip_log_mel(torch.from_numpy(samples)[None])[0]
+    return F.pad(mel, (0, 0, 0, -len(mel) % BLOCK)).reshape(-1, BLOCK * mel.shape[1])
+
+
+def main() -> None:
+    parser = make_parser(__doc__.splitlines()[0], "runs/ctc-log-mel")
+    parser.add_argument("--train", required=True, nargs="+", help="parquet with audio and text")
+    parser.add_argument("--dev", required=True, help="the same, to stop by")
+    parser.add_argument("--test", nargs="*", default=[], help="the same, to measure in the end")
+    arguments = parser.parse_args()
+    tokenizer = begin(arguments)
+    base = make_base(arguments)
+    sizes = CodeEmbedderConfig(1, 2, BLOCK * 80, base.config.hidden_size)
+    model = LogMelCTC.from_base(base, CodeEmbedder(sizes), b"\0" * 6)
+    train = LogMelCollator(
+        tokenizer, False, (1,), mask_spans=4, mask_frames=10, speeds=(0.9, 1.0, 1.1)
+    )
+    same = LogMelCollator(tokenizer, False, (1,))
+    train_rows, dev_rows = rows_of(arguments.train), rows_of([arguments.dev])
+    fit(arguments, model, tokenizer, train_rows, dev_rows, train, same)
+    model.eval()
+    for path in arguments.test:
+        data = load_speech(path)
+        texts = []
+        for row in data:
+            with torch.inference_mode():
+                logits = model.hear(blocks(row_audio(row)).T[None]).logits
+            texts.append(tokenizer.decode(logits[0].argmax(-1)))
+        errors, words = word_errors(list(data["text"]), texts)
+        print(json.dumps({"set": Path(path).name.split("-")[0], "wer": round(errors / words, 4)}))
+
+
+def rows_of(files: list[str]) -> Dataset:
+    """Rows that CTC can place, with their length."""
+    data = load_speech(files)
+    return spoken(data.map(lambda row: {"samples": round(row["seconds"] * SAMPLING_RATE_HZ)}))
+
+
+if __name__ == "__main__":
+    main()
