@@ -109,7 +109,7 @@ class StageTrainer:
                 self.gradient_stage(name, stage, first)
             # The adapter's own copy of the quantizer is what reads codes later.
             self.embedder.quantizer.load_state_dict(self.codec.quantizer.state_dict())
-            if stage.steps:
+            if stage.steps and name != "gaps":  # which changes nothing but lost frames
                 self.report(name)
             self._save(order[order.index(name) + 1], 0, None)
         self._finish()
@@ -228,7 +228,6 @@ class StageTrainer:
             "autoencoder": ([0], []),
             "quantizer": (some, []),
             "joint": ([] if self.config.frozen_codec else [count], some),
-            "gaps": ([], some),
         }[name]
         self._move(torch.device("cpu"))  # the codes are defined by the CPU's float32
         verdict = dataclasses.asdict(self.judge(self.codec, self.embedder, mel=mel, codes=codes))
