@@ -13,13 +13,18 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 test: $(STAMP)  ## Run all tests
 	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
-assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (over 3 hours on two cores)
+assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (5 to 8 hours on two cores)
 	.venv/bin/vqasr train recipes/train_codec/base.toml
 	.venv/bin/vqasr train recipes/train_codec/depth.toml
+	.venv/bin/python recipes/train_codec/widen.py runs/depth runs/widened
+	.venv/bin/vqasr train recipes/train_codec/wide.toml
+	.venv/bin/vqasr train recipes/train_codec/long.toml
+	.venv/bin/python recipes/train_codec/rescale.py runs/long runs/rescaled
+	.venv/bin/vqasr train recipes/train_codec/finish.toml
 	rm -rf vqasr/assets/vqasr-base vqasr/assets/vqasr-base-whisper-tiny.en vqasr/assets/vqasr-base-prior
-	cp -r runs/depth/codec vqasr/assets/vqasr-base
-	cp -r runs/depth/adapter vqasr/assets/vqasr-base-whisper-tiny.en
-	cp -r runs/depth/prior vqasr/assets/vqasr-base-prior
+	cp -r runs/finish/codec vqasr/assets/vqasr-base
+	cp -r runs/finish/adapter vqasr/assets/vqasr-base-whisper-tiny.en
+	cp -r runs/finish/prior vqasr/assets/vqasr-base-prior
 
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -130,7 +130,7 @@ class StageTrainer:
         if 0 < first < stage.steps:
             load_checkpoint(self.folder, self._modules(), optimizer)
         self.codec.train(name != "gaps" and not self.config.frozen_codec), self.embedder.train()
-        if name == "gaps" and first == 0:
+        if name == "gaps" and first == 0 and stage.steps:
             with torch.no_grad():  # a lost frame is at first what no frame is
                 self.embedder.missing_frame.copy_(self.embedder.no_frame)
         decoder_from = self.config.loss.decoder_from * stage.steps

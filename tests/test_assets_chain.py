@@ -1,0 +1,29 @@
+"""`make assets`: each training begins where one before it ended, the last one ships."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vqasr.training.config import load_train_config
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_each_run_begins_where_another_ended(monkeypatch) -> None:
+    if not (ROOT / "Makefile").exists():
+        pytest.skip("not a checkout")
+    monkeypatch.chdir(ROOT)
+    lines = (ROOT / "Makefile").read_text().partition("\nassets:")[2].partition("\n\n")[0]
+    made: list[str] = []
+    for line in lines.splitlines():
+        if train := re.search(r"vqasr train (\S+)", line):
+            config = load_train_config(train[1])
+            assert config.start_from in (made or [None, ""]), train[1]
+            made.append(config.output_dir)
+        elif step := re.search(r"recipes/\S+\.py (\S+) (\S+)", line):
+            assert step[1] in made
+            made.append(step[2])
+        elif copied := re.search(r"cp -r (\S+)/\w+ vqasr/assets", line):
+            assert copied[1] == made[-1]
+    assert len(made) > 1
