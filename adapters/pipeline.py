@@ -78,6 +78,17 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
             model_inputs["attention_mask"] = F.pad(mask, (0, features.shape[-1] - mask.shape[1]))
         return super()._forward(model_inputs, **kwargs)
 
+    def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As transformers', without chunks that hold no text.
+
+        Where Whisper begins a segment at the end of its window and says nothing in it, transformers
+        makes a chunk of the two times, and the next window's is the earlier one.
+        """
+        result: dict[str, Any] = super().postprocess(model_outputs, *args, **kwargs)
+        if "chunks" in result:
+            result["chunks"] = [chunk for chunk in result["chunks"] if chunk["text"].strip()]
+        return result
+
 
 def _item(codes: Tensor) -> dict[str, Tensor]:
     return {
