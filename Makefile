@@ -13,7 +13,7 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 test: $(STAMP)  ## Run all tests
 	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
-assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (5 to 8 hours on two cores)
+assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (about 5 hours on two cores)
 	.venv/bin/vqasr train recipes/train_codec/base.toml
 	.venv/bin/vqasr train recipes/train_codec/depth.toml
 	.venv/bin/python recipes/train_codec/widen.py runs/depth runs/widened

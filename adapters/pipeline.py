@@ -82,10 +82,10 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
         """As transformers', without chunks that hold no text.
 
         Where Whisper begins a segment at the end of its window and says nothing in it, transformers
-        makes a chunk of the two times, and the next window's is the earlier one.
+        makes a chunk of its start and the next window's, which is earlier.
         """
         result: dict[str, Any] = super().postprocess(model_outputs, *args, **kwargs)
-        if "chunks" in result:
+        if self.type == "seq2seq_whisper" and "chunks" in result:
             result["chunks"] = [chunk for chunk in result["chunks"] if chunk["text"].strip()]
         return result
 

@@ -1,6 +1,6 @@
 """How much could a stronger prior take out of the codes? Trains a larger one, which does not ship.
 
-python recipes/entropy_coding/bound.py recipes/train_codec/depth.toml
+python recipes/entropy_coding/bound.py recipes/train_codec/finish.toml
 """
 
 import argparse

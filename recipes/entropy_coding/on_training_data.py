@@ -1,6 +1,6 @@
 """How far is the bundled prior under the order-0 entropy of the codes that it was trained on?
 
-python recipes/entropy_coding/on_training_data.py runs/depth/prior_run/codes-*-0.safetensors
+python recipes/entropy_coding/on_training_data.py runs/finish/prior_run/codes-*-0.safetensors
 """
 
 import argparse

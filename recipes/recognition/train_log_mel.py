@@ -38,12 +38,7 @@ GAP = 1e-3
 class LogMelCTC(VQWav2Vec2ForCTC):
     """As its parent, of float blocks (batch, 320, frames)."""
 
-    def forward(
-        self,
-        input_values: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> CausalLMOutput:
+    def forward(self, input_values: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
         return self.hear(input_values, labels)
 
 

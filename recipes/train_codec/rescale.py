@@ -4,8 +4,8 @@ python recipes/train_codec/rescale.py runs/long runs/rescaled
 
 Nothing but commitment holds the scale of latents, and in the run of long.toml it did not hold that
 of the dimensions behind `base_dim`: their variance grew from 1 % of that of the base dimensions to
-240 %, and codebooks 3 and 4 described nothing else any more (EXPERIMENTS.md, 2026-11-24). What
-reads the latents is changed the other way, so that without a quantizer nothing changes.
+240 % (on dev), and codebooks 3 and 4 described nothing else any more (EXPERIMENTS.md, 2026-11-24).
+What reads the latents is changed the other way, so that without a quantizer nothing changes.
 """
 
 import argparse
