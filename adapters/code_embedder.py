@@ -126,13 +126,24 @@ class CodeEmbedder(nn.Module):
             (batch, the same) bool, True where an item has embeddings.
         """
         latents, mask, levels = self.look_up(heard)
+        given = levels.new_full((len(heard),), 0 if heard.is_floating_point() else heard.shape[1])
+        return self.close_latents(latents, mask, levels, self.lengths(heard), given)
+
+    def close_latents(
+        self, latents: Tensor, mask: Tensor, levels: Tensor, lengths: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `close`, of what `look_up` returns.
+
+        Args:
+            latents, mask, levels: as in `embed_latents`, one level for each frame.
+            lengths: (batch,) frames that exist.
+            given: (batch,) codebooks that the item's frames were described with at most.
+        """
         closing = self.config.num_closing_frames
         latents, mask = F.pad(latents, (0, 0, 0, closing)), F.pad(mask, (0, closing))
-        unquantized = heard.is_floating_point()
-        levels = F.pad(levels, (0, closing), value=0 if unquantized else heard.shape[1])
-        lengths = self.lengths(heard)
+        levels = torch.cat([levels, given[:, None].expand(-1, closing)], dim=1)
         # How far each frame lies behind the last one that exists.
-        behind = torch.arange(latents.shape[1], device=heard.device) - lengths[:, None]
+        behind = torch.arange(latents.shape[1], device=latents.device) - lengths[:, None]
         if self.closing_frames is not None:
             frames = self.closing_frames[behind.clamp(0, closing - 1)]
             latents = torch.where((behind >= 0)[..., None], frames, latents)

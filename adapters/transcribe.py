@@ -25,7 +25,7 @@ class CodesRecogniser(CodesReader):
         RecogniserError: the adapter was trained for other weights.
     """
 
-    def __init__(self, recogniser: WhisperRecogniser, adapter: CodesAdapter, padded: bool = True):
+    def __init__(self, recogniser: WhisperRecogniser, adapter: CodesAdapter, padded: bool = False):
         if adapter.base_fingerprint != recogniser.fingerprint():
             raise RecogniserError(
                 f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
@@ -39,7 +39,7 @@ class CodesRecogniser(CodesReader):
 
     @classmethod
     def from_pretrained(
-        cls, asr: str = "tiny.en", adapter: str | None = None, padded: bool = True
+        cls, asr: str = "tiny.en", adapter: str | None = None, padded: bool = False
     ) -> "CodesRecogniser":
         """Load recogniser and adapter; without `adapter`, the one that ships for its weights.
 

@@ -81,7 +81,7 @@ class CodesWhisper(WhisperForConditionalGeneration):
         self,
         whisper: WhisperForConditionalGeneration,
         embedder: CodeEmbedder,
-        padded: bool = True,
+        padded: bool = False,
     ):
         with torch.device("meta"):  # the weights come from `whisper`
             super().__init__(whisper.config)

@@ -14,7 +14,7 @@ from vqasr.assets import CLIPS
 from vqasr.cli import app
 from vqasr.encoding import audio_to_stream
 from vqasr.errors import VqasrError
-from vqasr.evaluate import with_statistics
+from vqasr.evaluate import ResultsFolder, with_statistics
 from vqasr.report import marked
 from vqasr.system_names import expand_systems
 
@@ -126,6 +126,23 @@ def test_conditions_side_by_side(parquet, tmp_path) -> None:
     table = (out / "slices.md").read_text().splitlines()
     assert table[0] == "| system | clean | noise:-10 | worst / best |"
     assert len(table) == 4
+
+
+def test_a_new_adapter_leaves_what_does_not_read_with_it(tmp_path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    kmeans = f"kmeans:{tmp_path / 'a'}"
+    for name in ("pcm", "opus:6000", "vqasr:2", kmeans):
+        ResultsFolder(tmp_path, {"rows": "x", "adapter": "1"}).add({"system": name}, [], [])
+
+    def measured(**settings: str) -> list[bool]:
+        folder = ResultsFolder(tmp_path, settings)
+        return [folder.finished(n) is not None for n in ("pcm", "opus:6000", "vqasr:2", kmeans)]
+
+    assert measured(rows="x", adapter="1") == [True, True, True, True]
+    assert measured(rows="x", adapter="2") == [True, True, False, True]
+    assert measured(rows="y", adapter="1") == [False, False, False, False]
+    (tmp_path / "a").write_bytes(b"2")
+    assert measured(rows="x", adapter="1") == [True, True, True, False]
 
 
 def test_delta_is_null_without_pcm() -> None:

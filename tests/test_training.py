@@ -31,7 +31,7 @@ from vqasr.training.augment import Augment, is_held_out
 from vqasr.training.batches import WIDTHS_S, Batches
 from vqasr.training.config import AugmentConfig, DataConfig, load_train_config
 from vqasr.training.judge import Judge
-from vqasr.training.losses import _decoder_parts, lost_frames
+from vqasr.training.losses import decoder_parts, lost_frames
 from vqasr.training.optimizer import Muon, MuonAndAdamW
 from vqasr.training.speech_head import speech_frames
 from vqasr.training.teacher import WhisperTeacher
@@ -349,7 +349,7 @@ def test_only_the_wanted_positions_are_predicted(recogniser) -> None:
     heard = wanted + 0.2 * torch.randn(wanted.shape, generator=generator)
     texts = ["and so it was", "yes"]
     with torch.no_grad():
-        parts = _decoder_parts(teacher, heard, wanted, texts)
+        parts = decoder_parts(teacher, heard, wanted, texts)
         tokens, mask = teacher.tokens(texts, heard.device)
         every = torch.arange(tokens.numel())
         target, predicted = (
@@ -361,7 +361,7 @@ def test_only_the_wanted_positions_are_predicted(recogniser) -> None:
     torch.testing.assert_close(parts["decoder"], divergence, rtol=0.02, atol=1e-3)
     torch.testing.assert_close(parts["transcript"], said, rtol=0.02, atol=1e-3)
     assert float(divergence) > 0.01
-    nothing = _decoder_parts(teacher, heard, wanted, ["", ""])
+    nothing = decoder_parts(teacher, heard, wanted, ["", ""])
     assert {float(part) for part in nothing.values()} == {0.0}
 
 

@@ -16,14 +16,17 @@ from vqasr.comparison import ratios_table
 from vqasr.data import row_audio
 from vqasr.errors import AudioError
 from vqasr.files import replace_file
+from vqasr.fingerprint import bytes_fingerprint
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.memory import forget_peak, peak_mib
 from vqasr.metrics import score, word_errors
 from vqasr.statistics import statistics
-from vqasr.systems import System
+from vqasr.systems import KMEANS, System
 from vqasr.text_floor import text_bytes
 
 Row = dict[str, Any]
+# Settings that only codes of our own codec depend on.
+OF_CODES = ("adapter", "codec", "prior", "chunk_frames", "seed")
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
@@ -185,14 +188,15 @@ class ResultsFolder:
             saved = json.loads(self._path(system).read_text())
         except (OSError, json.JSONDecodeError):
             return None
-        if saved.get("settings") != self._settings:
+        if saved.get("settings", {}) != self._relevant(system):
             return None
         return saved["row"], [pair["hypothesis"] for pair in saved["transcripts"]]
 
     def add(self, row: Row, texts: list[str], hypotheses: list[str]) -> None:
         """Keep a system's row and transcripts."""
         pairs = [{"text": t, "hypothesis": h} for t, h in zip(texts, hypotheses, strict=True)]
-        saved = {"settings": self._settings, "row": row, "transcripts": pairs}
+        relevant = self._relevant(row["system"])
+        saved = {"settings": relevant, "row": row, "transcripts": pairs}
         replace_file(self._path(row["system"]), json.dumps(saved, indent=1).encode())
 
     def write(
@@ -220,6 +224,16 @@ class ResultsFolder:
         writer.writeheader()
         writer.writerows(rows)
         replace_file(self.folder / "results.csv", text.getvalue().encode())
+
+    def _relevant(self, system: str) -> Row:
+        """What a system depends on: pcm and other codecs stay when ours is trained anew."""
+        if system.startswith("vqasr:"):
+            return self._settings
+        relevant = {k: v for k, v in self._settings.items() if k not in OF_CODES}
+        if system.startswith(KMEANS):
+            tokens = Path(system.removeprefix(KMEANS)).read_bytes()
+            relevant["tokens"] = bytes_fingerprint({"": tokens}).hex()
+        return relevant
 
     def _path(self, system: str) -> Path:
         return self.folder / "systems" / f"{system.replace(':', '-').replace('/', '_')}.json"

@@ -17,7 +17,14 @@ from vqasr.adapters.whisper import CodesWhisper, to_features
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.stream_content import NO_FRAME
 from vqasr.training.batches import Batch
-from vqasr.training.config import StageConfig
+from vqasr.training.config import LossConfig, StageConfig
+from vqasr.training.losses import (
+    Losses,
+    decoder_parts,
+    layer_distance,
+    relative_distance,
+    weighted_sum,
+)
 from vqasr.training.precision import autocast
 from vqasr.training.step_loop import finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
@@ -80,6 +87,43 @@ def fit_closing_frames(
         "end": round(sum(ends[-recent:]) / recent, 4),
         "transcript": round(sum(words[-recent:]) / recent, 4),
     }
+
+
+def closed_losses(
+    codec: VQCodecModel,
+    embedder: CodeEmbedder,
+    teacher: WhisperTeacher,
+    batch: Batch,
+    levels: Tensor,
+    weights: LossConfig,
+    generator: torch.Generator,
+    refined: Tensor | None = None,
+) -> Losses:
+    """The joint stage's losses of an adapter that reads without padding, and that of the end.
+
+    Args:
+        levels: (batch,) codebooks that each item may use, 0 for unquantized.
+        generator: decides which recordings go on after the speech.
+        refined: (batch,) see `Quantizer.forward`.
+    """
+    batch = _going_on(batch, generator)
+    with torch.no_grad():
+        latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
+        output = codec.quantizer(latents, levels, mask, refined)
+        stem = teacher.stem(batch.clean)
+        wanted = teacher.layers(stem)
+    depths = torch.where(mask, output.depths, levels[:, None])
+    embeddings, exists = embedder.close_latents(output.quantized, mask, depths, mask.sum(1), levels)
+    heard = teacher.layers(embeddings, exists)
+    real = mask.repeat_interleave(2, dim=1)
+    parts = {
+        "stem": relative_distance(embeddings, stem, real),
+        "layers": layer_distance(heard, wanted, real),
+        **decoder_parts(
+            teacher, heard[-1], wanted[-1], [_written(t) if t else "" for t in batch.texts], exists
+        ),
+    }
+    return weighted_sum(parts, weights)
 
 
 def _with_text(batches: Iterable[Batch]) -> Iterable[Batch]:

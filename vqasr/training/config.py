@@ -106,6 +106,8 @@ class LossConfig:
         decoder: divergence from the decoder's predictions on the transcript.
         transcript: cross-entropy of the transcript: what was said, not what the recogniser hears.
         decoder_from: fraction of the stage after which the decoder joins.
+        end: cross-entropy of a text's end. Where it is not 0, half of the steps read without
+            padding, with closing frames (`[adapter] num_closing_frames`); for a frozen codec.
         reconstruction: log-mel error.
         commitment: latents to their codes.
     """
@@ -115,6 +117,7 @@ class LossConfig:
     decoder: float = 0.5
     transcript: float = 0.0
     decoder_from: float = 0.4
+    end: float = 0.0
     reconstruction: float = 0.1
     commitment: float = 0.25
 
@@ -128,7 +131,8 @@ class TrainConfig:
         recogniser: the frozen recogniser that is distilled.
         start_from: folder of a run whose codec and adapter to begin with, its state or, where that
             is gone, the finished folders codec and adapter; stages that are not to be repeated have
-            0 steps. Empty: random weights.
+            0 steps. With a frozen codec, folder or name of the adapter to begin with. Empty: random
+            weights.
         frozen_codec: name or folder of a finished codec that stays as it is; only an adapter for
             `recogniser` is trained, and the stages of the codec must have 0 steps.
         optimizer: of the joint stage, "adamw" or "muon".
@@ -183,6 +187,12 @@ def load_train_config(path: str | Path) -> TrainConfig:
         raise TrainingError(
             f"{path}: with frozen_codec = {config.frozen_codec!r} the stages [autoencoder] and "
             "[quantizer] must have steps = 0: they would change the codec."
+        )
+    closes = config.adapter.get("num_closing_frames", 0)
+    if config.loss.end and not (config.frozen_codec and closes):
+        raise TrainingError(
+            f"{path}: [loss] end = {config.loss.end} needs frozen_codec and, in [adapter], "
+            "num_closing_frames = 50."
         )
     if config.optimizer not in OPTIMIZERS:
         raise TrainingError(

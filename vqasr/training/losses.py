@@ -46,8 +46,8 @@ def reconstruction_error(mel: Tensor, clean: Tensor, frame_mask: Tensor) -> Tens
     return ((mel - target).square() * weight).sum() / values / variance.clamp_min(1e-4)
 
 
-def relative_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared distance over the variance of each channel.
+def relative_distance(student: Tensor, teacher: Tensor, exists: Tensor | None = None) -> Tensor:
+    """Mean squared distance over the variance of each channel, where frames exist.
 
     A few of Whisper's channels carry most of the variance; half of the mean variance is added to
     each channel's own, so that small channels count too without being blown up.
@@ -55,7 +55,11 @@ def relative_distance(student: Tensor, teacher: Tensor) -> Tensor:
     frames = min(student.shape[1], teacher.shape[1])
     student, teacher = student[:, :frames].float(), teacher[:, :frames].float()
     variance = teacher.flatten(0, 1).var(0)
-    return ((student - teacher).square() / (0.5 * variance + 0.5 * variance.mean())).mean()
+    distance = ((student - teacher).square() / (0.5 * variance + 0.5 * variance.mean())).mean(-1)
+    if exists is None:
+        return distance.mean()
+    weight = exists[:, :frames].float()
+    return (distance * weight).sum() / weight.sum().clamp_min(1.0)
 
 
 def autoencoder_losses(
@@ -98,15 +102,15 @@ def joint_losses(
     heard = teacher.layers(embeddings)
     parts = {
         "stem": relative_distance(embeddings, stem),
-        "layers": _layer_distance(heard, wanted),
+        "layers": layer_distance(heard, wanted),
     }
     if codec.training:  # not a finished codec, for which an adapter is trained
         mel = codec.mel_decoder(quantized.quantized)
         parts["reconstruction"] = reconstruction_error(mel, batch.clean, mask)
         parts["commitment"] = quantized.commitment_loss
     if with_decoder:
-        parts |= _decoder_parts(teacher, heard[-1], wanted[-1], batch.texts)
-    return _weighted(parts, weights)
+        parts |= decoder_parts(teacher, heard[-1], wanted[-1], batch.texts)
+    return weighted_sum(parts, weights)
 
 
 def gap_losses(
@@ -138,10 +142,10 @@ def gap_losses(
     heard = teacher.layers(embeddings)
     parts = {
         "stem": relative_distance(embeddings, stem),
-        "layers": _layer_distance(heard, wanted),
-        **_decoder_parts(teacher, heard[-1], wanted[-1], batch.texts),
+        "layers": layer_distance(heard, wanted),
+        **decoder_parts(teacher, heard[-1], wanted[-1], batch.texts),
     }
-    return _weighted(parts, weights)
+    return weighted_sum(parts, weights)
 
 
 def lost_frames(items: int, frames: int, generator: torch.Generator) -> Tensor:
@@ -152,37 +156,51 @@ def lost_frames(items: int, frames: int, generator: torch.Generator) -> Tensor:
     return lost.repeat_interleave(LOSS_CHUNK_FRAMES, dim=1)[:, :frames]
 
 
-def _layer_distance(heard: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    distances = [relative_distance(a, b) for a, b in zip(heard, wanted, strict=True)]
+def layer_distance(
+    heard: list[Tensor], wanted: list[Tensor], exists: Tensor | None = None
+) -> Tensor:
+    """`relative_distance`, mean over layers."""
+    distances = [relative_distance(a, b, exists) for a, b in zip(heard, wanted, strict=True)]
     return torch.stack(distances).mean()
 
 
-def _weighted(parts: dict[str, Tensor], weights: LossConfig) -> Losses:
+def weighted_sum(parts: dict[str, Tensor], weights: LossConfig) -> Losses:
+    """Parts with their weights; each part is named as its weight."""
     total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
     return Losses(total, parts)
 
 
-def _decoder_parts(
-    teacher: WhisperTeacher, heard: Tensor, wanted: Tensor, texts: list[str]
+def decoder_parts(
+    teacher: WhisperTeacher,
+    heard: Tensor,
+    wanted: Tensor,
+    texts: list[str],
+    exists: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The decoder's predictions, teacher-forced on transcripts, in nats a token.
 
     "decoder": Kullback-Leibler divergence from its predictions on the clean audio; "transcript":
-    cross-entropy of what was really said.
+    cross-entropy of what was really said. With `exists`, (batch, frames) bool of `heard`, also
+    "end": cross-entropy of the end, which the teacher does not find without padding.
     """
-    tokens, mask = teacher.tokens(texts, heard.device)
+    tokens, mask = teacher.tokens(texts, heard.device, end=exists is not None)
     positions, weight = _filled_up(mask)
     with torch.no_grad():
         target = teacher.predictions(wanted, tokens, positions).float().log_softmax(-1)
-    predicted = teacher.predictions(heard, tokens, positions).float().log_softmax(-1)
+    predicted = teacher.predictions(heard, tokens, positions, exists).float().log_softmax(-1)
     divergence = F.kl_div(predicted, target, log_target=True, reduction="none").sum(-1)
     # The token that a position predicts is the next one; the last position predicts none.
     said = -predicted.gather(1, tokens.roll(-1, dims=1).flatten()[positions, None])[:, 0]
+    parts = {}
+    if exists is not None:
+        last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))
+        end = weight * last.flatten()[positions]
+        parts["end"] = (said * end).sum() / end.sum().clamp_min(1.0)
+        weight = weight - end
     count = weight.sum().clamp_min(1.0)
-    return {
-        "decoder": (divergence * weight).sum() / count,
-        "transcript": (said * weight).sum() / count,
-    }
+    parts["decoder"] = (divergence * weight).sum() / count
+    parts["transcript"] = (said * weight).sum() / count
+    return parts
 
 
 def _filled_up(mask: Tensor) -> tuple[Tensor, Tensor]:

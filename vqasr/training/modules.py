@@ -40,6 +40,23 @@ def build_modules(config: TrainConfig, embed_dim: int) -> tuple[VQCodecModel, Co
     return codec, embedder
 
 
+def load_adapter(name: str, codec: VQCodecModel, embedder: CodeEmbedder) -> None:
+    """Copy the weights of a finished adapter of `codec`; TrainingError where it does not fit."""
+    try:
+        adapter = CodesAdapter.from_pretrained(name)
+        if adapter.codec_fingerprint != codec.fingerprint():
+            wanted, own = adapter.codec_fingerprint.hex(), codec.fingerprint().hex()
+            raise RecogniserError(f"it reads codes of {wanted}, this codec is {own}")
+        state = adapter.embedder.state_dict()
+        if not embedder.config.num_closing_frames:
+            state.pop("closing_frames", None)
+        embedder.load_state_dict(state)
+    except (CodecError, RecogniserError, RuntimeError) as error:
+        raise TrainingError(
+            f"start_from = {name!r} is no adapter for this codec and configuration ({error})."
+        ) from error
+
+
 def load_finished(folder: Path, codec: VQCodecModel, embedder: CodeEmbedder) -> None:
     """Copy the weights of the folders codec and adapter that a run left; TrainingError if none."""
     try:

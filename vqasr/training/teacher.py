@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
+from vqasr.adapters.masked_decoder import CrossMask, additive_mask, mask_decoder
 from vqasr.mel import clip_log_mel
 from vqasr.training.precision import fast_dtype
 
@@ -33,6 +34,8 @@ class WhisperTeacher(nn.Module):
             if isinstance(module, nn.Linear):
                 module.to(fast_dtype(device))
         self.tokenizer = tokenizer
+        self._cross_mask = CrossMask()
+        self._decoder = mask_decoder(self.whisper.model.decoder, self._cross_mask)
 
     def stem(self, samples: Tensor) -> Tensor:
         """(batch, samples) -> Whisper's own embeddings (batch, frames at 50 Hz, d_model).
@@ -45,13 +48,19 @@ class WhisperTeacher(nn.Module):
         hidden = F.gelu(encoder.conv1(mel.transpose(1, 2)))
         return F.gelu(encoder.conv2(hidden)).transpose(1, 2)
 
-    def layers(self, embeddings: Tensor) -> list[Tensor]:
-        """Outputs of the encoder's layers, each (batch, frames, d_model); the last one normed."""
+    def layers(self, embeddings: Tensor, exists: Tensor | None = None) -> list[Tensor]:
+        """Outputs of the encoder's layers, each (batch, frames, d_model); the last one normed.
+
+        Args:
+            embeddings: (batch, frames, d_model).
+            exists: (batch, frames) bool, the frames that are attended to; None for all.
+        """
+        mask = None if exists is None else additive_mask(exists, embeddings.dtype)
         encoder = self.whisper.model.encoder
         hidden = embeddings + encoder.embed_positions.weight[: embeddings.shape[1]]
         outputs = []
         for layer in encoder.layers:
-            hidden = layer(hidden, None)
+            hidden = layer(hidden, mask)
             outputs.append(hidden)
         outputs[-1] = encoder.layer_norm(hidden)
         return outputs
@@ -61,7 +70,7 @@ class WhisperTeacher(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Decoder inputs (items, tokens) and a mask of the positions that predict text.
 
-        With `end`, also of the position that predicts the end.
+        With `end`, also of the position that predicts the end of a text that is not empty.
 
         Transcripts are often upper case, which Whisper never writes: they are put in sentence case.
         Widths are multiples of 16, for the same reason as those of the batches.
@@ -80,10 +89,12 @@ class WhisperTeacher(nn.Module):
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.tensor(row)
-            mask[i, len(prefix) - 1 : len(row) - 1 + end] = True
+            mask[i, len(prefix) - 1 : len(row) - 1 + (end and bool(texts[i]))] = True
         return tokens.to(device), mask.to(device)
 
-    def predictions(self, states: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
+    def predictions(
+        self, states: Tensor, tokens: Tensor, positions: Tensor, exists: Tensor | None = None
+    ) -> Tensor:
         """Logits (positions, vocabulary) of the decoder given encoder states.
 
         Args:
@@ -91,8 +102,10 @@ class WhisperTeacher(nn.Module):
             tokens: (items, tokens) int.
             positions: (positions,) int, which of the items x tokens are wanted: a vocabulary of
                 50,000 makes logits dear.
+            exists: (items, frames) bool, the states that are attended to; None for all.
         """
-        hidden = self.whisper.model.decoder(
+        self._cross_mask.value = None if exists is None else additive_mask(exists, states.dtype)
+        hidden = self._decoder(
             input_ids=tokens, encoder_hidden_states=states, use_cache=False
         ).last_hidden_state
         return self.whisper.proj_out(hidden.flatten(0, 1).index_select(0, positions))

@@ -23,11 +23,11 @@ from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
-from vqasr.training.closing import fit_closing_frames
+from vqasr.training.closing import closed_losses, fit_closing_frames
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
-from vqasr.training.modules import build_modules, load_finished
+from vqasr.training.modules import build_modules, load_adapter, load_finished
 from vqasr.training.optimizer import MuonAndAdamW, adamw
 from vqasr.training.precision import autocast
 from vqasr.training.prior_trainer import PriorTrainer
@@ -97,6 +97,8 @@ class StageTrainer:
         logger.info("start: stage %s, step %d", progress["stage"], progress["step"])
         if progress["stage"] != STAGES[0] or progress["step"]:
             self.load(self.folder)
+        elif self.config.start_from and self.config.frozen_codec:
+            load_adapter(self.config.start_from, self.codec, self.embedder)
         elif self.config.start_from:
             self.load(Path(self.config.start_from))
         order = [*STAGES, FINISHED]
@@ -140,12 +142,11 @@ class StageTrainer:
                 return autoencoder_losses(self.codec, self.embedder, self.teacher, batch)
             levels, refined = self._levels(batch, step), self._refined(batch, step)
             weights = self.config.loss
-            if name == "gaps":
+            if name == "gaps" or (weights.end and step % 2):
                 generator = torch.Generator().manual_seed(self.config.seed * 1_000_033 + step)
-                return gap_losses(
-                    self.codec, self.embedder, self.teacher, batch, levels, weights, generator,
-                    refined,
-                )  # fmt: skip
+                special = gap_losses if name == "gaps" else closed_losses
+                parts = self.codec, self.embedder, self.teacher
+                return special(*parts, batch, levels, weights, generator, refined)
             return joint_losses(
                 self.codec, self.embedder, self.teacher, batch, levels, weights,
                 with_decoder=step >= decoder_from, refined=refined,
@@ -223,7 +224,7 @@ class StageTrainer:
     def report(self, name: str) -> None:
         """Judge codec and adapter after the stage `name`, in log.jsonl."""
         count = self.codec.config.num_quantizers
-        some = sorted({1, min(2, count), min(4, count), count})
+        some = sorted({min(n, count) for n in (1, 2, 4, count)})
         mel, codes = {
             "autoencoder": ([0], []),
             "quantizer": (some, []),
