@@ -21,10 +21,11 @@ assets: $(STAMP)  ## Rebuild codec, adapter and prior from ../shared/speech (abo
 	.venv/bin/vqasr train recipes/train_codec/long.toml
 	.venv/bin/python recipes/train_codec/rescale.py runs/long runs/rescaled
 	.venv/bin/vqasr train recipes/train_codec/finish.toml
+	.venv/bin/vqasr train recipes/train_codec/tune.toml
 	rm -rf vqasr/assets/vqasr-base vqasr/assets/vqasr-base-whisper-tiny.en vqasr/assets/vqasr-base-prior
 	cp -r runs/finish/codec vqasr/assets/vqasr-base
-	cp -r runs/finish/adapter vqasr/assets/vqasr-base-whisper-tiny.en
 	cp -r runs/finish/prior vqasr/assets/vqasr-base-prior
+	cp -r runs/tune/adapter vqasr/assets/vqasr-base-whisper-tiny.en
 
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutput
+from transformers.models.whisper.modeling_whisper import sinusoids
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.code_features import CodesFeatureExtractor
 
@@ -38,6 +39,7 @@ class VQWav2Vec2Config(PretrainedConfig):
         base: configuration of the Wav2Vec2, HuBERT or WavLM model, with its model_type.
         embedder: sizes of its `CodeEmbedder`.
         codec_fingerprint: of the codec whose codes it reads, hexadecimal.
+        sinusoids: add Whisper's positions to the embeddings: for layers that come from a Whisper.
     """
 
     model_type = "vq_wav2vec2"
@@ -47,11 +49,13 @@ class VQWav2Vec2Config(PretrainedConfig):
         base: dict[str, Any] | None = None,
         embedder: dict[str, Any] | None = None,
         codec_fingerprint: str = "",
+        sinusoids: bool = False,
         **kwargs: Any,
     ):
         self.base = base or {"model_type": BASES[0]}
         self.embedder = embedder or {}
         self.codec_fingerprint = codec_fingerprint
+        self.sinusoids = sinusoids
         # transformers' pipeline measures chunks and times with it: 16,000 / 50 Hz.
         kwargs.pop("inputs_to_logits_ratio", None)
         self.inputs_to_logits_ratio = 320
@@ -95,7 +99,11 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
 
     @classmethod
     def from_base(
-        cls, base: PreTrainedModel, embedder: CodeEmbedder, codec_fingerprint: bytes
+        cls,
+        base: PreTrainedModel,
+        embedder: CodeEmbedder,
+        codec_fingerprint: bytes,
+        sinusoids: bool = False,
     ) -> "VQWav2Vec2ForCTC":
         """Codes for a CTC model that exists; encoder and head are shared with it, not copied.
 
@@ -103,13 +111,15 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             base: Wav2Vec2ForCTC, HubertForCTC or WavLMForCTC.
             embedder: codes to embeddings of the base's hidden_size.
             codec_fingerprint: 6 bytes, of the codec whose codes it reads.
+            sinusoids: see `VQWav2Vec2Config`.
 
         Raises:
             RecogniserError: another kind of model, or the widths differ.
         """
         config = VQWav2Vec2Config(
-            base.config.to_dict(), dataclasses.asdict(embedder.config), codec_fingerprint.hex()
-        )
+            base.config.to_dict(), dataclasses.asdict(embedder.config), codec_fingerprint.hex(),
+            sinusoids,
+        )  # fmt: skip
         wanted = config.base_config().hidden_size
         if embedder.config.embed_dim != wanted:
             raise RecogniserError(
@@ -167,6 +177,8 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
     def hear(self, heard: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
         """As `forward`, of codes (batch, n, frames) or of latents, as `CodeEmbedder` takes them."""
         hidden, exists = self.embedder.close(heard)
+        if self.config.sinusoids:
+            hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
         hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
         logits = self.lm_head(self.dropout(hidden))
         loss = None if labels is None else self._loss(logits, exists, labels)

@@ -79,19 +79,30 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
         return super()._forward(model_inputs, **kwargs)
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As transformers', without chunks that hold no text.
+        """As transformers', without chunks that hold no text, and no times beyond the end.
 
         Where Whisper begins a segment at the end of its window and says nothing in it, transformers
-        makes a chunk of its start and the next window's, which is earlier.
+        makes a chunk of its start and the next window's, which is earlier. And behind the last
+        frame Whisper hears silence, into which a segment may reach.
         """
+        frames = 0
+        for output in model_outputs:
+            _, left, right = output.get("stride", (0, 0, 0))
+            frames += output.pop("frames") - (left + right) // HOP_LENGTH
         result: dict[str, Any] = super().postprocess(model_outputs, *args, **kwargs)
         if self.type == "seq2seq_whisper" and "chunks" in result:
-            result["chunks"] = [chunk for chunk in result["chunks"] if chunk["text"].strip()]
+            end_s = frames / FRAME_RATE_HZ
+            result["chunks"] = [
+                chunk | {"timestamp": tuple(t and min(t, end_s) for t in chunk["timestamp"])}
+                for chunk in result["chunks"]
+                if chunk["text"].strip()
+            ]
         return result
 
 
 def _item(codes: Tensor) -> dict[str, Tensor]:
     return {
+        "frames": len(codes),
         "input_values": codes[None],
         "attention_mask": torch.ones(1, len(codes), dtype=torch.long),
     }

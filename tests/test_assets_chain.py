@@ -1,4 +1,4 @@
-"""`make assets`: each training begins where one before it ended, the last one ships."""
+"""`make assets`: each training begins where one before it ended, and what they made ships."""
 
 import re
 from pathlib import Path
@@ -16,14 +16,20 @@ def test_each_run_begins_where_another_ended(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     lines = (ROOT / "Makefile").read_text().partition("\nassets:")[2].partition("\n\n")[0]
     made: list[str] = []
+    shipped: list[str] = []
     for line in lines.splitlines():
         if train := re.search(r"vqasr train (\S+)", line):
             config = load_train_config(train[1])
-            assert config.start_from in (made or [None, ""]), train[1]
+            if config.frozen_codec:
+                assert config.frozen_codec == f"{made[-1]}/codec"
+                assert config.start_from == f"{made[-1]}/adapter"
+            else:
+                assert config.start_from in (made or [""]), train[1]
             made.append(config.output_dir)
         elif step := re.search(r"recipes/\S+\.py (\S+) (\S+)", line):
             assert step[1] in made
             made.append(step[2])
         elif copied := re.search(r"cp -r (\S+)/\w+ vqasr/assets", line):
-            assert copied[1] == made[-1]
+            shipped.append(copied[1])
     assert len(made) > 1
+    assert shipped == [made[-2], made[-2], made[-1]]  # codec and prior, then the adapter

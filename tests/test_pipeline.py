@@ -89,7 +89,7 @@ def test_long_recordings_have_times(whisper, long_clip, chunked) -> None:
     assert errors / words < 0.2, found["text"]
     times = [t for chunk in found["chunks"] for t in chunk["timestamp"]]
     assert times == sorted(times)
-    assert times[-1] > 60
+    assert 60 < times[-1] <= len(long_clip.samples) / 16_000 + 0.04
 
 
 def test_a_batch_of_long_and_short_is_its_items(whisper, clips, long_clip) -> None:
@@ -106,7 +106,8 @@ def test_words_have_times(whisper, clips) -> None:
     assert words == found["text"].split()
     starts = [chunk["timestamp"][0] for chunk in found["chunks"]]
     assert starts == sorted(starts)
-    assert starts[-1] < len(clips[0].samples) / 16_000
+    # Behind the speech Whisper hears silence that is not there.
+    assert found["chunks"][-1]["timestamp"][1] <= len(clips[0].samples) / 16_000 + 0.04
 
 
 def test_ctc_batches_and_chunks(ctc, codec, clips, long_clip) -> None:

@@ -139,18 +139,19 @@ def demo(
     threads: Threads = 0,
 ) -> None:
     """Encode clips at several rates and transcribe each stream."""
+    from vqasr.adapters.ctc_reader import CTCRecogniser
     from vqasr.adapters.transcribe import CodesRecogniser
     from vqasr.audio import read_audio
     from vqasr.demo import Clip, bundled_clips, demo_clip, summary
 
     model = load_codec("vqasr-base", threads)
     clips = bundled_clips() if audio is None else [Clip(audio.name, read_audio(audio), None)]
-    recogniser = CodesRecogniser.from_pretrained()
+    whisper, ctc = CodesRecogniser.from_pretrained(), CTCRecogniser.from_pretrained("ctc-small")
     lines = []
     for clip in clips:
         if not as_json:
             out.print(f"[bold]{clip.name}[/bold]  {escape(clip.text or '')}", highlight=False)
-        for line in demo_clip(clip, model, recogniser):
+        for line in demo_clip(clip, model, whisper, ctc):
             lines.append(line)
             if not as_json:
                 wer = "-" if line.wer is None else f"{line.wer:.3f}"

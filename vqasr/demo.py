@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.assets import CLIPS
 from vqasr.audio import read_audio
@@ -15,6 +16,7 @@ from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.stream import stream_from_bytes
 
 DEMO_LEVELS = (1, 2, 4, 8)
+CTC_LEVELS = (2, 4)
 
 
 @dataclass
@@ -32,7 +34,7 @@ class DemoLine:
 
     Attributes:
         clip: name of the clip.
-        system: "uncompressed" or "N codebooks".
+        system: "uncompressed", "N codebooks" (Whisper), or "N, ctc-small".
         bytes: of the stream; of 16-bit samples for "uncompressed".
         coded_bps: 8 x bytes / seconds.
         text: what the recogniser wrote.
@@ -65,18 +67,21 @@ def demo_levels(codec: VQCodecModel) -> list[int]:
     return [n for n in DEMO_LEVELS if n <= codec.config.num_quantizers]
 
 
-def demo_clip(clip: Clip, codec: VQCodecModel, recogniser: CodesRecogniser) -> list[DemoLine]:
-    """Transcribe a clip uncompressed and from streams at several rates."""
+def demo_clip(
+    clip: Clip, codec: VQCodecModel, whisper: CodesRecogniser, ctc: CTCRecogniser
+) -> list[DemoLine]:
+    """Transcribe a clip uncompressed and from streams at several rates, with two recognisers."""
     seconds = len(clip.samples) / SAMPLING_RATE_HZ
-    plain = recogniser.recogniser.transcribe_audio([clip.samples])[0]
+    plain = whisper.recogniser.transcribe_audio([clip.samples])[0]
     reference = clip.text if clip.text is not None else plain
-    streams = {
-        f"{n} codebook{'s' if n > 1 else ''}": audio_to_stream(codec, clip.samples, n)
-        for n in demo_levels(codec)
-    }
-    heard = recogniser.transcribe_streams([stream_from_bytes(s) for s in streams.values()])
+    streams = {n: audio_to_stream(codec, clip.samples, n) for n in demo_levels(codec)}
     results = [("uncompressed", 2 * len(clip.samples), plain)]
-    results += [(k, len(s), t) for (k, s), t in zip(streams.items(), heard, strict=True)]
+    for n, stream in streams.items():
+        text = whisper.transcribe_streams([stream_from_bytes(stream)])[0]
+        results.append((f"{n} codebook{'s' if n > 1 else ''}", len(stream), text))
+    for n in CTC_LEVELS:
+        text = ctc.transcribe_streams([stream_from_bytes(streams[n])])[0]
+        results.append((f"{n}, ctc-small", len(streams[n]), text))
     lines = []
     for system, size, text in results:
         errors, words = word_errors([reference], [text])

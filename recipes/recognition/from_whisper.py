@@ -1,13 +1,16 @@
 """The first layers of a Whisper encoder as a Wav2Vec2 with a CTC head.
 
 Both are pre-norm transformers (Wav2Vec2 with `do_stable_layer_norm`), and an adapter's embedder
-makes what they read. So a small recogniser need not begin from nothing. Whisper's positions have no
-place in Wav2Vec2, which tells neighbours apart by a convolution; that is left to training, as is
-the head.
+makes what they read. So a small recogniser need not begin from nothing. Whisper's positions are
+added to the embeddings (`VQWav2Vec2Config.sinusoids`), and the convolution by which Wav2Vec2 tells
+neighbours apart begins with next to no influence. The head is left to training.
 """
 
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperForConditionalGeneration
+
+# Of what the convolution over positions begins with.
+QUIET = 0.05
 
 
 @torch.no_grad()
@@ -17,6 +20,8 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
     Where the model's feed-forward is narrower, the neurons stay whose weights in and out are
     largest (the product of their norms).
     """
+    positions = model.wav2vec2.encoder.pos_conv_embed.conv
+    positions.parametrizations.weight.original0.mul_(QUIET), positions.bias.zero_()
     for own, its in zip(model.wav2vec2.encoder.layers, whisper.model.encoder.layers, strict=False):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             mine, theirs = getattr(own.attention, name), getattr(its.self_attn, name)
@@ -39,7 +44,7 @@ def make_config(
         vocab_size=vocabulary, hidden_size=hidden_size, num_hidden_layers=layers,
         num_attention_heads=heads, intermediate_size=inner,
         num_conv_pos_embeddings=31, num_conv_pos_embedding_groups=hidden_size // 12,
-        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=0.1,
-        attention_dropout=0.1, activation_dropout=0.0, final_dropout=0.1, pad_token_id=0,
+        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=0.0,
+        attention_dropout=0.0, activation_dropout=0.0, final_dropout=0.0, pad_token_id=0,
         ctc_loss_reduction="mean", ctc_zero_infinity=True,
     )  # fmt: skip

@@ -57,9 +57,11 @@ def main() -> None:
     dev = spoken(load_tokenized(arguments.dev, adapter.codec_fingerprint))
     base = make_base(arguments)
     embedder = make_embedder(adapter.embedder, base.config.hidden_size)
-    model = VQWav2Vec2ForCTC.from_base(base, embedder, adapter.codec_fingerprint)
+    model = VQWav2Vec2ForCTC.from_base(
+        base, embedder, adapter.codec_fingerprint, sinusoids=arguments.whisper != "none"
+    )
     collate = CodesCollator(
-        tokenizer, False, tuple(arguments.num_quantizers), mask_spans=4, mask_frames=10
+        tokenizer, False, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=10
     )
     same = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
     fit(arguments, model, tokenizer, concatenate_datasets(data), dev, collate, same)

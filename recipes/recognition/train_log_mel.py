@@ -82,9 +82,11 @@ def main() -> None:
     tokenizer = begin(arguments)
     base = make_base(arguments)
     sizes = CodeEmbedderConfig(1, 2, BLOCK * 80, base.config.hidden_size)
-    model = LogMelCTC.from_base(base, CodeEmbedder(sizes), b"\0" * 6)
+    model = LogMelCTC.from_base(
+        base, CodeEmbedder(sizes), b"\0" * 6, sinusoids=arguments.whisper != "none"
+    )
     train = LogMelCollator(
-        tokenizer, False, (1,), mask_spans=4, mask_frames=10, speeds=(0.9, 1.0, 1.1)
+        tokenizer, False, (1,), mask_spans=2, mask_frames=10, speeds=(0.9, 1.0, 1.1)
     )
     same = LogMelCollator(tokenizer, False, (1,))
     train_rows, dev_rows = rows_of(arguments.train), rows_of([arguments.dev])
