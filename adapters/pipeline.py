@@ -100,7 +100,7 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
         return result
 
 
-def _item(codes: Tensor) -> dict[str, Tensor]:
+def _item(codes: Tensor) -> dict[str, Any]:
     return {
         "frames": len(codes),
         "input_values": codes[None],

@@ -173,17 +173,16 @@ class CodePrior:
         read from j = 2 on: that of j = 0 cannot be a stop.
         """
         weights = self._modelled(j, context, below)
-        if self.config.variable_depth and j > 1:
-            stopped = previous == STOP
-            if stopped.any():
-                weights = np.where(stopped[:, None], 1, weights)
-                weights[stopped, STOP] = CERTAIN_FREQUENCY
-        return weights
+        return after_stops(weights, previous) if self.config.variable_depth and j > 1 else weights
+
+    def unmodelled(self, j: int, rows: int) -> Int:
+        """(rows, codebook_size) of a codebook from num_modelled on: always the same."""
+        row = self._fixed[j - len(self._heads)]
+        return np.broadcast_to(row, (rows, len(row)))
 
     def _modelled(self, j: int, context: Float, below: Float) -> Int:
         if j >= len(self._heads):
-            row = self._fixed[j - len(self._heads)]
-            return np.broadcast_to(row, (len(context), len(row)))
+            return self.unmodelled(j, len(context))
         first, middle, last = self._heads[j]
         inner = _positive(first(np.concatenate([context, below.clip(-HIGHEST, HIGHEST)], axis=1)))
         inner = _positive(middle(inner) + inner * WEIGHT_SCALE)
@@ -197,57 +196,17 @@ class CodePrior:
         return self._table[distance.astype(np.int32)]
 
 
-class PriorReader:
-    """The prior one frame and one codebook at a time, for several chunks in parallel.
+def after_stops(weights: Int, previous: npt.NDArray[np.integer]) -> Int:
+    """Frequencies (rows, codebook_size) where the codebook below had these codes (rows,).
 
-    Args:
-        prior: the prior.
-        n: codebooks in use.
-        rows: chunks that are read together.
+    With variable depth a stop follows a stop for certain, from the third codebook on: code 0 of the
+    first one is no stop.
     """
-
-    def __init__(self, prior: CodePrior, n: int, rows: int):
-        self._prior = prior
-        self._level = prior._level[min(n, prior.config.num_modelled)]
-        width = prior.config.width
-        self._inputs = np.tile(prior._start, (rows, 1))
-        self._past = [
-            np.zeros((dilation, rows, width), np.float32) for dilation in prior.config.dilations
-        ]
-        self._frame = 0
-        self._codebook = 0
-        self._previous = np.zeros(rows, np.int64)
-        self._context = self._next_context()
-        self._below = np.zeros((rows, width), np.float32)
-
-    def frequencies(self) -> Int:
-        """Of the next codebook's entries, (rows, codebook_size) int64."""
-        return self._prior._frequencies(self._codebook, self._context, self._below, self._previous)
-
-    def add(self, codes: list[int]) -> None:
-        """Tell which codes (one a row) the codebook just asked for had."""
-        if self._codebook < self._prior.config.num_modelled:
-            self._below = self._below + self._prior._embedding[self._codebook][codes]
-        self._codebook += 1
-        self._previous = np.asarray(codes)
-
-    def next_frame(self) -> None:
-        """Go on to the first codebook of the next frame."""
-        self._inputs = self._below
-        self._below = np.zeros_like(self._below)
-        self._frame += 1
-        self._codebook = 0
-        self._context = self._next_context()
-
-    def _next_context(self) -> Float:
-        sums = (self._inputs + self._level) * WEIGHT_SCALE
-        for past, (first, second) in zip(self._past, self._prior._blocks, strict=True):
-            now = _signed(sums)
-            slot = self._frame % len(past)
-            inner = _positive(first(np.concatenate([now, past[slot]], axis=1)))
-            past[slot] = now
-            sums = sums + second(inner)
-        return _signed(sums)
+    stopped = previous == STOP
+    if stopped.any():
+        weights = np.where(stopped[:, None], 1, weights)
+        weights[stopped, STOP] = CERTAIN_FREQUENCY
+    return weights
 
 
 class _Layer:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from vqasr.bitpack import IntCodes, pack_codes, padding_is_zero, unpack_codes
 from vqasr.chunk import least_coded_bytes
-from vqasr.code_prior import CodePrior, PriorReader
+from vqasr.code_prior import CodePrior
 from vqasr.range_coder import RangeDecoder, RangeEncoder
 
 # Chunks that are decoded in step; more would gain little and need more memory.
@@ -58,6 +58,8 @@ def decode_payloads(
 def _decode_together(
     payloads: list[bytes], n: int, frames: int, prior: CodePrior
 ) -> list[npt.NDArray[np.int64] | None]:
+    from vqasr.prior_reader import PriorReader  # numba takes half a second to import
+
     least = least_coded_bytes(n * frames)
     stripped = [p.rstrip(b"\0") for p in payloads]
     # Zeros at the end stand there only to make up the least length.

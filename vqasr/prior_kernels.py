@@ -1,0 +1,103 @@
+"""The code prior one frame at a time, compiled: a row of a frame is too short for numpy.
+
+numba and not numpy, because a frame takes some forty layers of one row each: numpy reads four
+times the bytes (it multiplies floats) and calls a function for every step, which took five times as
+long. All is integer arithmetic; `CodePrior.intervals` computes the same for all frames at once, and
+the tests hold both to Python's own integers.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from vqasr.prior_config import HIGHEST, LOGIT_STEPS, TABLE_SIZE, WEIGHT_SCALE
+
+_HALF = WEIGHT_SCALE // 2
+# Sums a step of the table apart. Logits have the scale of weight x activation, 32 of the latter.
+_STEP = WEIGHT_SCALE * 32 // LOGIT_STEPS
+Ints = npt.NDArray[np.integer]
+
+
+@njit(cache=True)
+def _layer(weight, bias, inputs, outputs):  # type: ignore[no-untyped-def]
+    for i in range(weight.shape[0]):
+        total = np.int32(bias[i])
+        for k in range(weight.shape[1]):
+            total += np.int32(weight[i, k]) * np.int32(inputs[k])
+        outputs[i] = total
+
+
+@njit(cache=True)
+def _rounded(sums, lowest, outputs):  # type: ignore[no-untyped-def]
+    """Sums to activations, halves rounded up."""
+    for i in range(len(sums)):
+        outputs[i] = min(max((sums[i] + _HALF) // WEIGHT_SCALE, lowest), HIGHEST)
+
+
+@njit(cache=True)
+def next_context(  # type: ignore[no-untyped-def]
+    first, first_bias, second, second_bias, dilations, past, frame, sums, context
+):
+    """Context of the next frame.
+
+    Args:
+        first, second: (blocks, width, 2 x width) and (blocks, width, width) int8 weights.
+        first_bias, second_bias: (blocks, width) int32.
+        dilations: (blocks,) int64.
+        past: (sum of dilations, rows, width) int16, each block's last inputs; is updated.
+        frame: number of the frame.
+        sums: (rows, width) int32, what goes in; is used up.
+        context: (rows, width) int16, is filled.
+    """
+    width = sums.shape[1]
+    heard = np.empty(2 * width, np.int16)
+    inner = np.empty(width, np.int16)
+    outputs = np.empty(width, np.int32)
+    for row in range(len(sums)):
+        begin = 0
+        for block in range(len(dilations)):
+            slot = begin + frame % dilations[block]
+            begin += dilations[block]
+            _rounded(sums[row], -HIGHEST, heard[:width])
+            heard[width:] = past[slot, row]
+            past[slot, row] = heard[:width]
+            _layer(first[block], first_bias[block], heard, outputs)
+            _rounded(outputs, 0, inner)
+            _layer(second[block], second_bias[block], inner, outputs)
+            sums[row] += outputs
+        _rounded(sums[row], -HIGHEST, context[row])
+
+
+@njit(cache=True)
+def head(  # type: ignore[no-untyped-def]
+    first, first_bias, middle, middle_bias, last, last_bias, table, context, below, frequencies
+):
+    """Frequencies of one codebook's entries.
+
+    Args:
+        first, middle, last: (head_size, 2 x width), (head_size, head_size) and (codebook_size,
+            head_size) int8 weights, each with its int32 bias.
+        table: (TABLE_SIZE,) int64.
+        context: (rows, width) int16.
+        below: (rows, width) int32, sum of the embeddings of the lower codebooks' codes.
+        frequencies: (rows, codebook_size) int64, is filled.
+    """
+    width = context.shape[1]
+    heard = np.empty(2 * width, np.int16)
+    inner = np.empty(len(first), np.int16)
+    sums = np.empty(len(first), np.int32)
+    logits = np.empty(len(last), np.int32)
+    for row in range(len(context)):
+        heard[:width] = context[row]
+        for k in range(width):
+            heard[width + k] = min(max(below[row, k], -HIGHEST), HIGHEST)
+        _layer(first, first_bias, heard, sums)
+        _rounded(sums, 0, inner)
+        _layer(middle, middle_bias, inner, sums)
+        for k in range(len(inner)):
+            sums[k] += WEIGHT_SCALE * np.int32(inner[k])
+        _rounded(sums, 0, inner)
+        _layer(last, last_bias, inner, logits)
+        top = logits.max()
+        for k in range(len(logits)):
+            frequencies[row, k] = table[min((top - logits[k]) // _STEP, TABLE_SIZE - 1)]
