@@ -5,6 +5,8 @@ nor the projection are computed. The weights of encoder and head stay the base m
 """
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +21,10 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.models.whisper.modeling_whisper import sinusoids
+from transformers.utils.hub import cached_file
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.code_features import CodesFeatureExtractor
+from vqasr.adapters.int8_weights import WEIGHTS_FILE, load_int8, save_int8
 
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.fingerprint import weights_fingerprint
@@ -131,6 +135,27 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         model._take(base)
         model.embedder = embedder
         return model.train(base.training)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, source: Any, *args: Any, **kwargs: Any
+    ) -> "VQWav2Vec2ForCTC":
+        """As transformers', and of folders or hub ids that `save_int8` wrote."""
+        path = None
+        if source is not None:
+            path = cached_file(source, WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False)
+        if path is None:
+            return super().from_pretrained(source, *args, **kwargs)
+        config = kwargs.pop("config", None) or cls.config_class.from_pretrained(source)
+        return super().from_pretrained(
+            None, *args, config=config, state_dict=load_int8(path), **kwargs
+        )
+
+    def save_int8(self, folder: str | os.PathLike[str]) -> None:
+        """As `save_pretrained`, at a byte a weight."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.config.save_pretrained(folder)
+        save_int8(self.state_dict(), Path(folder))
 
     def _take(self, base: Any) -> None:
         self.encoder = getattr(base, base.base_model_prefix).encoder

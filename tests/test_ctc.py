@@ -17,6 +17,7 @@ from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_reader import CTCRecogniser, group_words
+from vqasr.adapters.int8_weights import WEIGHTS_FILE
 from vqasr.adapters.load_reader import load_reader
 
 from vqasr.encoding import audio_to_stream, encode_audio
@@ -211,3 +212,16 @@ def test_what_cannot_be(codec, model) -> None:
         load_reader("ctc-small", "some-adapter")
     with pytest.raises(RecogniserError, match="cannot be loaded"):
         CTCRecogniser.from_pretrained("/nowhere")
+
+
+@torch.inference_mode()
+def test_int8_weights_are_half_as_large_and_say_the_same(model, tmp_path) -> None:
+    model.half().float().save_pretrained(tmp_path / "float")
+    model.save_int8(tmp_path / "int8")
+    file = tmp_path / "int8" / WEIGHTS_FILE
+    assert file.stat().st_size < 0.4 * (tmp_path / "float" / "model.safetensors").stat().st_size
+    loaded = AutoModelForCTC.from_pretrained(tmp_path / "int8").eval()
+    assert type(loaded) is VQWav2Vec2ForCTC
+    for name, weight in model.state_dict().items():
+        largest = weight.abs().amax(-1, keepdim=True) if weight.ndim > 1 else 0 * weight
+        assert ((loaded.state_dict()[name] - weight).abs() <= largest / 253 + 1e-7).all(), name

@@ -9,7 +9,6 @@ import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
 
 # isort: split
 import argparse
-import copy
 import itertools
 import json
 import re
@@ -77,12 +76,12 @@ def make_parser(description: str, out: str) -> argparse.ArgumentParser:
         "--whisper", default="tiny.en", help="begins with its first layers; 'none': with nothing"
     )
     parser.add_argument("--hidden-size", type=int, default=192, help="where --whisper is none")
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--inner", type=int, default=1152, help="width of the feed-forward")
-    parser.add_argument("--epochs", type=float, default=10.0)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--inner", type=int, default=1536, help="width of the feed-forward")
+    parser.add_argument("--epochs", type=float, default=5.0)
     parser.add_argument("--max-steps", type=int, default=-1, help="instead of epochs")
-    parser.add_argument("--batch-size", type=int, default=16, help="utterances per device")
-    parser.add_argument("--learning-rate", type=float, default=7e-4)
+    parser.add_argument("--batch-size", type=int, default=8, help="utterances per device")
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--warmup-steps", type=int, default=100)
     parser.add_argument("--eval-steps", type=int, default=500)
     parser.add_argument("--patience", type=int, default=4, help="evaluations without a better WER")
@@ -131,7 +130,7 @@ def fit(
     collate: Any,
     same: Any,
 ) -> None:
-    """Train, resume, stop early; the best model is left in final/, as float16."""
+    """Train, resume, stop early; the best model is left in final/, as int8."""
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
@@ -157,7 +156,7 @@ def fit(
     )  # fmt: skip
     trainer.dev_collator = same
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
-    copy.deepcopy(model).half().save_pretrained(out / "final")
+    model.save_int8(out / "final")
     tokenizer.save_pretrained(out / "final")
     (out / "final" / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     print(trainer.evaluate())
