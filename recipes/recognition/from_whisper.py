@@ -22,6 +22,7 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
     """
     positions = model.wav2vec2.encoder.pos_conv_embed.conv
     positions.parametrizations.weight.original0.mul_(QUIET), positions.bias.zero_()
+    model.wav2vec2.encoder.layer_norm.load_state_dict(whisper.model.encoder.layer_norm.state_dict())
     for own, its in zip(model.wav2vec2.encoder.layers, whisper.model.encoder.layers, strict=False):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             mine, theirs = getattr(own.attention, name), getattr(its.self_attn, name)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from datasets import Dataset, concatenate_datasets
 from from_whisper import copy_layers, make_config
+from torch.optim import AdamW
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -38,6 +39,7 @@ from vqasr.metrics import word_errors
 from vqasr.tokenized import load_tokenized
 from vqasr.training.precision import fast_dtype
 
+HEAD_TIMES = 10  # the head's learning rate is so many times the others'
 LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
 
 
@@ -140,7 +142,7 @@ def fit(
             str(out), num_train_epochs=arguments.epochs, max_steps=arguments.max_steps,
             per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=16,
             learning_rate=arguments.learning_rate, warmup_steps=arguments.warmup_steps,
-            weight_decay=0.01, lr_scheduler_type="cosine", adam_beta2=0.98, max_grad_norm=1.0,
+            lr_scheduler_type="cosine", max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
             train_sampling_strategy="group_by_length", length_column_name="samples",
             eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
@@ -153,6 +155,7 @@ def fit(
         compute_metrics=lambda prediction: metrics(prediction, tokenizer),
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
         callbacks=[EarlyStoppingCallback(arguments.patience)],
+        optimizers=(make_optimizer(model, arguments.learning_rate), None),
     )  # fmt: skip
     trainer.dev_collator = same
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
@@ -160,6 +163,14 @@ def fit(
     tokenizer.save_pretrained(out / "final")
     (out / "final" / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     print(trainer.evaluate())
+
+
+def make_optimizer(model: VQWav2Vec2ForCTC, learning_rate: float) -> AdamW:
+    """AdamW; the head begins with nothing, and what it is to read would be spoilt before it can."""
+    head = {"params": list(model.lm_head.parameters()), "lr": HEAD_TIMES * learning_rate}
+    known = {id(p) for p in head["params"]}
+    rest = {"params": [p for p in model.parameters() if id(p) not in known]}
+    return AdamW([head, rest], lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 class CodesTrainer(CleanEvaluation, Trainer):
