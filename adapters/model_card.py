@@ -42,6 +42,34 @@ def model_card(config: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ctc_card(name: str, codec_fingerprint: str, metrics: dict[str, list[dict[str, Any]]]) -> str:
+    """Markdown for the folder of a CTC recogniser that reads codes."""
+    lines = [
+        "---",
+        "license: apache-2.0",
+        "library_name: vqasr",
+        "pipeline_tag: automatic-speech-recognition",
+        "tags: [vqasr, speech-codes, ctc]",
+        "---",
+        f"# {name}: codes to letters",
+        "",
+        f"A small Wav2Vec2 encoder with a CTC head that reads codes of the vqasr codec "
+        f"`{codec_fingerprint}`: no Whisper, no waveform, no spectrogram. Its weights are stored "
+        "as int8 with a scale for each row.",
+        "",
+        "```python",
+        "from vqasr.adapters.load_reader import load_reader",
+        "",
+        'reader = load_reader("THIS_FOLDER")',
+        "```",
+        "",
+        "## Measured",
+        "",
+        *_tables(metrics),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _tables(metrics: dict[str, list[dict[str, Any]]]) -> list[str]:
     if not metrics:
         return ["Nothing has been measured yet; `vqasr evaluate` does."]

@@ -1,20 +1,22 @@
-"""Write what was measured into an adapter's folder: adapter_config.json and its model card.
+"""Write what was measured into the folder of an adapter or of a CTC recogniser: its model card.
 
 python recipes/rate_curve/card.py vqasr/assets/vqasr-base-whisper-tiny.en runs/rate_curve
+python recipes/rate_curve/card.py vqasr/assets/ctc-small runs/ctc_curve
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.codes_adapter import CONFIG_FILE, CodesAdapter
+from vqasr.adapters.model_card import ctc_card
 
 KEPT = ("system", "utterances", "words", "nominal_bps", "coded_bps", "wer", "delta_wer")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("adapter", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("results", type=Path, help="holds SET/results.json")
     arguments = parser.parse_args()
     metrics = {}
@@ -23,9 +25,15 @@ def main() -> None:
         metrics[path.parent.name] = [{key: row[key] for key in KEPT} for row in rows]
     if not metrics:
         parser.error(f"{arguments.results} holds no SET/results.json")
-    adapter = CodesAdapter.from_pretrained(arguments.adapter)
-    adapter.metrics = metrics
-    adapter.save_pretrained(arguments.adapter)
+    folder = arguments.folder
+    if (folder / CONFIG_FILE).exists():
+        adapter = CodesAdapter.from_pretrained(folder)
+        adapter.metrics = metrics
+        adapter.save_pretrained(folder)
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        card = ctc_card(folder.name, config["codec_fingerprint"], metrics)
+        (folder / "README.md").write_text(card)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 from vqasr.adapters.code_embedder import CodeEmbedder
+from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.collator import CleanEvaluation, CodesCollator
 from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC
@@ -66,6 +67,7 @@ def main() -> None:
     )
     same = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
     fit(arguments, model, tokenizer, concatenate_datasets(data), dev, collate, same)
+    CodesFeatureExtractor().save_pretrained(Path(arguments.out) / "final")
 
 
 def make_parser(description: str, out: str) -> argparse.ArgumentParser:
