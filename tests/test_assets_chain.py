@@ -26,10 +26,11 @@ def test_each_run_begins_where_another_ended(monkeypatch) -> None:
             else:
                 assert config.start_from in (made or [""]), train[1]
             made.append(config.output_dir)
-        elif step := re.search(r"recipes/\S+\.py (\S+) (\S+)", line):
+        elif step := re.search(r"recipes/train_codec/\S+\.py (\S+) (\S+)", line):
             assert step[1] in made
             made.append(step[2])
         elif copied := re.search(r"cp -r (\S+)/\w+ vqasr/assets", line):
             shipped.append(copied[1])
     assert len(made) > 1
-    assert shipped == [made[-2], made[-2], made[-1]]  # codec and prior, then the adapter
+    # Codec and prior, then the adapter, then what reads their codes.
+    assert shipped == [made[-2], made[-2], made[-1], "runs/ctc-small"]
