@@ -1,24 +1,39 @@
 """The code prior one frame at a time, compiled: a row of a frame is too short for numpy.
 
-numba and not numpy, because a frame takes some forty layers of one row each: numpy reads four
-times the bytes (it multiplies floats) and calls a function for every step, which took five times as
-long. All is integer arithmetic; `CodePrior.intervals` computes the same for all frames at once, and
-the tests hold both to Python's own integers.
+numba and not numpy, because a frame takes some two dozen layers of one row each: numpy reads four
+times the bytes (it multiplies floats) and calls a function for every step, and took two to three
+times as long. All is integer arithmetic; `CodePrior.intervals` computes the same for all frames at
+once, and the tests hold that to Python's own integers and this to that.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from vqasr.prior_config import HIGHEST, LOGIT_STEPS, TABLE_SIZE, WEIGHT_SCALE
+from vqasr.prior_config import (
+    ACTIVATION_SCALE,
+    HIGHEST,
+    LOGIT_STEPS,
+    TABLE_SIZE,
+    WEIGHT_SCALE,
+)
 
 _HALF = WEIGHT_SCALE // 2
-# Sums a step of the table apart. Logits have the scale of weight x activation, 32 of the latter.
-_STEP = WEIGHT_SCALE * 32 // LOGIT_STEPS
-Ints = npt.NDArray[np.integer]
+# Of sums of weight x activation, for one step of the table.
+_STEP = WEIGHT_SCALE * ACTIVATION_SCALE // LOGIT_STEPS
 
 
-@njit(cache=True)
+def _compiled(function: Callable[..., None]) -> Any:
+    """Compiled at the first call, and kept on disk where there is a place for it."""
+    try:
+        return njit(cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return njit(function)
+
+
+@_compiled
 def _layer(weight, bias, inputs, outputs):  # type: ignore[no-untyped-def]
     for i in range(weight.shape[0]):
         total = np.int32(bias[i])
@@ -27,14 +42,14 @@ def _layer(weight, bias, inputs, outputs):  # type: ignore[no-untyped-def]
         outputs[i] = total
 
 
-@njit(cache=True)
+@_compiled
 def _rounded(sums, lowest, outputs):  # type: ignore[no-untyped-def]
     """Sums to activations, halves rounded up."""
     for i in range(len(sums)):
         outputs[i] = min(max((sums[i] + _HALF) // WEIGHT_SCALE, lowest), HIGHEST)
 
 
-@njit(cache=True)
+@_compiled
 def next_context(  # type: ignore[no-untyped-def]
     first, first_bias, second, second_bias, dilations, past, frame, sums, context
 ):
@@ -68,7 +83,7 @@ def next_context(  # type: ignore[no-untyped-def]
         _rounded(sums[row], -HIGHEST, context[row])
 
 
-@njit(cache=True)
+@_compiled
 def head(  # type: ignore[no-untyped-def]
     first, first_bias, middle, middle_bias, last, last_bias, table, context, below, frequencies
 ):

@@ -44,7 +44,7 @@ class PriorReader:
         j, rows = self._codebook, len(self._context)
         if j < len(self._heads):
             frequencies = np.empty((rows, self._prior.config.codebook_size), np.int64)
-            head(*self._heads[j], self._table, self._context, self._below, frequencies)  # type: ignore[call-arg]
+            head(*self._heads[j], self._table, self._context, self._below, frequencies)
         else:
             frequencies = self._prior.unmodelled(j, rows)
         if self._prior.config.variable_depth and j > 1:
@@ -65,9 +65,9 @@ class PriorReader:
         self._frame += 1
         self._codebook = 0
         self._previous = np.zeros(len(sums), np.int64)
-        next_context(*self._blocks, self._dilations, self._past, self._frame, sums, self._context)  # type: ignore[call-arg]
+        next_context(*self._blocks, self._dilations, self._past, self._frame, sums, self._context)
 
 
 def _native(tensor: npt.NDArray) -> npt.NDArray:
     """In the machine's byte order, which the file's need not be."""
-    return tensor.astype(tensor.dtype.newbyteorder("="))
+    return tensor.astype(tensor.dtype.newbyteorder("="), copy=False)

@@ -20,6 +20,7 @@ from vqasr.training.batches import Batch
 from vqasr.training.config import LossConfig, StageConfig
 from vqasr.training.losses import (
     Losses,
+    coded_and_wanted,
     decoder_parts,
     layer_distance,
     relative_distance,
@@ -107,11 +108,7 @@ def closed_losses(
         refined: (batch,) see `Quantizer.forward`.
     """
     batch = _going_on(batch, generator)
-    with torch.no_grad():
-        latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
-        output = codec.quantizer(latents, levels, mask, refined)
-        stem = teacher.stem(batch.clean)
-        wanted = teacher.layers(stem)
+    mask, output, stem, wanted = coded_and_wanted(codec, teacher, batch, levels, refined)
     depths = torch.where(mask, output.depths, levels[:, None])
     embeddings, exists = embedder.close_latents(output.quantized, mask, depths, mask.sum(1), levels)
     heard = teacher.layers(embeddings, exists)

@@ -9,6 +9,7 @@ from torch import Tensor
 from vqasr.adapters.code_embedder import CodeEmbedder
 from vqasr.mel import clip_log_mel
 from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.quantizer import QuantizerOutput
 from vqasr.training.batches import Batch
 from vqasr.training.config import LossConfig
 from vqasr.training.teacher import WhisperTeacher
@@ -130,11 +131,7 @@ def gap_losses(
         generator: decides what is lost: up to 30 % of each item's chunks of 1 s.
         refined: (batch,) see `Quantizer.forward`.
     """
-    with torch.no_grad():
-        latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
-        output = codec.quantizer(latents, levels, mask, refined)
-        stem = teacher.stem(batch.clean)
-        wanted = teacher.layers(stem)
+    mask, output, stem, wanted = coded_and_wanted(codec, teacher, batch, levels, refined)
     missing = lost_frames(len(mask), mask.shape[1], generator).to(mask.device) & mask
     quantized = torch.where(missing[..., None], embedder.missing_frame, output.quantized)
     depths = torch.where(mask & ~missing, output.depths, levels[:, None])
@@ -146,6 +143,25 @@ def gap_losses(
         **decoder_parts(teacher, heard[-1], wanted[-1], batch.texts),
     }
     return weighted_sum(parts, weights)
+
+
+@torch.no_grad()
+def coded_and_wanted(
+    codec: VQCodecModel,
+    teacher: WhisperTeacher,
+    batch: Batch,
+    levels: Tensor,
+    refined: Tensor | None,
+) -> tuple[Tensor, QuantizerOutput, Tensor, list[Tensor]]:
+    """What a finished codec makes of a batch, and what the recogniser makes of the clean audio.
+
+    Returns:
+        mask (batch, frames) bool of real frames, the quantizer's output, and the recogniser's own
+        embeddings and layers.
+    """
+    latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
+    stem = teacher.stem(batch.clean)
+    return mask, codec.quantizer(latents, levels, mask, refined), stem, teacher.layers(stem)
 
 
 def lost_frames(items: int, frames: int, generator: torch.Generator) -> Tensor:
