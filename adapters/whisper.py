@@ -10,11 +10,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import WhisperForConditionalGeneration
+from transformers import LogitsProcessorList, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from vqasr.adapters.code_embedder import CodeEmbedder
 from vqasr.adapters.masked_decoder import CrossMask, additive_mask, mask_decoder
+from vqasr.adapters.token_masks import mask_tokens
 
 from vqasr.stream_content import NO_FRAME
 
@@ -91,6 +92,11 @@ class CodesWhisper(WhisperForConditionalGeneration):
         self.proj_out = whisper.proj_out
         self.generation_config = whisper.generation_config
         self.eval()
+
+    def _retrieve_logit_processors(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
+        """As `generate` sets them up, but for the time they take."""
+        found = super()._retrieve_logit_processors(*args, **kwargs)
+        return mask_tokens(found or [])
 
 
 def to_features(heard: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def likely_codes(prior: CodePrior, n: int, frames: int, seed: int = 0) -> np.nda
         for j in range(n):
             ends = np.cumsum(reader.frequencies()[0])
             codes[j, t] = np.searchsorted(ends, rng.integers(ends[-1]), side="right")
-            reader.add([int(codes[j, t])])
+            reader.add(codes[j, t : t + 1])
     return codes
 
 

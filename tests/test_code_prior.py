@@ -135,7 +135,7 @@ def test_frame_by_frame_is_all_frames_at_once(n: int) -> None:
                 assert frequencies[row].sum() == total
                 assert frequencies[row][codes[j, t]] == frequency
                 assert frequencies[row][: codes[j, t]].sum() == start
-            reader.add([int(codes[j, t]) for codes in chunks])
+            reader.add(np.array([codes[j, t] for codes in chunks]))
 
 
 def test_any_number_of_chunks_is_read_together() -> None:

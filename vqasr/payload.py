@@ -79,7 +79,7 @@ def _decode_together(
                 if good[row]:
                     codes[row, j, t] = _take(decoder, frequencies[row], ends[row])
                     good[row] = codes[row, j, t] >= 0
-            reader.add([int(c) for c in codes[:, j, t].clip(0)])
+            reader.add(np.maximum(codes[:, j, t], 0))
     for row, decoder in enumerate(decoders):
         good[row] = good[row] and decoder.is_complete()
     return [c if ok else None for c, ok in zip(codes, good, strict=True)]

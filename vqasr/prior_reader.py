@@ -51,12 +51,12 @@ class PriorReader:
             return after_stops(frequencies, self._previous)
         return frequencies
 
-    def add(self, codes: list[int]) -> None:
+    def add(self, codes: Int) -> None:
         """Tell which codes (one a row) the codebook just asked for had."""
         if self._codebook < len(self._heads):
             self._below += self._embedding[self._codebook, codes]
         self._codebook += 1
-        self._previous = np.asarray(codes)
+        self._previous = codes
 
     def next_frame(self) -> None:
         """Go on to the first codebook of the next frame."""

@@ -78,6 +78,7 @@ def main() -> None:
             per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=8,
             warmup_steps=100, lr_scheduler_type="cosine", max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
+            train_sampling_strategy="group_by_length", length_column_name="samples",
             eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
             save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
             greater_is_better=False, predict_with_generate=True, generation_num_beams=1,
