@@ -14,7 +14,7 @@ BPS = {"mulaw": 64_000, "adpcm": 64_000, "g722": 64_000}
 LOOSE = ("mp3", "sbc", "opus")
 
 
-@pytest.mark.parametrize("name", [n for n in classical_names() if "codec2" not in n])
+@pytest.mark.parametrize("name", [n for n in classical_names() if not n.startswith(("codec2", "opuswb"))])
 def test_ffmpegs(name, clips) -> None:
     samples = clips[0].samples
     size, heard = classical_codec(name)(samples)
@@ -33,6 +33,20 @@ def test_codec2(mode, clips) -> None:
     size, heard = classical_codec(f"codec2:{mode}")(clips[0].samples)
     assert 8 * size / (len(heard) / 16_000) == pytest.approx(int(mode.rstrip("C")), rel=0.05)
     assert np.abs(heard).max() > 0.01
+
+
+@pytest.mark.skipif(shutil.which("opusenc") is None, reason="Debian's opus-tools are missing")
+def test_opus_with_its_band_forced(clips) -> None:
+    samples = clips[0].samples
+    size, heard = classical_codec("opuswb:6000")(samples)
+    assert 3_600 < 8 * size / (len(samples) / 16_000) < 10_200
+    assert likeness(samples, heard) > 0.5
+
+    def high(sound: np.ndarray) -> float:  # above 4.5 kHz, where narrow band has nothing
+        power = np.square(np.abs(np.fft.rfft(sound)))
+        return power[len(power) * 9 // 16 :].sum() / power.sum()
+
+    assert high(heard) > 3 * high(classical_codec("opus:6000")(samples)[1])
 
 
 def likeness(samples: np.ndarray, heard: np.ndarray) -> float:
@@ -54,3 +68,5 @@ def test_what_is_not_installed_says_so(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UnavailableError, match="codec2"):
         classical_codec("codec2:700C")
+    with pytest.raises(UnavailableError, match="opus-tools"):
+        classical_codec("opuswb:6000")

@@ -1,4 +1,4 @@
-"""Classical codecs through FFmpeg (PyAV, extra `baselines`) and Codec2's own programs.
+"""Classical codecs through FFmpeg (PyAV, extra `baselines`) and the programs of Codec2 and Opus.
 
 What is counted are the packets alone. Containers, and the lengths that packets of variable size
 would need on the way, come for free: the comparison errs in favour of the classical codecs.
@@ -22,6 +22,9 @@ from vqasr.audio import as_long_as, resample
 from vqasr.errors import VqasrError
 from vqasr.mel import SAMPLING_RATE_HZ
 
+# Opus narrows the band where it has few bits; FFmpeg cannot forbid it, `opusenc` can.
+WIDEBAND_OPUS = "opuswb"
+_FORCE_WIDEBAND = "4008=1103"  # OPUS_SET_BANDWIDTH, OPUS_BANDWIDTH_WIDEBAND
 CODEC2_MODES = ("3200", "2400", "1600", "1400", "1300", "1200", "700C")
 
 
@@ -80,7 +83,7 @@ def classical_codec(name: str) -> Callable[[np.ndarray], tuple[int, np.ndarray]]
     """(samples,) float32 at 16 kHz -> bytes of its packets, and what is heard of them.
 
     Args:
-        name: "g722", "opus:6000", "codec2:700C", ...
+        name: "g722", "opus:6000", "opuswb:6000" (wideband forced), "codec2:700C", ...
 
     Returns:
         The codec; None where no classical codec has that name.
@@ -95,9 +98,10 @@ def classical_codec(name: str) -> Callable[[np.ndarray], tuple[int, np.ndarray]]
         if shutil.which("c2enc") is None or shutil.which("c2dec") is None:
             raise UnavailableError(f"{name}: c2enc and c2dec are not installed (Debian: codec2).")
         return partial(_codec2, rate)
-    if kind not in FFMPEG:
+    forced = kind == WIDEBAND_OPUS
+    if kind not in FFMPEG and not forced:
         return None
-    codec = FFMPEG[kind]
+    codec = FFMPEG["opus" if forced else kind]
     _check_rate(name, rate, tuple(map(str, codec.rates_bps)))
     try:
         av = importlib.import_module("av")
@@ -108,6 +112,10 @@ def classical_codec(name: str) -> Callable[[np.ndarray], tuple[int, np.ndarray]]
         ) from error
     except ValueError as error:  # av.codec.UnknownCodecError
         raise UnavailableError(f"{name}: this FFmpeg was built without it ({error}).") from error
+    if forced:
+        if shutil.which("opusenc") is None:
+            raise UnavailableError(f"{name}: opusenc is not installed (Debian: opus-tools).")
+        return partial(_wideband_opus, int(rate))
     return partial(_through_ffmpeg, codec, int(rate) if rate else None)
 
 
@@ -118,6 +126,7 @@ def classical_names() -> list[str]:
         for kind, codec in FFMPEG.items()
         for rate in codec.rates_bps or (0,)
     ]
+    names += [f"{WIDEBAND_OPUS}:{rate}" for rate in FFMPEG["opus"].rates_bps]
     return names + [f"codec2:{mode}" for mode in CODEC2_MODES]
 
 
@@ -137,10 +146,7 @@ def _through_ffmpeg(
     sound = np.clip(resample(samples, SAMPLING_RATE_HZ, codec.rate_hz), -1.0, 1.0)
     code = _in_container if codec.container else _as_packets
     size, heard = code(av, codec, rate_bps, sound)
-    rate_hz = heard[0].sample_rate if heard else codec.rate_hz
-    pieces = [_floats(frame) for frame in heard]
-    audio = resample(np.concatenate(pieces) if pieces else np.zeros(0), rate_hz, SAMPLING_RATE_HZ)
-    return size, as_long_as(samples, audio)
+    return size, as_long_as(samples, _joined(heard, codec.rate_hz))
 
 
 def _as_packets(
@@ -204,6 +210,14 @@ def _frame(av: Any, piece: np.ndarray, width: int, codec: FFmpegCodec) -> Any:
     return frame
 
 
+def _joined(frames: list[Any], rate_hz: int) -> np.ndarray:
+    """Decoded frames -> (samples,) at 16 kHz; rate_hz is for the case that there are none."""
+    if not frames:
+        return np.zeros(0)
+    sound = np.concatenate([_floats(frame) for frame in frames])
+    return resample(sound, frames[0].sample_rate or rate_hz, SAMPLING_RATE_HZ)
+
+
 def _floats(frame: Any) -> np.ndarray:
     values = frame.to_ndarray().reshape(-1)
     return values / 32768.0 if values.dtype == np.int16 else values
@@ -216,13 +230,35 @@ def _codec2(mode: str, samples: np.ndarray) -> tuple[int, np.ndarray]:
         soundfile.write(
             folder / "in.raw", sound, 8_000, format="RAW", subtype="PCM_16", endian="LITTLE"
         )
-        for command in (["c2enc", mode, "in.raw", "bits"], ["c2dec", mode, "bits", "out.raw"]):
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            if done.returncode:
-                raise VqasrError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-        size = (folder / "bits").stat().st_size
+        # One byte a bit: packed, the program fills up each frame to whole bytes (28 bits to 32).
+        _call(folder, "c2enc", mode, "in.raw", "bits", "--bitperchar")
+        _call(folder, "c2dec", mode, "bits", "out.raw", "--bitperchar")
+        size = -(-(folder / "bits").stat().st_size // 8)
         raw = io.BytesIO((folder / "out.raw").read_bytes())
         heard, _ = soundfile.read(
             raw, format="RAW", subtype="PCM_16", endian="LITTLE", samplerate=8_000, channels=1
         )
     return size, as_long_as(samples, resample(heard, 8_000, SAMPLING_RATE_HZ))
+
+
+def _wideband_opus(rate_bps: int, samples: np.ndarray) -> tuple[int, np.ndarray]:
+    av: Any = importlib.import_module("av")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        soundfile.write(folder / "in.wav", np.clip(samples, -1.0, 1.0), SAMPLING_RATE_HZ)
+        _call(
+            folder, "opusenc", "--quiet", "--vbr", "--speech", "--framesize", "60",
+            "--bitrate", f"{rate_bps / 1000:g}", "--set-ctl-int", _FORCE_WIDEBAND,
+            "in.wav", "out.opus",
+        )  # fmt: skip
+        with av.open(str(folder / "out.opus")) as file:
+            packets = [packet for packet in file.demux(audio=0) if packet.size]
+            size = sum(packet.size for packet in packets)
+            heard = [frame for packet in packets for frame in packet.decode()]
+    return size, as_long_as(samples, _joined(heard, SAMPLING_RATE_HZ))
+
+
+def _call(folder: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise VqasrError(f"{' '.join(command)} failed: {done.stderr.strip()}")
