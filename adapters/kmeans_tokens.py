@@ -75,13 +75,13 @@ class KMeansTokens:
                 centres, about = file.get_tensor("centres"), file.metadata()
         except Exception as error:  # safetensors and the system each raise their own
             raise RecogniserError(
-                f"{path}: no centres can be read ({error}). recipes/rate_curve/fit_kmeans.py "
+                f"{path}: no centres can be read ({error}). recipes/wer_vs_bitrate/fit_kmeans.py "
                 "makes such a file."
             ) from error
         if (about or {}).get("whisper") != recogniser.fingerprint().hex():
             raise RecogniserError(
                 f"{path}: fitted to another recogniser than {recogniser.name}. Fit centres to it "
-                "with recipes/rate_curve/fit_kmeans.py."
+                "with recipes/wer_vs_bitrate/fit_kmeans.py."
             )
         return cls(recogniser, centres)
 

@@ -128,6 +128,22 @@ def test_conditions_side_by_side(parquet, tmp_path) -> None:
     assert len(table) == 4
 
 
+def test_data_sets_side_by_side(parquet, tmp_path) -> None:
+    other = tmp_path / "other-00000-of-00001.parquet"
+    other.write_bytes(Path(parquet).read_bytes())
+    out = tmp_path / "out"
+    run("--data", parquet, "--data", other, "--text-column", "said", "--limit", 1,
+        "--systems", "text,vqasr:4", "--conditions", "clean,telephone", "--out", out)  # fmt: skip
+    name = Path(parquet).stem
+    for folder in (out / name / "clean", out / "other" / "telephone"):
+        assert json.loads((folder / "results.json").read_text())["results"]
+    table = (out / "slices.md").read_text().splitlines()
+    labels = [f"{name}, clean", f"{name}, telephone", "other, clean", "other, telephone"]
+    assert table[0] == f"| system | {' | '.join(labels)} | worst / best |"
+    twice = ["evaluate", "--data", str(parquet), "--data", str(parquet), "--out", str(out)]
+    assert isinstance(CliRunner().invoke(app, twice).exception, VqasrError)
+
+
 def test_a_new_adapter_leaves_what_does_not_read_with_it(tmp_path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     kmeans = f"kmeans:{tmp_path / 'a'}"

@@ -48,7 +48,13 @@ SHOWN = (
     )
 )
 def evaluate(
-    data: Annotated[str, typer.Option(help="Parquet file, folder of them, or hub id.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Parquet file, folder of them, or hub id; several times to have data sets side "
+            "by side."
+        ),
+    ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for results, pictures, report.")],
     systems: Annotated[
         str,
@@ -79,14 +85,15 @@ def evaluate(
     """Measure WER against bytes really spent.
 
     Writes results.json and .csv, table.md, each system's transcripts, curve.png and .svg, and
-    report.html to look at and listen to; of several conditions, a folder for each and slices.md.
+    report.html to look at and listen to; of several data sets or conditions, a folder for each and
+    slices.md, with how many times the worst word error rate is the best.
     An interrupted run goes on: systems that were measured with the same settings are not measured
     again.
     """
     from vqasr.adapters.load_reader import load_reader
     from vqasr.classical import UnavailableError
     from vqasr.conditions import CLEAN, make_condition
-    from vqasr.data import data_fingerprint, load_speech
+    from vqasr.data import data_fingerprint, load_speech, set_name
     from vqasr.evaluate import ResultsFolder, format_value, read_utterances
     from vqasr.measure import Speech, measure, slices_table
     from vqasr.system_names import expand_systems, make_system, with_losses
@@ -110,31 +117,38 @@ def evaluate(
             skipped[name] = str(error)
             complain(error)
     floors = [name for name in names if name in TEXT_FLOORS]
-    rows_data = load_speech(data, split)
-    clips, texts = read_utterances(rows_data, text_column, limit)
-    speakers = rows_data["speaker"][:] if "speaker" in rows_data.column_names else None
-    settings = {
-        "data": data, "split": split, "text_column": text_column, "utterances": len(clips),
-        "rows": data_fingerprint(rows_data), "asr": recogniser.fingerprint().hex(),
-        "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
-        "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
-        "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),
-        "seed": seed,
-    }  # fmt: skip
+    several = [set_name(source) for source in data] if len(data) > 1 else [""]
+    if len(set(several)) < len(data):
+        raise VqasrError(f"--data: {several} are the folders of results; two have the same name.")
     slices = {}
-    for name, condition in heard_as.items():
-        folder = out_dir if len(heard_as) == 1 else out_dir / name.replace(":", "-")
-        speech = Speech([condition(clip) for clip in clips], texts, speakers)
-        slices[name] = measure(
-            # Made anew: what one condition lost on the way must not depend on those before it.
-            [make(system.name) for system in compared], floors, skipped, speech, batch_size,
-            ResultsFolder(folder, settings | ({} if name == CLEAN else {"condition": name})),
-            {"data": data, "asr": asr, "condition": name},
-        )  # fmt: skip
-        table = Table(*SHOWN, title=None if len(heard_as) == 1 else name)
-        for row in slices[name]:
-            table.add_row(*(format_value(row[c]) for c in SHOWN))
-        out.print(table)
+    for source, data_name in zip(data, several, strict=True):
+        rows_data = load_speech(source, split)
+        clips, texts = read_utterances(rows_data, text_column, limit)
+        speakers = rows_data["speaker"][:] if "speaker" in rows_data.column_names else None
+        settings = {
+            "data": source, "split": split, "text_column": text_column, "utterances": len(clips),
+            "rows": data_fingerprint(rows_data), "asr": recogniser.fingerprint().hex(),
+            "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
+            "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
+            "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),
+            "seed": seed,
+        }  # fmt: skip
+        for name, condition in heard_as.items():
+            parts = [data_name] if data_name else []
+            parts += [name] if len(heard_as) > 1 else []
+            folder = out_dir.joinpath(*(part.replace(":", "-") for part in parts))
+            speech = Speech([condition(clip) for clip in clips], texts, speakers)
+            label = ", ".join(parts)
+            slices[label] = measure(
+                # Made anew: what one condition lost on the way must not depend on those before it.
+                [make(system.name) for system in compared], floors, skipped, speech, batch_size,
+                ResultsFolder(folder, settings | ({} if name == CLEAN else {"condition": name})),
+                {"data": source, "asr": asr, "condition": name},
+            )  # fmt: skip
+            table = Table(*SHOWN, title=label or None)
+            for row in slices[label]:
+                table.add_row(*(format_value(row[c]) for c in SHOWN))
+            out.print(table)
     if len(slices) > 1:
         replace_file(out_dir / "slices.md", slices_table(slices).encode())
 

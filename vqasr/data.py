@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,8 @@ def data_fingerprint(data: Dataset) -> str:
         piece = audio.get("bytes") or str(audio.get("path")).encode()
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:12]
+
+
+def set_name(source: str) -> str:
+    """A short name of a data set: "a/test_libri-00000-of-00001.parquet" -> "test_libri"."""
+    return re.sub(r"-\d{5}-of-\d{5}$", "", Path(source).name.removesuffix(".parquet"))

@@ -1,6 +1,6 @@
 """Fit the baseline that needs no training: centres of Whisper's encoder states.
 
-python recipes/rate_curve/fit_kmeans.py ../shared/speech/train-00000-of-00002.parquet \\
+python recipes/wer_vs_bitrate/fit_kmeans.py ../shared/speech/train-00000-of-00002.parquet \\
     --size 1000 --out runs/kmeans1000.safetensors
 vqasr evaluate --systems pcm,kmeans:runs/kmeans1000.safetensors,vqasr:4 --data ... --out ...
 """

@@ -1,6 +1,6 @@
 """Does the codec cost as much on every kind of speech? Prints the relative increase of WER per set.
 
-python recipes/rate_curve/stability.py runs/rate_curve --bps 550
+python recipes/wer_vs_bitrate/stability.py runs/wer_vs_bitrate --bps 550
 """
 
 import argparse

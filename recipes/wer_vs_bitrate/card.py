@@ -1,7 +1,7 @@
 """Write what was measured into the folder of an adapter or of a CTC recogniser: its model card.
 
-python recipes/rate_curve/card.py vqasr/assets/vqasr-base-whisper-tiny.en runs/rate_curve
-python recipes/rate_curve/card.py vqasr/assets/ctc-small runs/ctc_curve
+python recipes/wer_vs_bitrate/card.py vqasr/assets/vqasr-base-whisper-tiny.en runs/wer_vs_bitrate
+python recipes/wer_vs_bitrate/card.py vqasr/assets/ctc-small runs/ctc_curve
 """
 
 import argparse

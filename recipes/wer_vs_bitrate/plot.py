@@ -1,6 +1,6 @@
 """Draw WER against coded bits per second from folders of `vqasr evaluate`, and print a table.
 
-python recipes/rate_curve/plot.py runs/rate_curve --output docs/rate_curve.png
+python recipes/wer_vs_bitrate/plot.py runs/wer_vs_bitrate --output docs/rate_curve.png
 """
 
 import argparse
