@@ -14,7 +14,9 @@ BPS = {"mulaw": 64_000, "adpcm": 64_000, "g722": 64_000}
 LOOSE = ("mp3", "sbc", "opus")
 
 
-@pytest.mark.parametrize("name", [n for n in classical_names() if not n.startswith(("codec2", "opuswb"))])
+@pytest.mark.parametrize(
+    "name", [n for n in classical_names() if not n.startswith(("codec2", "opuswb"))]
+)
 def test_ffmpegs(name, clips) -> None:
     samples = clips[0].samples
     size, heard = classical_codec(name)(samples)

@@ -130,3 +130,28 @@ def test_whisper(tune, codes, codec, clips, recogniser, tmp_path) -> None:
         changed = {n for n, v in after.items() if not v.equal(before[n])}
         assert changed
         assert not any("conv" in name for name in changed) or tune == "all"
+
+
+def test_how_words_are_written_does_not_count(recogniser, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "transcription"))
+    words = importlib.import_module("written_words").WrittenWords(recogniser.recogniser.tokenizer)
+    tokenizer = recogniser.recogniser.tokenizer
+
+    def ids(*pieces: str) -> list[int]:
+        return [tokenizer(p, add_special_tokens=False).input_ids[0] for p in pieces]
+
+    end = tokenizer.eos_token_id
+    cases = [  # predicted, label, whether it counts
+        (*ids(",", " and"), False),  # punctuation where the transcript goes on
+        (*ids(" And", " and"), False),
+        (*ids(" Gill", " g"), False),  # a name's tokens are others in lower case
+        (*ids(" and", " and"), True),
+        (*ids(" the", " and"), True),
+        (ids(".")[0], end, False),
+        (end, ids(" and")[0], True),
+        (ids(" and")[0], end, True),
+        (ids(",")[0], -100, True),  # stays -100
+    ]
+    predicted, labels = (torch.tensor([[case[i] for case in cases]]) for i in (0, 1))
+    expected = [label if counts else -100 for _, label, counts in cases]
+    assert words.counted(predicted, labels).tolist() == [expected]

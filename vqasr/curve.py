@@ -7,6 +7,8 @@ from vqasr.comparison import family
 from vqasr.text_floor import TEXT_FLOORS
 
 FORMATS = (".png", ".svg")
+COLOURS = 10  # of matplotlib's cycle; then another marker
+MARKERS = "o^sD"
 
 
 def draw_curve(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
@@ -20,23 +22,41 @@ def draw_curve(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
         What was written; nothing where there is no difference to draw (no `pcm`), or without
         matplotlib (extra `train`).
     """
-    drawn = [r for r in rows if r["coded_bps"] and r["delta_wer"] is not None]
-    drawn = [r for r in drawn if r["system"] not in ("pcm", *TEXT_FLOORS)]
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return []
-    if not drawn:
+    if not _drawn(rows):
         return []
     figure = Figure(figsize=(8, 4.5), dpi=150)
     axes = figure.subplots()
-    for name in dict.fromkeys(family(row["system"]) for row in drawn):
+    draw_families(axes, rows)
+    axes.legend()
+    figure.tight_layout()
+    paths = [folder / f"curve{suffix}" for suffix in FORMATS]
+    for path in paths:
+        figure.savefig(path)
+    return paths
+
+
+def draw_families(axes: Any, rows: list[dict[str, Any]], order: list[str] | None = None) -> None:
+    """One line for each family of systems, with 95 % intervals; floors and ceiling.
+
+    Args:
+        axes: of matplotlib.
+        rows: of `vqasr evaluate`.
+        order: of the families, which decides their colours; None for those in the rows.
+    """
+    drawn = _drawn(rows)
+    order = order or families(rows)
+    for name in families(rows):
+        colour, marker = order.index(name) % COLOURS, MARKERS[order.index(name) // COLOURS]
         points = sorted(
             (r for r in drawn if family(r["system"]) == name), key=lambda row: row["coded_bps"]
         )
         bps = [r["coded_bps"] for r in points]
         wer = [100 * r["delta_wer"] for r in points]
-        line = axes.plot(bps, wer, "o-", label=name)[0]
+        line = axes.plot(bps, wer, f"{marker}-C{colour}", markersize=4, label=name)[0]
         for x, row in zip(bps, points, strict=True):
             if row["delta_wer_ci95"]:
                 ends = [100 * end for end in row["delta_wer_ci95"]]
@@ -49,9 +69,14 @@ def draw_curve(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     axes.set_xlabel("bits per second, bytes on disk")
     axes.set_ylabel("WER above uncompressed audio, points")
     axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.tight_layout()
-    paths = [folder / f"curve{suffix}" for suffix in FORMATS]
-    for path in paths:
-        figure.savefig(path)
-    return paths
+
+
+def families(rows: list[dict[str, Any]]) -> list[str]:
+    """Names of the lines that these rows give."""
+    return list(dict.fromkeys(family(row["system"]) for row in _drawn(rows)))
+
+
+def _drawn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What has a place in the picture: it is coded, and compared with `pcm`."""
+    coded = [r for r in rows if r["coded_bps"] and r["delta_wer"] is not None]
+    return [r for r in coded if r["system"] not in ("pcm", *TEXT_FLOORS)]

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from blend import blend, tuned_weights
 from datasets import Dataset, concatenate_datasets
+from torch.optim import AdamW
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -29,11 +32,13 @@ from vqasr.adapters.collator import CleanEvaluation, CodesCollator
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.whisper import CodesWhisper
+from written_words import WrittenWords
 
 from vqasr.metrics import word_errors
 from vqasr.tokenized import load_tokenized
 from vqasr.training.precision import fast_dtype
 
+LORA_TIMES = 10  # LoRA's learning rate is so many times the adapter's
 TUNED = ("adapter", "lora", "all")
 
 
@@ -79,7 +84,8 @@ def main() -> None:
             warmup_steps=100, lr_scheduler_type="cosine", max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
             train_sampling_strategy="group_by_length", length_column_name="samples",
-            eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
+            eval_on_start=True, eval_strategy="steps",
+            eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
             save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
             greater_is_better=False, predict_with_generate=True, generation_num_beams=1,
             logging_steps=50, seed=arguments.seed, report_to="none",
@@ -88,25 +94,49 @@ def main() -> None:
         ),
         train_dataset=train, eval_dataset=dev,
         data_collator=CodesCollator(
-            tokenizer, True, tuple(arguments.num_quantizers), mask_spans=3, mask_frames=8
+            tokenizer, True, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=6
         ),
         compute_metrics=lambda prediction: metrics(prediction, tokenizer),
         callbacks=[EarlyStoppingCallback(arguments.patience)],
+        optimizers=(make_optimizer(model, arguments), None),
     )  # fmt: skip
+    trainer.words = WrittenWords(tokenizer)
+    trainer.model_accepts_loss_kwargs = False  # the loss is a mean: Trainer is not to scale it
     trainer.dev_collator = CodesCollator(tokenizer, True, (arguments.dev_quantizers,))
+    before = tuned_weights(model)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+    found = blend(model, before, lambda: trainer.evaluate()["eval_wer"])
+    print("WER on dev by share of the training:", found)
     adapter.save_pretrained(out / "adapter")
     if arguments.tune != "adapter":
         whisper = tuned.merge_and_unload() if arguments.tune == "lora" else tuned
         for part in (whisper, recogniser.feature_extractor, tokenizer):
             part.save_pretrained(out / "whisper")
-    (out / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+    log = {"log": trainer.state.log_history, "wer_by_share": found}
+    (out / "log.json").write_text(json.dumps(log, indent=1))
     asr = arguments.asr if arguments.tune == "adapter" else out / "whisper"
     print(f"vqasr evaluate --asr {asr} --adapter {out / 'adapter'} --data ... --out ...")
 
 
 class CodesTrainer(CleanEvaluation, Seq2SeqTrainer):
-    """Seq2SeqTrainer for batches of codes."""
+    """Seq2SeqTrainer for batches of codes, whose loss counts words and not how they are written."""
+
+    words: WrittenWords
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Cross-entropy in nats a token that counts; as Trainer's otherwise."""
+        outputs = model(**inputs)
+        counted = self.words.counted(outputs.logits.argmax(-1), inputs["labels"])
+        loss = F.cross_entropy(
+            outputs.logits.flatten(0, 1).float(), counted.flatten(), ignore_index=IGNORED
+        )
+        return (loss, outputs) if return_outputs else loss
 
 
 def make_model(whisper: Any, adapter: CodesAdapter, tune: str, rank: int) -> tuple[Any, Any]:
@@ -115,14 +145,26 @@ def make_model(whisper: Any, adapter: CodesAdapter, tune: str, rank: int) -> tup
     if tune == "lora":
         from peft import LoraConfig, get_peft_model
 
-        targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-        settings = LoraConfig(
-            r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=targets
-        )
+        # The encoder has something to learn from codes; the decoder's language is to stay.
+        targets = r".*encoder\.layers.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
+        settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
         whisper = get_peft_model(whisper, settings)
     adapter.embedder.requires_grad_(True)
     inner = whisper.base_model.model if tune == "lora" else whisper
     return CodesWhisper(inner, adapter.embedder), whisper
+
+
+def make_optimizer(model: CodesWhisper, arguments: argparse.Namespace) -> AdamW:
+    """AdamW; beside LoRA, which begins with nothing, the trained adapter takes smaller steps."""
+    slower = LORA_TIMES if arguments.tune == "lora" else 1
+    embedder = {id(p) for p in model.model.encoder.embedder.parameters()}
+    tuned = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in tuned if id(p) in embedder], "lr": arguments.learning_rate / slower},
+        {"params": [p for p in tuned if id(p) not in embedder]},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return AdamW(groups, lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def written(data: Dataset) -> Dataset:

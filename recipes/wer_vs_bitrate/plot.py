@@ -1,4 +1,4 @@
-"""Draw WER against coded bits per second from folders of `vqasr evaluate`, and print a table.
+"""Draw WER against coded bits per second from folders of `vqasr evaluate`, and print tables.
 
 python recipes/wer_vs_bitrate/plot.py runs/wer_vs_bitrate --output docs/rate_curve.png
 """
@@ -7,10 +7,12 @@ import argparse
 import json
 from pathlib import Path
 
-import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from vqasr.curve import draw_families, families
+
+HIGHEST_POINTS = 40  # above it a codec is of no use; the table has it
 
 
 def main() -> None:
@@ -31,31 +33,28 @@ def main() -> None:
 
 
 def draw(results: dict[str, list[dict]], output: Path) -> None:
-    figure, axes = plt.subplots(figsize=(8, 4.5), dpi=150)
-    for name, rows in results.items():
-        coded = [r for r in rows if is_operating_point(r["system"])]
-        coded.sort(key=lambda row: row["coded_bps"])
-        (line,) = axes.plot(
-            [r["coded_bps"] for r in coded], [100 * r["wer"] for r in coded], "o-", label=name
-        )
-        pcm = next((r for r in rows if r["system"] == "pcm"), None)
-        if pcm:
-            axes.axhline(100 * pcm["wer"], color=line.get_color(), linestyle=":", linewidth=1)
-    axes.set_xlabel("bits per second, bytes on disk (dotted: uncompressed, 256,000)")
-    axes.set_ylabel("word error rate, % (cut at 100)")
-    axes.set_title("Whisper tiny.en reading codes")
-    axes.set_xlim(left=0)
-    axes.set_ylim(0, 100)  # loops of the decoder give more errors than words; the table has them
-    axes.grid(alpha=0.3)
-    axes.legend()
+    """A panel for each set, with the same colours; the legend where the last one would be."""
+    order = list(dict.fromkeys(name for rows in results.values() for name in families(rows)))
+    figure = Figure(figsize=(11, 6.5), dpi=130)
+    panels = figure.subplots(2, -(-(len(results) + 1) // 2), sharex=True).flat
+    lines: dict[str, Artist] = {}
+    for axes, (name, rows) in zip(panels, results.items(), strict=False):
+        draw_families(axes, rows, order)
+        axes.set_title(f"{name} (uncompressed {100 * uncompressed(rows):.1f} %)", fontsize=9)
+        axes.set_ylim(-2, HIGHEST_POINTS)
+        axes.xaxis.label.set_fontsize(8)
+        axes.yaxis.label.set_fontsize(8)
+        lines |= {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+    for axes in panels[len(results) :]:
+        axes.axis("off")
+    panels[len(results)].legend(lines.values(), lines, loc="center", fontsize=8)
     figure.tight_layout()
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output)
 
 
-def is_operating_point(system: str) -> bool:
-    """vqasr:N and vqasr:Rbps, without losses."""
-    return system.startswith("vqasr:") and system[6:].removesuffix("bps").isdigit()
+def uncompressed(rows: list[dict]) -> float:
+    return next((row["wer"] for row in rows if row["system"] == "pcm"), float("nan"))
 
 
 def table(results: dict[str, list[dict]]) -> str:

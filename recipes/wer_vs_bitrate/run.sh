@@ -2,11 +2,27 @@
 # WER against bytes on the five test sets; goes on where it was interrupted. See README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export SPEECH=${SPEECH:-../shared/speech}
-export SYSTEMS=${SYSTEMS:-pcm,vqasr:1,vqasr:2,vqasr:3,vqasr:4,vqasr:8,vqasr:continuous}
+SPEECH=${SPEECH:-../shared/speech}
+OUT=${OUT:-runs/wer_vs_bitrate}
+SETS=${SETS:-test_libri test_libri_other test_nonnative test_arctic_bdl test_alnum}
+OURS=vqasr:290bps,vqasr:550bps,vqasr:4
+DECODED=vqasr:290bps:audio,vqasr:550bps:audio,vqasr:4:audio
+CLASSICAL=codec2:700C,codec2:1300,codec2:2400,codec2:3200,amrnb:4750,amrnb:7400,amrnb:12200
+CLASSICAL+=,opus:6000,opus:8000,opus:12000,opus:24000,opuswb:6000,opuswb:12000
+CLASSICAL+=,mp3:16000,sbc:32000,g726:16000,g722,adpcm,mulaw
+SYSTEMS=${SYSTEMS:-text,text:xz,pcm,$OURS,$DECODED,$CLASSICAL}
+measure() {
+  local data=()
+  for set in "$@"; do data+=(--data "$SPEECH/$set-00000-of-00001.parquet"); done
+  # With one data set the folder itself holds the results, with several a folder for each.
+  local folder=$OUT
+  [ $# -gt 1 ] || folder=$OUT/$1
+  .venv/bin/vqasr evaluate "${data[@]}" --systems "$SYSTEMS" --asr tiny.en --out "$folder" \
+    --batch-size 16 --threads 1
+}
+export -f measure
+export SPEECH OUT SYSTEMS
 # One thread each and two sets at a time: on two cores that is faster than one set on both.
-printf '%s\n' test_libri test_libri_other test_nonnative test_arctic_bdl test_alnum |
-  xargs -P "${JOBS:-2}" -I SET sh -c '.venv/bin/vqasr evaluate \
-    --data "$SPEECH/SET-00000-of-00001.parquet" --systems "$SYSTEMS" --asr tiny.en \
-    --out runs/wer_vs_bitrate/SET --batch-size 16 --threads 1'
-.venv/bin/python recipes/wer_vs_bitrate/plot.py runs/wer_vs_bitrate --output docs/rate_curve.png
+printf '%s\n' $SETS | xargs -P "${JOBS:-2}" -I SET bash -c 'measure SET'
+measure $SETS # all is measured: side by side, slices.md
+.venv/bin/python recipes/wer_vs_bitrate/plot.py "$OUT" --output docs/rate_curve.png
