@@ -48,6 +48,9 @@ def main() -> None:
     )
     parser.add_argument("--codes", required=True, nargs="+", help="folders of vqasr tokenize")
     parser.add_argument("--dev", required=True, help="the same, to stop by")
+    parser.add_argument(
+        "--written", default=None, type=Path, help="of as_whisper_writes.py: only these rows"
+    )
     parser.add_argument("--dev-rows", type=int, default=100, help="of it")
     parser.add_argument("--out", default="runs/whisper", help="checkpoints, adapter/ and whisper/")
     parser.add_argument("--asr", default="tiny.en", help="Whisper to begin with")
@@ -71,7 +74,8 @@ def main() -> None:
     model, tuned = make_model(recogniser.model, adapter, arguments.tune, arguments.lora_rank)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"{trained / 1e6:.2f} M parameters are trained ({arguments.tune})")
-    data = [written(load_tokenized(f, adapter.codec_fingerprint)) for f in arguments.codes]
+    texts = json.loads(arguments.written.read_text()) if arguments.written else None
+    data = [written(load_tokenized(f, adapter.codec_fingerprint), texts) for f in arguments.codes]
     train = concatenate_datasets(data)
     dev = written(load_tokenized(arguments.dev, adapter.codec_fingerprint))
     dev = dev.select(range(min(arguments.dev_rows, len(dev))))
@@ -167,8 +171,15 @@ def make_optimizer(model: CodesWhisper, arguments: argparse.Namespace) -> AdamW:
     return AdamW(groups, lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
-def written(data: Dataset) -> Dataset:
-    """Rows of up to 30 s with a text, in sentence case where it is all upper case."""
+def written(data: Dataset, texts: dict[str, str] | None = None) -> Dataset:
+    """Rows of up to 30 s with a text, in sentence case where it is all upper case.
+
+    Args:
+        data: of `vqasr tokenize`.
+        texts: id -> text as Whisper would write it; other rows are left out. None: the transcripts.
+    """
+    if texts is not None:
+        data = data.map(lambda row: {"text": texts.get(row["id"], "")})
 
     def prepare(row: dict) -> dict:
         text = row["text"].strip()
