@@ -42,6 +42,7 @@ def draw(results: dict[str, list[dict]], output: Path) -> None:
         draw_families(axes, rows, order)
         axes.set_title(f"{name} (uncompressed {100 * uncompressed(rows):.1f} %)", fontsize=9)
         axes.set_ylim(-2, HIGHEST_POINTS)
+        axes.tick_params(labelbottom=True, labelsize=8)
         axes.xaxis.label.set_fontsize(8)
         axes.yaxis.label.set_fontsize(8)
         lines |= {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
