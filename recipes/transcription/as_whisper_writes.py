@@ -3,7 +3,7 @@
 vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4
 python recipes/transcription/as_whisper_writes.py --codes runs/codes/train --out runs/written.json
 
-The words are the transcript's. Where Whisper heard the same word, it is written as Whisper wrote it.
+The words are the transcript's; a word that Whisper heard too is written as Whisper wrote it.
 """
 
 import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
