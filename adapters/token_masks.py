@@ -1,4 +1,4 @@
-"""Whisper's suppression of tokens, with masks that are made once.
+"""Whisper's suppression of tokens, at their places and not by a search of the vocabulary.
 
 transformers compares the whole vocabulary with the suppressed tokens (`torch.isin`) at every step,
 which is a fifth of greedy decoding of one utterance on CPU. The scores are the same.

@@ -155,3 +155,21 @@ def test_how_words_are_written_does_not_count(recogniser, monkeypatch) -> None:
     predicted, labels = (torch.tensor([[case[i] for case in cases]]) for i in (0, 1))
     expected = [label if counts else -100 for _, label, counts in cases]
     assert words.counted(predicted, labels).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "written"),
+    [
+        ("HE SAID I WILL COME", "He said, I will come", "He said, I will come."),
+        (
+            "INSERTING THE BLADE AVOIDED IT",
+            "Inserting the plate, avoided it!",
+            "Inserting the blade, avoided it!",
+        ),
+        ("TWO APPLES", "2 apples.", ""),  # Whisper counts in another way
+        ("SO", "", "So."),
+    ],
+)
+def test_transcripts_as_whisper_writes(said, heard, written, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES / "transcription"))
+    assert importlib.import_module("as_whisper_writes").as_written(said, heard) == written

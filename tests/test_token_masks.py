@@ -1,4 +1,4 @@
-"""Suppressing tokens with masks made once gives transformers' own scores."""
+"""Suppressing tokens at their places gives transformers' own scores."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
 """Transcripts tell words; Whisper also writes punctuation and capitals. The loss leaves those out.
 
-Trained on plain transcripts, Whisper first of all forgets its punctuation: most of the loss is
-that, and words get worse meanwhile (README.md has the numbers).
+Trained on plain transcripts, Whisper forgets its punctuation, and words get worse meanwhile
+(README.md has the numbers).
 """
 
 from torch import Tensor
