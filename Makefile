@@ -11,7 +11,7 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 	HF_HUB_OFFLINE=1 .venv/bin/vqasr demo
 
 test: $(STAMP)  ## Run all tests
-	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (about 7 hours on two cores)
 	.venv/bin/vqasr train recipes/train_codec/base.toml

@@ -11,6 +11,7 @@ from vqasr.adapters.whisper import to_features
 
 from vqasr.stream import MISSING
 from vqasr.stream_content import NO_FRAME
+from vqasr.tokenized import row_codes
 
 
 class CleanEvaluation:
@@ -30,7 +31,7 @@ class CleanEvaluation:
 
 @dataclass
 class CodesCollator:
-    """Rows of `vqasr tokenize --column codes` and their texts to a batch.
+    """Rows of `vqasr tokenize` and their texts to a batch.
 
     Draws come from torch's generator, which `Trainer` seeds.
 
@@ -57,7 +58,7 @@ class CodesCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Rows -> input_values (batch, frames, n) and so on, and labels (batch, tokens)."""
         n = self.num_quantizers[int(torch.randint(len(self.num_quantizers), ()))]
-        items = [torch.as_tensor(row["codes"], dtype=torch.long)[:n] for row in rows]
+        items = [torch.from_numpy(row_codes(row))[:n] for row in rows]
         longest = max(item.shape[1] for item in items)
         width = -(-longest // self.frames_multiple) * self.frames_multiple
         codes = torch.full((len(items), len(items[0]), width), NO_FRAME)

@@ -32,6 +32,7 @@ class CTCRecogniser(CodesReader):
         tokenizer: of its characters.
     """
 
+    hears_audio = False
     embedder: CodeEmbedder
 
     def __init__(self, model: VQWav2Vec2ForCTC, tokenizer: Wav2Vec2CTCTokenizer):
@@ -87,8 +88,8 @@ class CTCRecogniser(CodesReader):
 
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
         raise RecogniserError(
-            "this recogniser reads codes only and cannot hear uncompressed audio (the system pcm). "
-            "Leave pcm out, or use --asr tiny.en."
+            "this recogniser reads codes only and cannot hear audio. Give it codes, or use a "
+            "Whisper (--asr tiny.en)."
         )
 
     def fingerprint(self) -> bytes:

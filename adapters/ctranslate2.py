@@ -21,6 +21,7 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperTokenizer,
 )
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from vqasr.errors import RecogniserError
 
@@ -148,6 +149,8 @@ def _generation_config(config: WhisperConfig, settings: dict) -> GenerationConfi
     # before them stand no-timestamps, no-speech, previous-text, ..., transcribe, translate.
     no_timestamps = config.vocab_size - 1502
     multilingual = config.vocab_size != _ENGLISH_VOCAB_SIZE
+    # Between the start and "translate" stand the languages: 99, since large-v3 100.
+    languages = no_timestamps - 6 - config.decoder_start_token_id
     return GenerationConfig(
         decoder_start_token_id=config.decoder_start_token_id,
         bos_token_id=config.bos_token_id,
@@ -164,7 +167,10 @@ def _generation_config(config: WhisperConfig, settings: dict) -> GenerationConfi
         return_timestamps=False,
         **(
             {
-                "lang_to_id": {"<|en|>": config.decoder_start_token_id + 1},
+                "lang_to_id": {
+                    f"<|{language}|>": config.decoder_start_token_id + 1 + i
+                    for i, language in enumerate(list(LANGUAGES)[:languages])
+                },
                 "task_to_id": {"translate": no_timestamps - 5, "transcribe": no_timestamps - 4},
                 "language": "en",
                 "task": "transcribe",

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from transformers.utils.hub import cached_file
 from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_reader import CTCRecogniser
@@ -25,7 +26,7 @@ def load_reader(asr: str = "tiny.en", adapter: str | None = None) -> CodesReader
     Raises:
         RecogniserError: it cannot be had, or recogniser and adapter do not belong together.
     """
-    if _is_ctc(asr):
+    if reads_codes_only(asr):
         if adapter is not None:
             raise RecogniserError(
                 f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
@@ -38,9 +39,13 @@ def load_reader(asr: str = "tiny.en", adapter: str | None = None) -> CodesReader
     return CodesRecogniser.from_pretrained(asr, adapter)
 
 
-def _is_ctc(name: str) -> bool:
+def reads_codes_only(name: str) -> bool:
+    """True for "ctc-small" and folders or hub ids of a `VQWav2Vec2ForCTC`."""
+    source = resolve_ctc(name)
+    if "/" not in source and not Path(source).is_dir():
+        return False  # a name of ours: nothing that the hub should be asked for
     try:
-        config = json.loads((Path(resolve_ctc(name)) / "config.json").read_text())
-    except (OSError, ValueError):
-        return resolve_ctc(name) != name
-    return config.get("model_type") == VQWav2Vec2Config.model_type
+        config = json.loads(Path(str(cached_file(source, "config.json"))).read_text())
+    except (OSError, ValueError):  # no such folder, no such id, or no network
+        return False
+    return bool(config.get("model_type") == VQWav2Vec2Config.model_type)

@@ -3,6 +3,7 @@
 from typing import Any
 
 COLUMNS = ("coded_bps", "wer", "delta_wer")
+HUB_IDS = {"tiny.en": "openai/whisper-tiny.en"}  # of names that only vqasr has
 
 
 def model_card(config: dict[str, Any]) -> str:
@@ -15,7 +16,7 @@ def model_card(config: dict[str, Any]) -> str:
     lines = [
         "---",
         f"license: {config['license']}",
-        f"base_model: {base}",
+        f"base_model: {HUB_IDS.get(base, base)}",
         "library_name: vqasr",
         "pipeline_tag: automatic-speech-recognition",
         "tags: [vqasr, speech-codes, adapter]",

@@ -14,7 +14,7 @@ from transformers import AutomaticSpeechRecognitionPipeline
 from vqasr.adapters.code_features import CodesFeatureExtractor, Sound
 from vqasr.adapters.whisper import MEL_FRAMES_PER_CODE, to_features
 
-from vqasr.errors import VqasrError
+from vqasr.errors import CodecMismatchError, VqasrError
 
 FRAME_RATE_HZ = 25
 HOP_LENGTH = 640
@@ -30,6 +30,23 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
     """
 
     feature_extractor: CodesFeatureExtractor
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        """As transformers'.
+
+        Raises:
+            CodecMismatchError: the model reads another codec's codes than the feature extractor's.
+        """
+        super().__init__(*args, **kwargs)
+        read = getattr(self.model, "codec_fingerprint", None)
+        read = read or bytes.fromhex(getattr(self.model.config, "codec_fingerprint", ""))
+        written = self.feature_extractor.model().fingerprint() if read else b""
+        if read != written:
+            raise CodecMismatchError(
+                f"the model reads codes of codec {read.hex()}, the feature extractor makes "
+                f"those of {written.hex()} ({self.feature_extractor.codec}). Name the codec "
+                "that the model was trained for."
+            )
 
     def preprocess(  # type: ignore[override]
         self,

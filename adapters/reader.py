@@ -42,8 +42,10 @@ class CodesReader(ABC):
     Attributes:
         embedder: codes to its embeddings.
         codec_fingerprint: 6 bytes, of the codec whose codes it reads.
+        hears_audio: `transcribe_audio` works.
     """
 
+    hears_audio = True
     embedder: CodeEmbedder
     codec_fingerprint: bytes
 

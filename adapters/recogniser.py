@@ -16,18 +16,20 @@ from transformers import (
     WhisperTokenizer,
 )
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
+from vqasr.adapters.model_card import HUB_IDS
 
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.subtitles import Segment
 
-ALIASES = {"tiny.en": "openai/whisper-tiny.en"}
 WINDOW_S = 30
 WINDOW_SAMPLES = WINDOW_S * SAMPLING_RATE_HZ
 # A text that zlib makes so much smaller repeats itself: the threshold of Whisper's own
 # transcription (arXiv 2212.04356, 4.5).
 LOOP_COMPRESSION = 2.4
+# So many numbers of each weight go into the fingerprint.
+SAMPLED = 1024
 # In the second attempt no group of so many tokens may come twice.
 LOOP_TOKENS = 3
 
@@ -49,9 +51,11 @@ class WhisperRecogniser:
     tokenizer: WhisperTokenizer
 
     def fingerprint(self) -> bytes:
-        """6 bytes that name the weights (of its convolutions, which no two trainings share)."""
-        encoder = self.model.model.encoder
-        return weights_fingerprint({"1": encoder.conv1.weight, "2": encoder.conv2.weight})
+        """6 bytes that name the weights: a sample of each of them, so that tuning changes it."""
+        flat = {name: value.flatten() for name, value in self.model.state_dict().items()}
+        return weights_fingerprint(
+            {name: value[:: 1 + len(value) // SAMPLED] for name, value in flat.items()}
+        )
 
     @torch.inference_mode()
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
@@ -173,7 +177,7 @@ def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecognis
         folder = Path(name)
     if folder is not None:
         return WhisperRecogniser(name, *load_ctranslate2_whisper(folder))
-    source = ALIASES.get(name, name)
+    source = HUB_IDS.get(name, name)
     try:
         model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
         extractor = WhisperFeatureExtractor.from_pretrained(source)

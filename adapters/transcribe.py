@@ -35,7 +35,9 @@ class CodesRecogniser(CodesReader):
         self.adapter = adapter
         self.embedder = adapter.embedder
         self.codec_fingerprint = adapter.codec_fingerprint
-        self.model = CodesWhisper(recogniser.model, adapter.embedder, padded)
+        self.model = CodesWhisper(
+            recogniser.model, adapter.embedder, padded, adapter.codec_fingerprint
+        )
 
     @classmethod
     def from_pretrained(

@@ -76,6 +76,7 @@ class CodesWhisper(WhisperForConditionalGeneration):
         embedder: codes to embeddings of whisper's width.
         padded: pad to 30 s as stock Whisper; otherwise the embedder's closing frames follow what
             exists, if it has any.
+        codec_fingerprint: 6 bytes, of the codec whose codes the embedder reads, where known.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class CodesWhisper(WhisperForConditionalGeneration):
         whisper: WhisperForConditionalGeneration,
         embedder: CodeEmbedder,
         padded: bool = False,
+        codec_fingerprint: bytes | None = None,
     ):
         with torch.device("meta"):  # the weights come from `whisper`
             super().__init__(whisper.config)
@@ -91,6 +93,7 @@ class CodesWhisper(WhisperForConditionalGeneration):
         self.model.decoder = mask_decoder(whisper.model.decoder, encoder.cross_mask)
         self.proj_out = whisper.proj_out
         self.generation_config = whisper.generation_config
+        self.codec_fingerprint = codec_fingerprint
         self.eval()
 
     def _retrieve_logit_processors(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:

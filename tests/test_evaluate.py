@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from vqasr.assets import CLIPS
 from vqasr.cli import app
 from vqasr.encoding import audio_to_stream
-from vqasr.errors import VqasrError
+from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluate import ResultsFolder, with_statistics
 from vqasr.report import marked
 from vqasr.system_names import expand_systems
@@ -57,6 +57,7 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert results["data"] == str(parquet)
     pcm, two, continuous = results["results"]
     assert set(pcm) >= FIELDS
+    assert pcm["cer"] <= two["cer"] < two["wer"]
     seconds = sum(len(c.samples) for c in clips[:3]) / 16_000
     size = sum(len(audio_to_stream(codec, c.samples, 2)) for c in clips[:3])
     frames = sum(codec.config.frames(len(c.samples)) for c in clips[:3])
@@ -92,6 +93,20 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert (out / "systems" / "pcm.json").read_text() == before
     transcripts = json.loads(before)["transcripts"]
     assert [t["text"] for t in transcripts] == [c.text for c in clips[:3]]
+
+
+def test_a_recogniser_that_reads_codes_only(parquet, tmp_path) -> None:
+    out = tmp_path / "out"
+    start = ["--data", parquet, "--text-column", "said", "--limit", 1, "--asr", "ctc-small"]
+    run(*start, "--out", out)
+    results = json.loads((out / "results.json").read_text())["results"]
+    assert [row["system"] for row in results] == ["vqasr:1", "vqasr:2", "vqasr:4", "text"]
+    assert (out / "curve.png").is_file()  # of the rates themselves: there is no pcm
+    data = re.search(r'id="data">(.*?)</script>', (out / "report.html").read_text(), re.DOTALL)[1]
+    assert len(json.loads(data)["sounds"]["said"]) == 1
+    for name in ("pcm", "opus:6000", "vqasr:4:audio"):
+        with pytest.raises(RecogniserError, match=f"'{name}' is audio.* reads codes only"):
+            run(*start, "--systems", name, "--out", out)
 
 
 def test_lost_chunks(parquet, tmp_path) -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from transformers import Wav2Vec2ForCTC, WhisperConfig, WhisperForConditionalGeneration
+from safetensors.torch import load_file
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2ForCTC,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.load_reader import load_reader
 from vqasr.adapters.transcribe import CodesRecogniser
@@ -17,6 +24,7 @@ from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.assets import CLIPS
 from vqasr.audio import read_audio
 from vqasr.encoding import encode_audio
+from vqasr.errors import RecogniserError
 from vqasr.tokenized import TokenizeConfig, tokenize
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -57,6 +65,28 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     reader = load_reader(str(tmp_path / "final"))
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
+
+
+def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> None:
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    (tmp_path / "vocab.json").write_text(json.dumps({c: i for i, c in enumerate(letters)}))
+    base, folder = tmp_path / "base", tmp_path / "out"
+    Wav2Vec2CTCTokenizer(tmp_path / "vocab.json").save_pretrained(base)
+    config = Wav2Vec2Config(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, vocab_size=len(letters),
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(base)
+    run(
+        "recognition/train_ctc.py", "--codes", codes, "--dev", codes, "--out", folder, "--base",
+        base, "--batch-size", 2, "--eval-steps", 2, "--max-steps", 2, "--num-quantizers", 2,
+    )  # fmt: skip
+    reader = load_reader(str(base), str(folder / "adapter"))  # which checks the base's weights
+    assert isinstance(reader, CTCRecogniser)
+    assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
+    trained = load_file(folder / "checkpoint-2" / "model.safetensors")
+    before = load_file(base / "model.safetensors")
+    assert torch.equal(trained["lm_head.weight"], before["lm_head.weight"])
 
 
 def test_log_mel_twin(tmp_path) -> None:
@@ -124,7 +154,14 @@ def test_whisper(tune, codes, codec, clips, recogniser, tmp_path) -> None:
         reader.transcribe_codes(heard)[0].split()[:3]
         == (recogniser.transcribe_codes(heard)[0].split()[:3])
     )
+    about = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert about["metrics"] == {}  # those of the adapter it began with are not its own
+    assert about["base_model_name_or_path"] == (str(tuned) if tuned.is_dir() else "tiny.en")
     if tuned.is_dir():
+        with pytest.raises(RecogniserError, match="no adapter ships"):
+            load_reader(str(tuned))
+        with pytest.raises(RecogniserError, match="weights are not those"):
+            load_reader("tiny.en", str(tmp_path / "adapter"))
         before = recogniser.recogniser.model.state_dict()
         after = reader.recogniser.model.state_dict()
         changed = {n for n, v in after.items() if not v.equal(before[n])}

@@ -11,11 +11,17 @@ from transformers import (
     EncodecModel,
     MimiConfig,
     MimiModel,
+    Wav2Vec2BertConfig,
+    Xcodec2Config,
+    Xcodec2FeatureExtractor,
+    Xcodec2Model,
 )
 
 from vqasr.classical import UnavailableError
 from vqasr.errors import VqasrError
+from vqasr.evaluate import ResultsFolder, evaluate_system, with_statistics
 from vqasr.neural import NeuralCodec
+from vqasr.report import write_report
 from vqasr.system_names import expand_systems, make_system
 from vqasr.systems import AudioSystem
 
@@ -47,6 +53,58 @@ def mimi(folder) -> float:
     MimiModel(config).save_pretrained(folder)
     EncodecFeatureExtractor(sampling_rate=24_000).save_pretrained(folder)
     return 11 * 12.5
+
+
+def xcodec2(folder) -> float:
+    semantic = Wav2Vec2BertConfig(
+        num_hidden_layers=1, hidden_size=32, intermediate_size=32, num_attention_heads=4
+    )
+    config = Xcodec2Config(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=4, head_dim=8, encoder_hidden_size=4, quantization_dim=64,
+        semantic_model_config=semantic.to_dict(),
+    )  # fmt: skip
+    Xcodec2Model(config).save_pretrained(folder)
+    Xcodec2FeatureExtractor().save_pretrained(folder)
+    return 16 * 50.0
+
+
+def test_one_codebook(tmp_path) -> None:
+    bps = xcodec2(tmp_path)
+    size, heard = NeuralCodec(f"hf:{tmp_path}@{bps:g}")(SAMPLES)
+    assert 8 * size / (len(SAMPLES) / 16_000) == pytest.approx(bps, rel=0.1)
+    assert heard.shape == SAMPLES.shape
+    assert np.isfinite(heard).all()
+
+
+def test_random_weights_cost_and_say_nothing(tmp_path, codec, recogniser) -> None:
+    encodec(tmp_path)
+    (tmp_path / "model.safetensors").unlink()  # the sizes are enough
+    name = f"random:{tmp_path}@1500"
+    assert expand_systems(f"pcm,{name}", codec) == ["pcm", name]
+    row, heard = evaluate_system(
+        make_system(name, codec, recogniser), [SAMPLES, SAMPLES], ["one", "two"], 2, lambda _: None
+    )
+    assert heard == []
+    assert row["wer"] is None
+    assert row["coded_bps"] == pytest.approx(1500, rel=0.1)
+    assert row["encode_rtf"] > 0
+    folder = ResultsFolder(tmp_path / "out", {})
+    folder.add(row, ["one", "two"], heard)
+    assert folder.finished(name) == (row, [])
+    rows = with_statistics([row], ["one", "two"], [heard])
+    assert rows[0]["delta_wer"] is None
+    write_report(tmp_path / "report.html", "speed", rows, [], ["one", "two"], [heard], {})
+    for other in ("nothing@1500", "whisper"):
+        with pytest.raises(VqasrError, match=r"no such codec|is no codec with codes"):
+            NeuralCodec(f"random:{other}")
+
+
+def test_sizes_of_transformers() -> None:
+    for name, n in (("encodec@1500", 2), ("mimi@1100", 8)):
+        codec = NeuralCodec(f"random:{name}")
+        assert codec._encode(np.zeros(24_000, np.float32), n).shape[0] == n
+        assert codec._num_quantizers == n
 
 
 @pytest.mark.parametrize("make", [encodec, dac, mimi])

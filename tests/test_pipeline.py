@@ -17,9 +17,10 @@ from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC
 from vqasr.adapters.pipeline import CodesPipeline
 
+from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
 from vqasr.encoding import audio_to_stream, encode_audio
-from vqasr.errors import AudioError, InvalidCodesError, VqasrError
+from vqasr.errors import AudioError, CodecMismatchError, InvalidCodesError, VqasrError
 from vqasr.metrics import word_errors
 
 TASK = "automatic-speech-recognition"
@@ -108,6 +109,23 @@ def test_words_have_times(whisper, clips) -> None:
     assert starts == sorted(starts)
     # Behind the speech Whisper hears silence that is not there.
     assert found["chunks"][-1]["timestamp"][1] <= len(clips[0].samples) / 16_000 + 0.04
+
+
+def test_ctc_words_have_times(ctc, clips) -> None:
+    found = ctc(clips[0].samples, return_timestamps="word")
+    assert "".join(found["text"].split()) == "".join(c["text"] for c in found["chunks"])
+    times = [t for chunk in found["chunks"] for t in chunk["timestamp"]]
+    assert times == sorted(times)
+    assert times[-1] <= len(clips[0].samples) / 16_000 + 0.04
+
+
+def test_codes_of_another_codec_are_refused(recogniser, small_config, tmp_path) -> None:
+    VQCodecModel(small_config).save_pretrained(tmp_path)
+    with pytest.raises(CodecMismatchError, match=recogniser.codec_fingerprint.hex()):
+        CodesPipeline(
+            recogniser.model, tokenizer=recogniser.recogniser.tokenizer,
+            feature_extractor=CodesFeatureExtractor(str(tmp_path)),
+        )  # fmt: skip
 
 
 def test_ctc_batches_and_chunks(ctc, codec, clips, long_clip) -> None:

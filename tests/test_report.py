@@ -34,14 +34,17 @@ const loaded = players.map((player) => new Promise((resolve) => {
   player.preload = "auto";
   player.load();
 }));
-Promise.all(loaded).then((durations) => {
+Promise.all(loaded).then(async (durations) => {
+  const plays = await players[0].play().then(() => !players[0].paused, (e) => String(e));
   const verdict = document.createElement("pre");
   verdict.id = "verdict";
   verdict.textContent = JSON.stringify({
-    before, rising, falling, durations, problems,
+    before, rising, falling, durations, problems, plays,
+    floors: document.querySelectorAll("#curve .floor").length,
     points: document.querySelectorAll("#curve .point").length,
     wrong: document.querySelectorAll("#texts .sub").length,
     title: document.querySelector("h1").textContent,
+    notes: [...document.querySelectorAll("#systems ~ .note")].map((note) => note.textContent),
     ratios: [...document.querySelectorAll("#ratios tr")].map((line) => line.textContent),
   });
   document.body.append(verdict);
@@ -60,6 +63,7 @@ def row(system: str, bps: float, delta: float) -> dict:
 @pytest.fixture
 def page(tmp_path, clips) -> Path:
     rows = [row("pcm", 256_000.0, 0.0), row("vqasr:2", 435.0, 0.04), row("vqasr:1", 228.0, 0.12)]
+    rows.append(row("text", 100.0, -0.05) | {"asr_rtf": None, "encode_rtf": None})
     texts = [clip.text for clip in clips[:2]]
     wrong = [text.replace("the", "a</script>") for text in texts]
     sounds = {"pcm": [clip.samples for clip in clips[:2]], "vqasr:1": []}
@@ -68,8 +72,9 @@ def page(tmp_path, clips) -> Path:
         {"family": "opus", "rate_ratio": 12.345, "rate_ratio_ci95": [9.0, 15.0]},
         {"family": "g722", "rate_ratio": None, "rate_ratio_ci95": None},
     ]
-    heard = [texts, wrong, wrong]
-    write_report(path, "tiny.en on <these> clips", rows, ratios, texts, heard, sounds)
+    heard = [texts, wrong, wrong, texts]
+    skipped = {"codec2:1300": "c2enc is not <installed>"}
+    write_report(path, "tiny.en on <these> clips", rows, ratios, texts, heard, sounds, skipped)
     return path
 
 
@@ -88,7 +93,8 @@ def test_in_a_browser(page, clips, tmp_path) -> None:
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
          "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
+         "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+         f"--user-data-dir={tmp_path / 'profile'}",
          "--virtual-time-budget=20000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
@@ -97,10 +103,13 @@ def test_in_a_browser(page, clips, tmp_path) -> None:
     verdict = json.loads(html.unescape(found[1]))
     assert verdict["problems"] == []
     assert verdict["title"] == "tiny.en on <these> clips"
-    assert verdict["before"] == ["pcm", "vqasr:2", "vqasr:1"]
-    assert verdict["rising"] == ["vqasr:1", "vqasr:2", "pcm"]
+    assert verdict["before"] == ["pcm", "vqasr:2", "vqasr:1", "text"]
+    assert verdict["rising"] == ["text", "vqasr:1", "vqasr:2", "pcm"]
+    assert verdict["notes"] == ["Left out: c2enc is not <installed>"]
     assert verdict["falling"] == verdict["rising"][::-1]
+    assert verdict["plays"] is True
     assert verdict["points"] == 3
+    assert verdict["floors"] == 1
     assert verdict["ratios"] == ["opus12.39.00 to 15.0", "g722the curves do not meet-"]
     assert verdict["wrong"] > 0
     for duration, clip in zip(verdict["durations"], clips[:2], strict=True):

@@ -16,7 +16,7 @@ from vqasr.assets import CLIPS
 from vqasr.audio import read_audio
 from vqasr.encoding import audio_to_stream, encode_audio
 from vqasr.errors import CodecMismatchError, VqasrError
-from vqasr.tokenized import TokenizeConfig, load_tokenized, tokenize
+from vqasr.tokenized import TokenizeConfig, load_tokenized, row_codes, tokenize
 
 NAMES = ["clip01_af_heart.flac", "clip02_am_michael.flac", "clip03_bf_emma.flac"]
 
@@ -97,6 +97,28 @@ def test_the_command_in_two_processes_leaves_out_what_is_broken(data, codec, tmp
         )
 
 
+def test_streams_are_the_same_codes_to_train_on(data, recogniser, tmp_path) -> None:
+    batches = []
+    for column in ("codes", "vqs"):
+        tokenize(TokenizeConfig((data,), num_quantizers=2, column=column), tmp_path / column)
+        rows = list(load_tokenized(tmp_path / column))
+        collate = CodesCollator(recogniser.recogniser.tokenizer, False, (2,))
+        batches.append(collate(rows)["input_values"])
+    assert torch.equal(*batches)
+
+
+def test_a_recording_that_is_null_and_a_column_that_is_taken(data, tmp_path) -> None:
+    rows = list(Dataset.from_parquet(data))
+    rows[1]["audio"] = None
+    Dataset.from_list(rows).to_parquet(tmp_path / "null.parquet")
+    config = TokenizeConfig((str(tmp_path / "null.parquet"),), num_quantizers=1)
+    assert tokenize(config, tmp_path / "codes")[0].startswith("row 1: ")
+    assert len(load_tokenized(tmp_path / "codes")) == 2
+    Dataset.from_list([row | {"speed": 1.0} for row in rows]).to_parquet(tmp_path / "speed.parquet")
+    with pytest.raises(VqasrError, match=r"\['speed'\], which tokenizing writes"):
+        tokenize(TokenizeConfig((str(tmp_path / "speed.parquet"),)), tmp_path / "other")
+
+
 def test_codes_of_another_codec_are_refused(data, codec, tmp_path) -> None:
     with pytest.raises(VqasrError, match="holds no codes"):
         load_tokenized(tmp_path)
@@ -136,6 +158,9 @@ def test_batches(recogniser) -> None:
         assert torch.equal(values[..., 0][kept], expected)
     assert seen == {1, 2, 4}
     assert 5 < gaps < 30
+    assert row_codes(rows[0]).shape == (4, 70)
+    with pytest.raises(VqasrError, match="codes or vqs is needed"):
+        row_codes({"text": "Hello."})
     whisper = CodesCollator(tokenizer, True, (4,))(rows)
     assert whisper["input_features"].shape == (2, 4, 3000)
     text = tokenizer.batch_decode(whisper["labels"].clamp_min(0), skip_special_tokens=True)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqasr.assets import CLIPS
-from vqasr.errors import VqasrError
+from vqasr.errors import AudioError, RecogniserError, VqasrError
 from vqasr.inputs import find_inputs
 from vqasr.subtitles import Segment, to_srt, to_tsv, to_vtt
-from vqasr.transcription import Transcriber
+from vqasr.transcription import Transcriber, _begins_as_stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"
 LONG = CLIPS / "long01_af_heart.ogg"
@@ -130,6 +130,14 @@ def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
     assert "warm bread before breakfast" in written
     (out / "good.srt").write_text("mine")
     (folder / "day" / "c.vqs").unlink()
+    (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    run = vqasr("transcribe", folder / "gone.wav", folder / "good.flac")
+    assert "gone.wav" in run.stderr
+    assert "1 of 2" in run.stderr
+    assert "warm bread before breakfast" in run.stdout
+    (folder / "gone.wav").unlink()
+    with pytest.raises(AudioError, match="cannot be read"):
+        _begins_as_stream(folder)  # a folder here; a file without permission is another
     assert (
         vqasr("transcribe", folder, "-o", out, "--format", "srt", "--skip-existing").returncode == 0
     )
@@ -137,6 +145,14 @@ def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
     run = vqasr("transcribe", folder, "--format", "json", "--timestamps")
     (result,) = json.loads(run.stdout)
     assert result["segments"][0]["text"] in written.replace("\n", " ")
+
+
+def test_uncompressed_audio_needs_a_whisper_and_a_part_of_it(transcriber) -> None:
+    with pytest.raises(RecogniserError, match="ctc-small reads codes only"):
+        Transcriber("ctc-small", uncompressed=True)
+    for timestamps in (False, True):
+        hears = Transcriber(uncompressed=True)
+        assert hears(CLIP, start_s=1000.0, timestamps=timestamps)["text"] == ""
 
 
 def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:

@@ -34,8 +34,15 @@ SHOWN = (
 )  # fmt: skip
 
 
+DEFAULT_SYSTEMS = (
+    "pcm,vqasr:1,vqasr:2,vqasr:4,vqasr:4:audio,codec2:1300,codec2:3200,amrnb:4750,opus:6000,"
+    "opus:12000,mp3:16000,text"
+)
+
+
 @app.command(
     epilog=example(
+        "vqasr evaluate --data test.parquet --limit 40 --out results/first",
         "vqasr evaluate --data test.parquet --systems pcm,vqasr:1,vqasr:4 --out results/test",
         "vqasr evaluate --data user/corpus --split test --limit 100 "
         "--systems pcm,vqasr:all,vqasr:continuous --out results/corpus",
@@ -57,13 +64,17 @@ def evaluate(
     ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for results, pictures, report.")],
     systems: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="By commas: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded), "
-            "vqasr:continuous (no quantizer), opus:6000, amrnb:4750, codec2:1300, g722, text, "
-            "hf:kyutai/mimi@1100 (a codec of transformers), ..."
+            "vqasr:continuous (no quantizer), opus:6000, opuswb:6000, amrnb:4750, codec2:1300, "
+            "mp3:16000, sbc:32000, g726:16000, g722, adpcm, mulaw, text, text:xz, kmeans:FILE, "
+            "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (the same with random "
+            "weights: bytes and time, no text). What is not installed is left out. By default "
+            + DEFAULT_SYSTEMS.replace(",", ", ")
+            + " (of these, for a recogniser that reads codes only, the codes)."
         ),
-    ] = "pcm,vqasr:1,vqasr:2,vqasr:4",
+    ] = None,
     asr: Asr = "tiny.en",
     split: Annotated[str | None, typer.Option(help="Split of a hub data set.")] = None,
     text_column: Annotated[str, typer.Option(help="Column of the transcripts.")] = "text",
@@ -93,18 +104,20 @@ def evaluate(
     from vqasr.adapters.load_reader import load_reader
     from vqasr.classical import UnavailableError
     from vqasr.conditions import CLEAN, make_condition
-    from vqasr.data import data_fingerprint, load_speech, set_name
+    from vqasr.data import data_fingerprint, load_speech, set_name, speakers_of
     from vqasr.evaluate import ResultsFolder, format_value, read_utterances
     from vqasr.measure import Speech, measure, slices_table
-    from vqasr.system_names import expand_systems, make_system, with_losses
+    from vqasr.priors import bundled_prior
+    from vqasr.system_names import expand_systems, make_system, readable, with_losses
     from vqasr.text_floor import TEXT_FLOORS
 
     model = load_codec(codec, threads)
-    names = with_losses(expand_systems(systems, model), _percentages(chunk_loss))
-    heard_as = {name: make_condition(name) for name in _names(conditions)}
     recogniser = load_reader(asr, adapter)
+    expanded = expand_systems(systems or readable(DEFAULT_SYSTEMS, recogniser), model)
+    names = with_losses(expanded, _percentages(chunk_loss))
+    heard_as = {name: make_condition(name) for name in _names(conditions)}
     frames = chunk_frames(chunk_s, model.config.frame_rate)
-    coder = load_prior(prior)
+    coder = load_prior(prior) or bundled_prior(model.fingerprint())
     make = partial(
         make_system, codec=model, recogniser=recogniser, prior=coder, chunk_frames=frames, seed=seed
     )
@@ -121,16 +134,16 @@ def evaluate(
     if len(set(several)) < len(data):
         raise VqasrError(f"--data: {several} are the folders of results; two have the same name.")
     slices = {}
-    for source, data_name in zip(data, several, strict=True):
-        rows_data = load_speech(source, split)
+    opened = [load_speech(source, split) for source in data]  # all, before any work
+    for source, data_name, rows_data in zip(data, several, opened, strict=True):
         clips, texts = read_utterances(rows_data, text_column, limit)
-        speakers = rows_data["speaker"][:] if "speaker" in rows_data.column_names else None
+        speakers = speakers_of(rows_data)
         settings = {
-            "data": source, "split": split, "text_column": text_column, "utterances": len(clips),
+            "split": split, "text_column": text_column, "utterances": len(clips),
             "rows": data_fingerprint(rows_data), "asr": recogniser.fingerprint().hex(),
             "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
             "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
-            "prior": next((s.prior.fingerprint.hex() for s in compared if s.prior), None),
+            "prior": coder.fingerprint.hex() if coder else None,
             "seed": seed,
         }  # fmt: skip
         for name, condition in heard_as.items():

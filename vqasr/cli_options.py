@@ -22,7 +22,8 @@ err = Console(stderr=True, soft_wrap=True)
 
 CODEC_HELP = "Codec: the bundled vqasr-base, a folder or a hub id."
 ASR_HELP = (
-    "Recogniser: tiny.en, a hub id, or a folder (Whisper, CTranslate2, or a CTC model of codes)."
+    "Recogniser: tiny.en, ctc-small (letters by CTC, reads codes only), a hub id, or a folder "
+    "(Whisper, CTranslate2, or a CTC model of codes)."
 )
 ADAPTER_HELP = "Adapter folder or hub id; by default the one that ships for the recogniser."
 PRIOR_HELP = "Code prior: folder or hub id; by default the one that ships for the codec."

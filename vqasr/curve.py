@@ -9,18 +9,20 @@ from vqasr.text_floor import TEXT_FLOORS
 FORMATS = (".png", ".svg")
 COLOURS = 10  # of matplotlib's cycle; then another marker
 MARKERS = "o^sD"
+CEILING = "vqasr:continuous"
 
 
 def draw_curve(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Write curve.png and curve.svg: difference of WER to `pcm` against coded bits per second.
+    """Write curve.png and curve.svg: WER against coded bits per second.
+
+    Drawn is its difference to `pcm`, or where that was not heard, itself.
 
     Args:
         rows: of `vqasr evaluate`.
         folder: for the pictures.
 
     Returns:
-        What was written; nothing where there is no difference to draw (no `pcm`), or without
-        matplotlib (extra `train`).
+        What was written; nothing where nothing is coded, or without matplotlib (extra `train`).
     """
     try:
         from matplotlib.figure import Figure
@@ -48,6 +50,7 @@ def draw_families(axes: Any, rows: list[dict[str, Any]], order: list[str] | None
         order: of the families, which decides their colours; None for those in the rows.
     """
     drawn = _drawn(rows)
+    measure = measured(rows)
     order = order or families(rows)
     for name in families(rows):
         colour, marker = order.index(name) % COLOURS, MARKERS[order.index(name) // COLOURS]
@@ -55,20 +58,28 @@ def draw_families(axes: Any, rows: list[dict[str, Any]], order: list[str] | None
             (r for r in drawn if family(r["system"]) == name), key=lambda row: row["coded_bps"]
         )
         bps = [r["coded_bps"] for r in points]
-        wer = [100 * r["delta_wer"] for r in points]
+        wer = [100 * r[measure] for r in points]
         line = axes.plot(bps, wer, f"{marker}-C{colour}", markersize=4, label=name)[0]
         for x, row in zip(bps, points, strict=True):
-            if row["delta_wer_ci95"]:
-                ends = [100 * end for end in row["delta_wer_ci95"]]
+            if row[f"{measure}_ci95"]:
+                ends = [100 * end for end in row[f"{measure}_ci95"]]
                 axes.plot([x, x], ends, color=line.get_color(), alpha=0.5, linewidth=1.5)
     for row in rows:
         if row["system"] in TEXT_FLOORS:  # what the words alone would cost
             axes.axvline(row["coded_bps"], color="grey", linestyle=":", label=row["system"])
+        if row["system"] == CEILING and row[measure] is not None:  # the codec without its quantizer
+            axes.axhline(100 * row[measure], color="grey", linestyle="--", label=CEILING)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlabel("bits per second, bytes on disk")
-    axes.set_ylabel("WER above uncompressed audio, points")
+    above = measure == "delta_wer"
+    axes.set_ylabel("WER above uncompressed audio, points" if above else "WER, percent")
     axes.grid(alpha=0.3, which="both")
+
+
+def measured(rows: list[dict[str, Any]]) -> str:
+    """What is drawn: delta_wer where there is one, else wer."""
+    return "delta_wer" if any(row["delta_wer"] is not None for row in rows) else "wer"
 
 
 def families(rows: list[dict[str, Any]]) -> list[str]:
@@ -77,6 +88,6 @@ def families(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _drawn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What has a place in the picture: it is coded, and compared with `pcm`."""
-    coded = [r for r in rows if r["coded_bps"] and r["delta_wer"] is not None]
+    """What has a place in the picture: it is coded, and was heard."""
+    coded = [r for r in rows if r["coded_bps"] and r[measured(rows)] is not None]
     return [r for r in coded if r["system"] not in ("pcm", *TEXT_FLOORS)]

@@ -13,6 +13,8 @@ from datasets import Audio, Dataset, concatenate_datasets, load_dataset
 from vqasr.audio import read_audio
 from vqasr.errors import AudioError
 
+SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
+
 
 def load_speech(
     source: str | os.PathLike[str] | Sequence[str], split: str | None = None
@@ -65,7 +67,7 @@ def load_speech(
 
 def row_audio(row: dict[str, Any]) -> np.ndarray:
     """(samples,) float32 at 16 kHz of one row; raises AudioError when it cannot be decoded."""
-    audio = row["audio"]
+    audio = row["audio"] or {}
     if audio.get("bytes"):
         return read_audio(audio["bytes"])
     if not audio.get("path"):
@@ -80,9 +82,17 @@ def data_fingerprint(data: Dataset) -> str:
     """
     digest = hashlib.sha256()
     for audio in data["audio"]:
-        piece = audio.get("bytes") or str(audio.get("path")).encode()
+        piece = (audio or {}).get("bytes") or str((audio or {}).get("path")).encode()
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:12]
+
+
+def speakers_of(data: Dataset) -> list[Any] | None:
+    """Who spoke each row, from the column that LibriSpeech, Common Voice and others have."""
+    for column in SPEAKER_COLUMNS:
+        if column in data.column_names:
+            return list(data[column])
+    return None
 
 
 def set_name(source: str) -> str:

@@ -19,7 +19,7 @@ from vqasr.files import replace_file
 from vqasr.fingerprint import bytes_fingerprint
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.memory import forget_peak, peak_mib
-from vqasr.metrics import score, word_errors
+from vqasr.metrics import character_error_rate, score, word_errors
 from vqasr.statistics import statistics
 from vqasr.systems import KMEANS, System
 from vqasr.text_floor import text_bytes
@@ -30,9 +30,9 @@ OF_CODES = ("adapter", "codec", "prior", "chunk_frames", "seed")
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
-    "wer", "wer_ci95", "delta_wer", "delta_wer_ci95", "ci_over", "substitutions", "deletions",
-    "insertions", "hallucinations", "encode_rtf", "coding_rtf", "asr_rtf", "threads",
-    "peak_memory_mib",
+    "wer", "wer_ci95", "delta_wer", "delta_wer_ci95", "ci_over", "cer",
+    "substitutions", "deletions", "insertions", "hallucinations",
+    "encode_rtf", "coding_rtf", "asr_rtf", "threads", "peak_memory_mib",
 )  # fmt: skip
 
 
@@ -71,6 +71,8 @@ def evaluate_system(
 ) -> tuple[Row, list[str]]:
     """One row of the results and the hypotheses, in the order of the clips.
 
+    A system that recognises nothing has no hypotheses and no word error rate.
+
     Args:
         system: what to measure.
         clips: each (samples,) float32 at 16 kHz.
@@ -91,8 +93,11 @@ def evaluate_system(
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         heard = system.hear([clips[i] for i in batch], batch_size)
-        for i, text in zip(batch, heard.texts, strict=True):
-            hypotheses[i] = text
+        if heard.texts:
+            for i, text in zip(batch, heard.texts, strict=True):
+                hypotheses[i] = text
+        else:
+            hypotheses = []
         size = _plus(size, None if heard.stream_bytes is None else sum(heard.stream_bytes))
         encode_s = _plus(encode_s, heard.encode_s)
         coding_s = _plus(coding_s, heard.coding_s)
@@ -102,7 +107,7 @@ def evaluate_system(
                 rates.add(codes, len(clips[i]), length, system.speech(codes))
         advance(len(batch))
     seconds = sum(map(len, clips)) / SAMPLING_RATE_HZ
-    errors, words = word_errors(texts, hypotheses)
+    errors, words = word_errors(texts, hypotheses or texts)
     row: Row = dict.fromkeys(COLUMNS)
     if size is not None:
         row["coded_bps"] = round(8 * size / seconds, 2)
@@ -117,10 +122,10 @@ def evaluate_system(
         "words": words,
         "seconds": round(seconds, 3),
         "bytes": size,
-        "wer": round(errors / words, 5) if words else None,
+        "wer": round(errors / words, 5) if words and hypotheses else None,
         "encode_rtf": None if encode_s is None else round(encode_s / seconds, 5),
         "coding_rtf": None if coding_s is None else round(coding_s / seconds, 5),
-        "asr_rtf": round(asr_s / seconds, 5),
+        "asr_rtf": round(asr_s / seconds, 5) if hypotheses else None,
         "threads": torch.get_num_threads(),
         "peak_memory_mib": peak_mib(),
     }, hypotheses
@@ -141,6 +146,10 @@ def text_row(name: str, clips: list[np.ndarray], texts: list[str]) -> Row:
     }
 
 
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, 5)
+
+
 def _plus(total: Any, more: Any) -> Any:
     """The sum; None where either is."""
     return None if total is None or more is None else total + more
@@ -157,15 +166,22 @@ def with_statistics(
     Args:
         rows: of the systems that were measured so far.
         texts: what was said.
-        hypotheses: of each row, in the order of the texts.
+        hypotheses: of each row, in the order of the texts; none of a system that has none.
         speakers: of each text, see `statistics`.
     """
-    scores = {row["system"]: score(texts, h) for row, h in zip(rows, hypotheses, strict=True)}
+    scores = {
+        row["system"]: score(texts, heard)
+        for row, heard in zip(rows, hypotheses, strict=True)
+        if heard
+    }
     pcm = next((row["wer"] for row in rows if row["system"] == "pcm"), None)
-    for row in rows:
+    for row, heard in zip(rows, hypotheses, strict=True):
         if pcm is not None and row["wer"] is not None:
             row["delta_wer"] = round(row["wer"] - pcm, 5)
-        row |= statistics(scores[row["system"]], scores.get("pcm"), speakers)
+        if row["system"] in scores:
+            if row.get("cer") is None:
+                row["cer"] = _rounded(character_error_rate(texts, heard))
+            row |= statistics(scores[row["system"]], scores.get("pcm"), speakers)
     return rows
 
 
@@ -193,8 +209,9 @@ class ResultsFolder:
         return saved["row"], [pair["hypothesis"] for pair in saved["transcripts"]]
 
     def add(self, row: Row, texts: list[str], hypotheses: list[str]) -> None:
-        """Keep a system's row and transcripts."""
-        pairs = [{"text": t, "hypothesis": h} for t, h in zip(texts, hypotheses, strict=True)]
+        """Keep a system's row and transcripts, if it has any."""
+        said = texts if hypotheses else []
+        pairs = [{"text": t, "hypothesis": h} for t, h in zip(said, hypotheses, strict=True)]
         relevant = self._relevant(row["system"])
         saved = {"settings": relevant, "row": row, "transcripts": pairs}
         replace_file(self._path(row["system"]), json.dumps(saved, indent=1).encode())

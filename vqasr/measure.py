@@ -82,9 +82,11 @@ def measure(
         system.name: [sound for clip in shown if (sound := system.sound(clip)) is not None]
         for system in systems
     }
+    if "pcm" not in sounds:
+        sounds["said"] = shown
     title = f"{about['asr']} on {about['data']} ({about['condition']})"
     page = folder.folder / "report.html"
-    write_report(page, title, rows, ratios, speech.texts, hypotheses, sounds)
+    write_report(page, title, rows, ratios, speech.texts, hypotheses, sounds, skipped)
     return rows
 
 

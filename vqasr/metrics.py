@@ -70,6 +70,18 @@ def score(references: list[str], hypotheses: list[str]) -> Scores:
     return Scores(*table)
 
 
+def character_error_rate(references: list[str], hypotheses: list[str]) -> float | None:
+    """Wrong characters for each that was said, after normalisation; None where nothing was."""
+    pairs = [
+        (said, normalise(heard))
+        for said, heard in zip(map(normalise, references), hypotheses, strict=True)
+        if said
+    ]
+    if not pairs:
+        return None
+    return float(jiwer.cer([said for said, _ in pairs], [heard for _, heard in pairs]))
+
+
 def word_errors(references: list[str], hypotheses: list[str]) -> tuple[int, int]:
     """Errors and reference words of a corpus, after normalisation."""
     scores = score(references, hypotheses)

@@ -33,6 +33,7 @@ def write_report(
     texts: list[str],
     hypotheses: list[list[str]],
     sounds: dict[str, list[np.ndarray]],
+    skipped: dict[str, str] | None = None,
 ) -> None:
     """Write the page.
 
@@ -43,18 +44,22 @@ def write_report(
         ratios: of `compare_rates`.
         texts: what was said.
         hypotheses: of each row, in the order of the texts.
-        sounds: by system, what is heard of the first utterances; (samples,) float32 at 16 kHz.
+        sounds: by system, what is heard of the first utterances; (samples,) float32 at 16 kHz. By
+            "said", the recordings.
+        skipped: why other systems are missing.
     """
     data = {
         "title": title,
         "rows": rows,
         "ratios": ratios,
+        "skipped": skipped or {},
         "texts": [
             {
                 "said": normalise(said),
                 "heard": {
                     row["system"]: marked(said, heard[i])
                     for row, heard in zip(rows, hypotheses, strict=True)
+                    if heard
                 },
             }
             for i, said in enumerate(texts[:SHOWN])

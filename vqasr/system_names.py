@@ -3,10 +3,10 @@
 from vqasr.adapters.reader import CodesReader
 from vqasr.classical import UnavailableError, classical_codec
 from vqasr.code_prior import CodePrior
-from vqasr.errors import VqasrError
+from vqasr.errors import RecogniserError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.neural import PREFIX as NEURAL
-from vqasr.neural import NeuralCodec
+from vqasr.neural import RANDOM, NeuralCodec
 from vqasr.stream import DEFAULT_CHUNK_FRAMES
 from vqasr.systems import (
     CONTINUOUS,
@@ -14,6 +14,7 @@ from vqasr.systems import (
     LOSS,
     AudioSystem,
     CodesSystem,
+    CostSystem,
     KMeansSystem,
     System,
     operating_point,
@@ -22,6 +23,7 @@ from vqasr.text_floor import TEXT_FLOORS
 
 WITHOUT_CODES = ("pcm", CONTINUOUS)
 AUDIO = ":audio"
+LOADED = (NEURAL, RANDOM, KMEANS)  # that these exist is seen when they are made
 
 
 def make_system(
@@ -38,13 +40,21 @@ def make_system(
 
     Raises:
         UnavailableError: a codec that is not installed, or a checkpoint that cannot be had here.
+        RecogniserError: audio for a recogniser that reads codes only.
     """
+    if needs_audio(name) and not recogniser.hears_audio:
+        raise RecogniserError(
+            f"the system {name!r} is audio, and this recogniser reads codes only. Leave it out, or "
+            "use a Whisper (--asr tiny.en)."
+        )
     if name == "pcm":
         return AudioSystem(name, recogniser)
     if name.startswith(KMEANS):
         return KMeansSystem(name, recogniser)
     if name.startswith(NEURAL):
         return AudioSystem(name, recogniser, NeuralCodec(name))
+    if name.startswith(RANDOM):
+        return CostSystem(name, NeuralCodec(name))
     if not name.startswith("vqasr:"):
         return AudioSystem(name, recogniser, classical_codec(name))
     plain, _, loss = name.partition(LOSS)
@@ -53,6 +63,19 @@ def make_system(
         chunk_frames, seed,
     )  # fmt: skip
     return AudioSystem(name, recogniser, codes.through) if plain.endswith(AUDIO) else codes
+
+
+def needs_audio(name: str) -> bool:
+    """True for systems that give the recogniser audio to hear (or, k-means, its own states)."""
+    if name.startswith("vqasr:"):
+        return name.partition(LOSS)[0].endswith(AUDIO)
+    return name not in TEXT_FLOORS and not name.startswith(RANDOM)
+
+
+def readable(names: str, recogniser: CodesReader) -> str:
+    """Of names by commas those that the recogniser can hear."""
+    heard = [n for n in names.split(",") if recogniser.hears_audio or not needs_audio(n)]
+    return ",".join(heard)
 
 
 def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
@@ -65,7 +88,7 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
         if name == "vqasr:all":
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
-            known = name in (*WITHOUT_CODES, *TEXT_FLOORS) or name.startswith((NEURAL, KMEANS))
+            known = name in (*WITHOUT_CODES, *TEXT_FLOORS) or name.startswith(LOADED)
             if not known and not _is_classical(name):
                 operating_point(name.removesuffix(AUDIO), codec)
             expanded.append(name)

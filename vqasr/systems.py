@@ -17,6 +17,7 @@ from vqasr.encoding import codes_to_stream, encode_audio, encode_latents, stream
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.neural import PREFIX as NEURAL
+from vqasr.neural import RANDOM
 from vqasr.packet_loss import drop_chunks
 from vqasr.priors import bundled_prior
 from vqasr.rates import Rates
@@ -35,7 +36,7 @@ class Heard:
     """What a system makes of some clips.
 
     Attributes:
-        texts: one per clip.
+        texts: one per clip; none where nothing is recognised.
         asr_s: seconds of computing, from codes, latents or audio to text, for all clips together.
         stream_bytes: size of each clip's stream; None where nothing is transmitted as bytes.
         encode_s: audio to codes (of a classical codec: to packets and back); None without a codec.
@@ -110,6 +111,24 @@ class AudioSystem(System):
 
     def sound(self, clip: np.ndarray) -> np.ndarray | None:
         return clip if self._codec is None else self._codec(clip)[1]
+
+
+class CostSystem(System):
+    """A codec that nobody is to hear: its bytes and its time, and no text.
+
+    Args:
+        name: of the system.
+        codec: as `AudioSystem` takes it.
+    """
+
+    def __init__(self, name: str, codec: AudioCodec):
+        self.name = name
+        self._codec = codec
+
+    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+        started = time.perf_counter()
+        size = [self._codec(clip)[0] for clip in clips]
+        return Heard([], 0.0, size, time.perf_counter() - started)
 
 
 class CodesSystem(System):
@@ -242,7 +261,7 @@ def operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
             f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, for codecs with variable "
             f"depth vqasr:Rbps, as in vqasr:300bps, the floors {' and '.join(TEXT_FLOORS)}, and "
             f"classical codecs: {', '.join(classical_names())}; "
-            f"{NEURAL}CHECKPOINT@BPS; and {KMEANS}FILE."
+            f"{NEURAL}CHECKPOINT@BPS; {RANDOM}TYPE@BPS; and {KMEANS}FILE."
         )
     if rate != number:
         return codec.config.operating_point(float(rate))

@@ -21,6 +21,7 @@ from vqasr.encoding import codes_to_stream, encode_audio
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.files import replace_file
 from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.stream import stream_from_bytes
 
 KEY = b"vqasr"
 FORMATS = ("codes", "vqs")
@@ -77,6 +78,12 @@ def tokenize(
     if not config.speeds or not all(0.5 <= speed <= 2.0 for speed in config.speeds):
         raise VqasrError(f"speeds {config.speeds}: each between 0.5 and 2 times is needed.")
     data = load_speech(list(config.data), config.split)
+    taken = {*FORMATS, "samples", "speed"} & set(data.column_names)
+    if taken:
+        raise VqasrError(
+            f"{list(config.data)}: has columns {sorted(taken)}, which tokenizing writes. Rename "
+            "them."
+        )
     codec = VQCodecModel.from_pretrained(config.codec).eval()
     codec.check_num_quantizers(config.num_quantizers)
     codec.check_tolerance(config.tolerance)
@@ -140,6 +147,22 @@ def load_tokenized(
     if not filled:
         raise VqasrError(f"{folder}: none of the recordings could be encoded.")
     return Dataset.from_parquet(filled)
+
+
+def row_codes(row: dict[str, Any]) -> np.ndarray:
+    """Codes (num_quantizers, frames) of a row that `tokenize` wrote, in whichever column.
+
+    Raises:
+        StreamError: its stream is damaged.
+        VqasrError: the row holds neither codes nor a stream.
+    """
+    if "codes" in row:
+        return np.asarray(row["codes"], np.int64)
+    if "vqs" in row:
+        return stream_from_bytes(row["vqs"]).codes.astype(np.int64)
+    raise VqasrError(
+        f"a row with {sorted(row)}; codes or vqs is needed. `vqasr tokenize` makes it."
+    )
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vqasr.adapters.load_reader import load_reader
+from vqasr.adapters.load_reader import load_reader, reads_codes_only
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.audio import read_audio
 from vqasr.code_prior import CodePrior
 from vqasr.encoding import audio_to_stream, check_codec
-from vqasr.errors import InvalidCodesError, VqasrError
+from vqasr.errors import AudioError, InvalidCodesError, RecogniserError, VqasrError
 from vqasr.files import read_file
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
@@ -42,6 +42,11 @@ class Transcriber:
         self._codec_name = codec
         self._codec: VQCodecModel | None = None
         self._codes: CodesReader | None = None
+        if uncompressed and reads_codes_only(asr):
+            raise RecogniserError(
+                f"{asr} reads codes only and cannot hear audio. Leave --uncompressed out, or use a "
+                "Whisper (--asr tiny.en)."
+            )
         if uncompressed:
             self._plain = load_recogniser(asr)
         else:
@@ -79,11 +84,13 @@ class Transcriber:
             if is_stream:
                 raise VqasrError(f"{path}: a stream holds no audio to hear with --uncompressed.")
             samples = read_audio(path)[_part(start_s, end_s)]
-            heard: str | list[Segment] = (
-                self._plain.segments_of_audio(samples)
-                if timestamps
-                else self._plain.transcribe_audio([samples])[0]
-            )
+            heard: str | list[Segment] = [] if timestamps else ""
+            if len(samples):  # Whisper makes words up where nothing is
+                heard = (
+                    self._plain.segments_of_audio(samples)
+                    if timestamps
+                    else self._plain.transcribe_audio([samples])[0]
+                )
             return _result(path, heard, start_s, len(samples), 2 * len(samples), None)
         data = read_file(path) if is_stream else self._encode(path, num_quantizers)
         stream = read_part(data, self._prior, start_s, end_s, partial)
@@ -118,8 +125,11 @@ def _part(start_s: float, end_s: float | None) -> slice:
 
 
 def _begins_as_stream(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return is_stream(file.read(4))
+    try:
+        with open(path, "rb") as file:
+            return is_stream(file.read(4))
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def _result(

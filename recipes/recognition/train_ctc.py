@@ -1,4 +1,4 @@
-"""Train a small CTC recogniser that reads codes, with transformers' Trainer.
+"""Train a small CTC recogniser that reads codes, or an adapter for one that exists.
 
 vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1
 vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
@@ -20,6 +20,7 @@ from datasets import Dataset, concatenate_datasets
 from from_whisper import copy_layers, make_config
 from torch.optim import AdamW
 from transformers import (
+    AutoModelForCTC,
     EarlyStoppingCallback,
     EvalPrediction,
     Trainer,
@@ -33,9 +34,10 @@ from vqasr.adapters.code_embedder import CodeEmbedder
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.collator import CleanEvaluation, CodesCollator
-from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC
+from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.recogniser import load_recogniser
 
+from vqasr.files import replace_file
 from vqasr.metrics import word_errors
 from vqasr.tokenized import load_tokenized
 from vqasr.training.precision import fast_dtype
@@ -51,23 +53,47 @@ def main() -> None:
     parser.add_argument(
         "--adapter", default="vqasr-base-whisper-tiny.en", help="begins with its embedder"
     )
+    parser.add_argument(
+        "--base",
+        default=None,
+        help="instead of a new model: a Wav2Vec2, HuBERT or WavLM with a CTC head (folder or hub "
+        "id), which stays as it is; what is trained is an adapter for it",
+    )
     parser.add_argument("--num-quantizers", type=int, nargs="+", default=[1, 2, 4, 4])
     arguments = parser.parse_args()
     tokenizer = begin(arguments)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
-    data = [spoken(load_tokenized(folder, adapter.codec_fingerprint)) for folder in arguments.codes]
-    dev = spoken(load_tokenized(arguments.dev, adapter.codec_fingerprint))
-    base = make_base(arguments)
+    if arguments.base is None:
+        base = make_base(arguments)
+    else:
+        base = AutoModelForCTC.from_pretrained(arguments.base, dtype=torch.float32)
+        base.requires_grad_(False)
+        tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(arguments.base)
+    upper = "A" in tokenizer.get_vocab()
+    data = [
+        spoken(load_tokenized(folder, adapter.codec_fingerprint), upper)
+        for folder in arguments.codes
+    ]
+    dev = spoken(load_tokenized(arguments.dev, adapter.codec_fingerprint), upper)
     embedder = make_embedder(adapter.embedder, base.config.hidden_size)
     model = VQWav2Vec2ForCTC.from_base(
-        base, embedder, adapter.codec_fingerprint, sinusoids=arguments.whisper != "none"
-    )
+        base, embedder, adapter.codec_fingerprint,
+        sinusoids=arguments.base is None and arguments.whisper != "none",
+    )  # fmt: skip
     collate = CodesCollator(
         tokenizer, False, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=10
     )
     same = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
-    fit(arguments, model, tokenizer, concatenate_datasets(data), dev, collate, same)
-    CodesFeatureExtractor().save_pretrained(Path(arguments.out) / "final")
+    trainer = fit(arguments, model, tokenizer, concatenate_datasets(data), dev, collate, same)
+    if arguments.base is None:
+        save(trainer, tokenizer)
+        CodesFeatureExtractor().save_pretrained(Path(arguments.out) / "final")
+    elif trainer.is_world_process_zero():
+        made = CodesAdapter(
+            model.embedder, arguments.base, base_fingerprint(base), adapter.codec_fingerprint, "ctc"
+        )
+        made.save_pretrained(Path(arguments.out) / "adapter")
+    print(trainer.evaluate())
 
 
 def make_parser(description: str, out: str) -> argparse.ArgumentParser:
@@ -98,7 +124,8 @@ def begin(arguments: argparse.Namespace) -> Wav2Vec2CTCTokenizer:
     set_seed(arguments.seed)
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(LETTERS)}))
+    vocabulary = {letter: i for i, letter in enumerate(LETTERS)}
+    replace_file(out / "vocab.json", json.dumps(vocabulary).encode())
     return Wav2Vec2CTCTokenizer(out / "vocab.json", bos_token=None, eos_token=None)
 
 
@@ -133,8 +160,8 @@ def fit(
     dev: Dataset,
     collate: Any,
     same: Any,
-) -> None:
-    """Train, resume, stop early; the best model is left in final/, as int8."""
+) -> Trainer:
+    """Train, resume, stop early; the model is left as it was at its best."""
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
@@ -161,29 +188,38 @@ def fit(
     )  # fmt: skip
     trainer.dev_collator = same
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
-    model.save_int8(out / "final")
-    tokenizer.save_pretrained(out / "final")
-    (out / "final" / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
-    print(trainer.evaluate())
+    return trainer
+
+
+def save(trainer: Trainer, tokenizer: Wav2Vec2CTCTokenizer) -> None:
+    """The model as int8, what it writes, and the log of its training, in final/."""
+    if not trainer.is_world_process_zero():  # of several processes one writes
+        return
+    folder = Path(trainer.args.output_dir) / "final"
+    trainer.model.save_int8(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
 
 
 def make_optimizer(model: VQWav2Vec2ForCTC, learning_rate: float) -> AdamW:
     """AdamW; the head begins with nothing, and what it is to read would be spoilt before it can."""
     head = {"params": list(model.lm_head.parameters()), "lr": HEAD_TIMES * learning_rate}
     known = {id(p) for p in head["params"]}
-    rest = {"params": [p for p in model.parameters() if id(p) not in known]}
-    return AdamW([head, rest], lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    rest = {"params": [p for p in model.parameters() if id(p) not in known and p.requires_grad]}
+    groups = [head, rest] if head["params"][0].requires_grad else [rest]
+    return AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 class CodesTrainer(CleanEvaluation, Trainer):
     """Trainer for batches of codes."""
 
 
-def spoken(data: Dataset) -> Dataset:
+def spoken(data: Dataset, upper: bool = False) -> Dataset:
     """Rows with a text of letters, no more of them than CTC can place at 50 Hz, up to 30 s."""
 
     def prepare(row: dict) -> dict:
-        return {"text": " ".join(re.findall(r"[a-z']+", (row["text"] or "").lower()))}
+        text = " ".join(re.findall(r"[a-z']+", (row["text"] or "").lower()))
+        return {"text": text.upper() if upper else text}
 
     def fits(row: dict) -> bool:
         plain = re.search(r"\d", row["text"] or "") is None

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
-from train_ctc import begin, fit, make_base, make_parser, spoken
+from train_ctc import begin, fit, make_base, make_parser, save, spoken
 from transformers.modeling_outputs import CausalLMOutput
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.collator import CodesCollator
@@ -90,7 +90,9 @@ def main() -> None:
     )
     same = LogMelCollator(tokenizer, False, (1,))
     train_rows, dev_rows = rows_of(arguments.train), rows_of([arguments.dev])
-    fit(arguments, model, tokenizer, train_rows, dev_rows, train, same)
+    trainer = fit(arguments, model, tokenizer, train_rows, dev_rows, train, same)
+    save(trainer, tokenizer)
+    print(trainer.evaluate())
     model.eval()
     for path in arguments.test:
         data = load_speech(path)

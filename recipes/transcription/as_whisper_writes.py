@@ -20,7 +20,7 @@ from rich.progress import Progress
 from vqasr.adapters.transcribe import CodesRecogniser
 
 from vqasr.files import replace_file
-from vqasr.tokenized import load_tokenized
+from vqasr.tokenized import load_tokenized, row_codes
 
 SAVED_ROWS = 256  # an interrupted run loses no more
 BATCH_SIZE = 16
@@ -43,7 +43,7 @@ def main() -> None:
     for folder in arguments.codes:
         data = load_tokenized(folder, recogniser.codec_fingerprint)
         data = data.filter(lambda row: bool(row["text"]) and row["speed"] == 1.0)
-        rows |= {row["id"]: (row["text"], np.asarray(row["codes"])) for row in data}
+        rows |= {row["id"]: (row["text"], row_codes(row)) for row in data}
     order = np.random.default_rng(arguments.seed).permutation(sorted(rows))[: arguments.limit]
     written = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     missing = [str(name) for name in order if str(name) not in written]

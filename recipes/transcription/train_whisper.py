@@ -71,6 +71,12 @@ def main() -> None:
     out = Path(arguments.out)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
     recogniser = load_recogniser(arguments.asr)
+    width, made = recogniser.model.config.d_model, adapter.embedder.config.embed_dim
+    if width != made:
+        parser.error(
+            f"--adapter makes embeddings of width {made}, {arguments.asr} reads {width}: train an "
+            "adapter of that width first (recipes/train_adapter)"
+        )
     model, tuned = make_model(recogniser.model, adapter, arguments.tune, arguments.lora_rank)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"{trained / 1e6:.2f} M parameters are trained ({arguments.tune})")
@@ -110,16 +116,23 @@ def main() -> None:
     before = tuned_weights(model)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
     found = blend(model, before, lambda: trainer.evaluate()["eval_wer"])
+    if not trainer.is_world_process_zero():  # of several processes one writes
+        return
     print("WER on dev by share of the training:", found)
-    adapter.save_pretrained(out / "adapter")
     if arguments.tune != "adapter":
-        whisper = tuned.merge_and_unload() if arguments.tune == "lora" else tuned
-        for part in (whisper, recogniser.feature_extractor, tokenizer):
+        recogniser.model = tuned.merge_and_unload() if arguments.tune == "lora" else tuned
+        for part in (recogniser.model, recogniser.feature_extractor, tokenizer):
             part.save_pretrained(out / "whisper")
+    # It belongs to this Whisper now, and what was measured before was another adapter's.
+    adapter.base_fingerprint, adapter.metrics = recogniser.fingerprint(), {}
+    adapter.base_model = arguments.asr if arguments.tune == "adapter" else str(out / "whisper")
+    adapter.save_pretrained(out / "adapter")
     log = {"log": trainer.state.log_history, "wer_by_share": found}
     (out / "log.json").write_text(json.dumps(log, indent=1))
-    asr = arguments.asr if arguments.tune == "adapter" else out / "whisper"
-    print(f"vqasr evaluate --asr {asr} --adapter {out / 'adapter'} --data ... --out ...")
+    print(
+        f"vqasr evaluate --asr {adapter.base_model} --adapter {out / 'adapter'} --data ... "
+        "--out ..."
+    )
 
 
 class CodesTrainer(CleanEvaluation, Seq2SeqTrainer):

@@ -88,7 +88,7 @@ def rates_table(results: dict[str, list[dict]]) -> str:
 
 
 def cell(row: dict | None) -> str:
-    if row is None:
+    if row is None or row["wer"] is None:
         return "-"
     text = f"{100 * row['wer']:.1f}"
     if row["delta_wer"] is not None and row["system"] != "pcm":

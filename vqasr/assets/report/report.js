@@ -4,19 +4,29 @@ const SVG = "http://www.w3.org/2000/svg";
 const COLUMNS = [
   ["system", (v) => v],
   ["coded_bps", (v) => v.toFixed(0)],
+  ["prior_bps", (v) => v.toFixed(0)],
+  ["nominal_bps", (v) => v.toFixed(0)],
   ["wer", (v) => (100 * v).toFixed(1) + " %"],
   ["delta_wer", (v) => (100 * v).toFixed(1)],
   ["delta_wer_ci95", (v) => v.map((x) => (100 * x).toFixed(1)).join(" to ")],
+  ["cer", (v) => (100 * v).toFixed(1) + " %"],
   ["substitutions", (v) => v],
   ["deletions", (v) => v],
   ["insertions", (v) => v],
   ["hallucinations", (v) => v],
   ["encode_rtf", (v) => v.toFixed(4)],
+  ["coding_rtf", (v) => v.toFixed(4)],
   ["asr_rtf", (v) => v.toFixed(4)],
+  ["threads", (v) => v],
+  ["peak_memory_mib", (v) => v.toFixed(0)],
 ];
+const FLOORS = ["text", "text:xz"];
+const given = (value) => value !== null && value !== undefined;
+// Without uncompressed audio there is no difference, and the word error rate itself is drawn.
+const MEASURE = data.rows.some((r) => given(r.delta_wer)) ? "delta_wer" : "wer";
 
 function shown(row, [name, format]) {
-  return row[name] === null || row[name] === undefined ? "-" : format(row[name]);
+  return given(row[name]) ? format(row[name]) : "-";
 }
 
 function add(parent, tag, attributes, text) {
@@ -34,15 +44,19 @@ function family(system) {
 
 function drawCurve() {
   const svg = document.getElementById("curve");
-  const rows = data.rows.filter((r) => r.coded_bps > 0 && r.delta_wer !== null && r.delta_wer !== undefined);
+  const heard = data.rows.filter((r) => r.coded_bps > 0 && given(r[MEASURE]));
+  const rows = heard.filter((r) => !FLOORS.includes(r.system));
+  const floors = data.rows.filter((r) => FLOORS.includes(r.system));
   if (!rows.length) {
-    add(svg, "text", { x: 20, y: 30 }, "Without the system pcm there is no difference to draw.");
+    add(svg, "text", { x: 20, y: 30 }, "Nothing that was heard is coded.");
     return;
   }
   const [left, right, top, bottom] = [60, 880, 15, 370];
-  const logs = rows.map((r) => Math.log10(r.coded_bps));
+  const logs = [...rows, ...floors].map((r) => Math.log10(r.coded_bps));
   const low = Math.floor(2 * Math.min(...logs)) / 2, high = Math.ceil(2 * Math.max(...logs)) / 2;
-  const ends = rows.flatMap((r) => [r.delta_wer, ...(r.delta_wer_ci95 || [])]);
+  const interval = (r) => r[MEASURE + "_ci95"];
+  const ceiling = data.rows.find((r) => r.system === "vqasr:continuous" && given(r[MEASURE]));
+  const ends = [...rows, ...(ceiling ? [ceiling] : [])].flatMap((r) => [r[MEASURE], ...(interval(r) || [])]);
   const worst = Math.min(1, Math.max(0.02, ...ends)), best = Math.min(0, ...ends);
   const x = (bps) => left + ((Math.log10(bps) - low) / Math.max(0.5, high - low)) * (right - left);
   const y = (wer) => bottom - ((Math.min(1, wer) - best) / (worst - best)) * (bottom - top);
@@ -61,23 +75,31 @@ function drawCurve() {
   add(svg, "line", { class: "zero", x1: left, x2: right, y1: y(0), y2: y(0) });
   add(svg, "text", { x: (left + right) / 2, y: 412, "text-anchor": "middle" }, "bits per second, bytes on disk");
   add(svg, "text", { x: 14, y: (top + bottom) / 2, transform: `rotate(-90 14 ${(top + bottom) / 2})`, "text-anchor": "middle" },
-    "difference of the word error rate, points");
+    MEASURE === "wer" ? "word error rate, percent" : "difference of the word error rate, points");
+  for (const r of floors) {
+    add(svg, "line", { class: "floor", x1: x(r.coded_bps), x2: x(r.coded_bps), y1: top, y2: bottom });
+    add(svg, "text", { x: x(r.coded_bps) + 4, y: bottom - 6 }, r.system);
+  }
+  if (ceiling) {
+    add(svg, "line", { class: "floor", x1: left, x2: right, y1: y(ceiling[MEASURE]), y2: y(ceiling[MEASURE]) });
+    add(svg, "text", { x: right, y: y(ceiling[MEASURE]) - 4, "text-anchor": "end" }, ceiling.system);
+  }
   const families = [...new Set(rows.map((r) => family(r.system)))];
   families.forEach((name, i) => {
     const colour = `hsl(${(i * 137 + 215) % 360} 60% 42%)`;
     const group = add(svg, "g", { "data-family": name });
     const members = rows.filter((r) => family(r.system) === name).sort((a, b) => a.coded_bps - b.coded_bps);
-    add(group, "polyline", { class: "line", stroke: colour, points: members.map((r) => `${x(r.coded_bps)},${y(r.delta_wer)}`).join(" ") });
+    add(group, "polyline", { class: "line", stroke: colour, points: members.map((r) => `${x(r.coded_bps)},${y(r[MEASURE])}`).join(" ") });
     for (const r of members) {
-      if (r.delta_wer_ci95) {
-        const [a, b] = r.delta_wer_ci95;
+      if (interval(r)) {
+        const [a, b] = interval(r);
         add(group, "line", { class: "whisker", stroke: colour, x1: x(r.coded_bps), x2: x(r.coded_bps), y1: y(a), y2: y(b) });
       }
-      const point = add(group, "circle", { class: "point", cx: x(r.coded_bps), cy: y(r.delta_wer), r: 5, fill: colour });
+      const point = add(group, "circle", { class: "point", cx: x(r.coded_bps), cy: y(r[MEASURE]), r: 5, fill: colour });
       add(point, "title", {}, COLUMNS.map((c) => `${c[0]}: ${shown(r, c)}`).join("\n"));
     }
     const last = members[members.length - 1];
-    add(group, "text", { x: Math.min(x(last.coded_bps) + 8, right - 70), y: y(last.delta_wer) - 8, style: `fill:${colour}` }, name);
+    add(group, "text", { x: Math.min(x(last.coded_bps) + 8, right - 70), y: y(last[MEASURE]) - 8, style: `fill:${colour}` }, name);
   });
 }
 
@@ -103,7 +125,7 @@ function drawTable() {
       cell.setAttribute("aria-sort", rising ? "ascending" : "descending");
       const key = (row) => (Array.isArray(row[name]) ? row[name][0] : row[name]);
       const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
-      const known = data.rows.filter((r) => key(r) !== null && key(r) !== undefined);
+      const known = data.rows.filter((r) => given(key(r)));
       const unknown = data.rows.filter((r) => !known.includes(r));
       known.sort((a, b) => (rising ? 1 : -1) * order(key(a), key(b)));
       fill([...known, ...unknown]);
@@ -112,6 +134,12 @@ function drawTable() {
     head.append(cell);
   });
   fill(data.rows);
+  for (const reason of Object.values(data.skipped).reverse()) {
+    const note = document.createElement("p");
+    note.className = "note";
+    note.textContent = "Left out: " + reason;
+    table.after(note);
+  }
 }
 
 function drawRatios() {
@@ -149,7 +177,7 @@ function drawTexts() {
     };
     const said = document.createElement("span");
     said.textContent = text.said;
-    entry("said", said.outerHTML);
+    entry("said", said.outerHTML, (data.sounds.said || [])[i]);
     for (const [system, marked] of Object.entries(text.heard))
       entry(system, marked, (data.sounds[system] || [])[i]);
     box.append(list);
