@@ -13,6 +13,10 @@ from vqasr.stream import MISSING
 from vqasr.stream_content import NO_FRAME
 from vqasr.tokenized import row_codes
 
+# `accelerator_config` of Trainer: several processes draw one order of the rows and share it out.
+# Else each draws by itself, and once dropout has moved their generators apart some rows come twice.
+SAME_ORDER = {"use_seedable_sampler": False}
+
 
 class CleanEvaluation:
     """Mixin for `Trainer`: evaluates with `dev_collator`, without augmentation."""

@@ -75,7 +75,7 @@ class CodesWhisper(WhisperForConditionalGeneration):
         whisper: its decoder and encoder layers are shared, not copied.
         embedder: codes to embeddings of whisper's width.
         padded: pad to 30 s as stock Whisper; otherwise the embedder's closing frames follow what
-            exists, if it has any.
+            exists, if it has any (but for timestamps, which are always read padded).
         codec_fingerprint: 6 bytes, of the codec whose codes the embedder reads, where known.
     """
 
@@ -95,6 +95,20 @@ class CodesWhisper(WhisperForConditionalGeneration):
         self.generation_config = whisper.generation_config
         self.codec_fingerprint = codec_fingerprint
         self.eval()
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; with `return_timestamps` (a keyword) it reads padded.
+
+        Whisper ends its segments by the silence it hears behind them: without padding 63 % of their
+        starts and ends lay within 0.2 s of stock Whisper's, padded 91 % (recipes/times).
+        """
+        encoder = self.model.encoder
+        before = encoder.padded
+        encoder.padded = before or bool(kwargs.get("return_timestamps"))
+        try:
+            return super().generate(*args, **kwargs)
+        finally:
+            encoder.padded = before
 
     def _retrieve_logit_processors(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:
         """As `generate` sets them up, but for the time they take."""

@@ -79,6 +79,21 @@ def test_without_padding_beams_hear_their_own_item(unpadded, codec, clips, beams
         assert row[: len(alone)].tolist() == alone.tolist()
 
 
+@torch.inference_mode()
+def test_times_are_read_padded(unpadded, codec, clips) -> None:
+    features = to_features(torch.from_numpy(encode_audio(codec, clips[0].samples, 4))[None])
+    lengths = []
+    encoder = unpadded.model.encoder
+    hook = encoder.register_forward_hook(lambda *a: lengths.append(a[2].last_hidden_state.shape[1]))
+    settings = {"num_beams": 1, "do_sample": False, "max_new_tokens": 4}
+    try:
+        for timestamps in (False, True, False):
+            unpadded.generate(features, return_timestamps=timestamps, **settings)
+    finally:
+        hook.remove()
+    assert lengths[0] == lengths[2] < lengths[1] == 2 * WINDOW_FRAMES
+
+
 def test_the_base_model_knows_nothing_of_masks(unpadded, recogniser) -> None:
     layers = recogniser.recogniser.model.model.decoder.layers
     assert all(type(layer) is WhisperDecoderLayer for layer in layers)

@@ -28,23 +28,32 @@ from vqasr.errors import RecogniserError
 from vqasr.tokenized import TokenizeConfig, tokenize
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+TWO_PROCESSES = [
+    "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
+    "--dynamo_backend", "no", "--main_process_port", "0",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("codes")
+    return tokenized(tmp_path_factory.mktemp("codes"))
+
+
+def tokenized(folder: Path, times: int = 1) -> Path:
+    """Four of the bundled clips, so many times over, as `vqasr tokenize` leaves them."""
     entries = [e for e in json.loads((CLIPS / "clips.json").read_text()) if "long" not in e][:4]
     rows = [
         {"text": e["text"], "audio": {"bytes": (CLIPS / e["file"]).read_bytes()}} for e in entries
     ]
-    Dataset.from_list(rows).to_parquet(folder / "speech.parquet")
+    Dataset.from_list(rows * times).to_parquet(folder / "speech.parquet")
     tokenize(TokenizeConfig((str(folder / "speech.parquet"),), num_quantizers=2), folder / "codes")
     return folder / "codes"
 
 
-def run(script: str, *arguments: object) -> str:
+def run(script: str, *arguments: object, launch: list[str] | None = None) -> str:
+    start = ["-m", "accelerate.commands.launch", *launch] if launch else []
     result = subprocess.run(
-        [sys.executable, str(RECIPES / script), *map(str, arguments)],
+        [sys.executable, *start, str(RECIPES / script), *map(str, arguments)],
         capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
@@ -65,6 +74,24 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     reader = load_reader(str(tmp_path / "final"))
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
+
+
+def test_two_processes_are_one(codes, tmp_path) -> None:
+    """Half the batch in each of two processes gives what the whole batch gives in one."""
+    found, dev = [], tokenized(tmp_path, times=10)  # more than one batch for each process
+    for name, batch_size, launch in (("one", 2, []), ("two", 1, TWO_PROCESSES)):
+        settings = (
+            "--codes", codes, "--dev", dev, "--out", tmp_path / name, "--whisper", "none",
+            "--hidden-size", 48, "--layers", 1, "--inner", 96, "--batch-size", batch_size,
+            "--eval-steps", 4, "--max-steps", 8, "--warmup-steps", 1, "--num-quantizers", 2,
+        )  # fmt: skip
+        run("recognition/train_ctc.py", *settings, launch=launch)
+        log = json.loads((tmp_path / name / "final" / "log.json").read_text())
+        found.append([entry for entry in log if "eval_loss" in entry])
+    for one, two in zip(*found, strict=True):
+        assert one["epoch"] == two["epoch"]  # each process saw its half of the rows
+        assert one["eval_words"] == two["eval_words"]  # and heard none of the other's on dev
+        assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=0.1)
 
 
 def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> None:

@@ -33,7 +33,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from vqasr.adapters.code_embedder import CodeEmbedder
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.codes_adapter import CodesAdapter
-from vqasr.adapters.collator import CleanEvaluation, CodesCollator
+from vqasr.adapters.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.recogniser import load_recogniser
 
@@ -174,6 +174,7 @@ def fit(
             lr_scheduler_type="cosine", max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
             train_sampling_strategy="group_by_length", length_column_name="samples",
+            accelerator_config=SAME_ORDER,
             eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
             save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
             greater_is_better=False, logging_steps=50, seed=arguments.seed, report_to="none",
@@ -241,7 +242,7 @@ def metrics(prediction: EvalPrediction, tokenizer: Wav2Vec2CTCTokenizer) -> dict
     labels[labels == IGNORED] = tokenizer.pad_token_id
     texts = tokenizer.batch_decode(labels, group_tokens=False)
     errors, words = word_errors(texts, tokenizer.batch_decode(ids))
-    return {"wer": errors / words}
+    return {"wer": errors / words, "words": words}
 
 
 if __name__ == "__main__":

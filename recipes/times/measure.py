@@ -35,14 +35,13 @@ def main() -> None:
     parser.add_argument("--num-quantizers", type=int, default=4)
     parser.add_argument("--adapter", default=None)
     parser.add_argument("--codec", default="vqasr-base")
-    parser.add_argument("--padded", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     data = load_speech(arguments.data)
     data = data.select(range(min(arguments.limit, len(data))))
-    reader = CodesRecogniser.from_pretrained("tiny.en", arguments.adapter, arguments.padded)
+    reader = CodesRecogniser.from_pretrained("tiny.en", arguments.adapter)
     whisper = reader.recogniser
     stock = pipeline(
         TASK, model=whisper.model, tokenizer=whisper.tokenizer,

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 from vqasr.adapters.codes_adapter import CodesAdapter
-from vqasr.adapters.collator import CleanEvaluation, CodesCollator
+from vqasr.adapters.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.whisper import CodesWhisper
@@ -94,6 +94,7 @@ def main() -> None:
             warmup_steps=100, lr_scheduler_type="cosine", max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
             train_sampling_strategy="group_by_length", length_column_name="samples",
+            accelerator_config=SAME_ORDER,
             eval_on_start=True, eval_strategy="steps",
             eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
             save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
@@ -139,6 +140,11 @@ class CodesTrainer(CleanEvaluation, Seq2SeqTrainer):
     """Seq2SeqTrainer for batches of codes, whose loss counts words and not how they are written."""
 
     words: WrittenWords
+
+    def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
+        """As Trainer's: of several processes, rows that only fill the last batch do not count."""
+        self.gather_function = self.accelerator.gather_for_metrics  # Seq2SeqTrainer's counts them
+        return super().evaluation_loop(*arguments, **settings)
 
     def compute_loss(
         self,
@@ -207,7 +213,7 @@ def metrics(prediction: EvalPrediction, tokenizer: WhisperTokenizer) -> dict[str
         ids[ids == IGNORED] = tokenizer.pad_token_id
         texts.append(tokenizer.batch_decode(ids, skip_special_tokens=True))
     errors, words = word_errors(*texts)
-    return {"wer": errors / words}
+    return {"wer": errors / words, "words": words}
 
 
 if __name__ == "__main__":
