@@ -65,3 +65,9 @@ def speech_parquet() -> Path:
     if not SHARED_SPEECH.is_dir():
         pytest.skip("../shared/speech is absent")
     return SHARED_SPEECH
+
+
+@pytest.fixture
+def without_bfloat16(monkeypatch) -> None:
+    """Training computes in float32, as on CPUs without fast bfloat16: sums can be compared."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")

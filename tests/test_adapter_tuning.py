@@ -47,6 +47,7 @@ SHIPPED = "vqasr-base-whisper-tiny.en"
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("without_bfloat16")
 def test_what_is_trained_is_what_reads(recogniser, codec, clips) -> None:
     """The losses without padding are those of the model that transcribes without padding."""
     base, embedder = recogniser.recogniser, recogniser.embedder

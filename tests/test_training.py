@@ -233,6 +233,7 @@ def test_a_run_begins_where_another_ended(folder) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("without_bfloat16")
 def test_widening_leaves_two_codebooks_as_they_were(folder, clips, monkeypatch) -> None:
     path = RECIPES / "train_codec" / "widen.py"
     spec = importlib.util.spec_from_file_location("widen", path)
@@ -341,6 +342,7 @@ def test_muon_is_that_of_torch() -> None:
         assert (one - two).norm() < 0.03 * (one - 0.5).norm()
 
 
+@pytest.mark.usefixtures("without_bfloat16")
 def test_only_the_wanted_positions_are_predicted(recogniser) -> None:
     whisper = recogniser.recogniser
     teacher = WhisperTeacher(whisper.model, whisper.tokenizer, torch.device("cpu"))
