@@ -29,7 +29,7 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
     Args:
         codec: name or folder of the codec; it is loaded when there is audio to encode.
         num_quantizers: codebooks to use; None for all.
-        bps: instead, about so many bits per second, of codecs with variable depth.
+        bps: instead, about so many bits per second, of codecs with measured rates.
     """
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 as in transformers
@@ -86,10 +86,10 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
                 )
             return sound.codes[:wanted]
         codec = self.model()
-        n, tolerance = self.num_quantizers, 0.0
+        n, bit_price = self.num_quantizers, 0.0
         if self.bps is not None:
-            n, tolerance = codec.config.operating_point(self.bps)
-        return encode_audio(codec, _samples(sound), n, tolerance)
+            n, bit_price = codec.config.operating_point(self.bps)
+        return encode_audio(codec, _samples(sound), n, bit_price)
 
     def __call__(
         self,

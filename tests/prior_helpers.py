@@ -11,11 +11,15 @@ CODEC = bytes.fromhex("0123456789ab")
 
 
 def random_prior(
-    codebook_size: int = 16, num_quantizers: int = 3, width: int = 16, scale: float = 100.0
+    codebook_size: int = 16,
+    num_quantizers: int = 3,
+    width: int = 16,
+    scale: float = 100.0,
+    codec: bytes = CODEC,
 ) -> CodePrior:
     """A prior with weights out of a fixed generator, far from uniform."""
     config = CodePriorConfig(
-        num_quantizers, codebook_size, CODEC.hex(), 2, width, head_size=16, dilations=(1, 2, 5)
+        num_quantizers, codebook_size, codec.hex(), 2, width, head_size=16, dilations=(1, 2, 5)
     )
     # The raw 32-bit output of this generator is the same in every version of numpy.
     bits = np.random.Philox(key=7)

@@ -24,6 +24,7 @@ from vqasr.data import data_fingerprint, load_speech
 from vqasr.encoding import audio_to_stream, encode_audio
 from vqasr.errors import InvalidCodesError, TrainingError
 from vqasr.prior_config import STOP
+from vqasr.priors import bundled_prior
 from vqasr.stream import stream_from_bytes
 from vqasr.systems import CodesSystem
 from vqasr.training import prior_data
@@ -62,7 +63,8 @@ warmup_steps = 2
 [closing]
 steps = 3
 [prior]
-steps = 150
+steps = 120
+priced_steps = 30
 num_modelled = 2
 width = 16
 head_size = 16
@@ -169,7 +171,8 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
     verdict = json.loads(log[-1])["dev"]
     assert set(verdict) == {"1", "2"}
     assert verdict["2"]["prior"] < verdict["2"]["nominal"]
-    assert len(list((folder / "whole" / "prior_run").glob("codes-*.safetensors"))) == 2
+    # Two passes with the nearest codes and two with those that the prior chose.
+    assert len(list((folder / "whole" / "prior_run").glob("codes-*.safetensors"))) == 4
 
     # What it wrote can be used, and holds no pickle.
     codec = VQCodecModel.from_pretrained(folder / "whole" / "codec")
@@ -191,13 +194,13 @@ def test_three_stages_and_resuming(folder, monkeypatch) -> None:
 
 def check_rates(codec, adapter, prior, samples) -> None:
     """The measured operating points of variable depth, and a system that works at one of them."""
-    rates = [rate for rate, _, _ in codec.config.rate_points]
+    rates = [rate for rate, _, _ in codec.config.price_points]
     assert rates == sorted(rates)
     assert rates[0] < 0.97 * rates[-1]
     middle = round((rates[0] + rates[-1]) / 2)
-    n, tolerance = codec.config.operating_point(middle)
-    assert tolerance > 0
-    depths = (encode_audio(codec, samples, n, tolerance) != STOP)[1:].sum(0)
+    n, bit_price = codec.config.operating_point(middle)
+    assert bit_price > 0
+    depths = (encode_audio(codec, samples, n, bit_price, prior) != STOP)[1:].sum(0)
     assert 0 < (depths == 0).sum() < len(depths)
     reads = CodesRecogniser(load_recogniser("tiny.en"), adapter)
     sizes = {}
@@ -486,6 +489,11 @@ def test_passes_in_processes_give_the_same_codes(folder, codec, monkeypatch) -> 
     together = prior_data.training_codes(codec, data, augment, 2, 0, folder / "together")
     assert alone.shape == together.shape
     assert np.mean(alone != together) < 0.01  # near-ties: one thread there, perhaps two here
+    monkeypatch.undo()
+    prior = bundled_prior(codec.fingerprint())
+    chosen = prior_data.training_codes(codec, data, augment, 2, 0, folder / "alone", prior)
+    assert chosen.shape == alone.shape
+    assert prior.bits(chosen).sum() < 0.95 * prior.bits(alone).sum()
 
 
 @pytest.mark.parametrize("speed", [0.85, 1.0, 1.12])

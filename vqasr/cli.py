@@ -58,8 +58,8 @@ def encode(
     bps: Annotated[
         float | None,
         typer.Option(
-            help="About so many bits per second of speech, with as many codebooks in each frame as "
-            "it needs. (Codecs with variable depth only.)"
+            help="About so many bits per second of speech: each frame is described as finely as "
+            "its bits are worth. (Codecs with measured rates only.)"
         ),
     ] = None,
     codec: Codec = "vqasr-base",
@@ -75,11 +75,11 @@ def encode(
     from vqasr.encoding import audio_to_stream
 
     model = load_codec(codec, threads)
-    tolerance = 0.0
+    bit_price = 0.0
     if bps is not None:
         if num_quantizers is not None:
             raise VqasrError("--bps and --num-quantizers both choose the rate: give one of them.")
-        num_quantizers, tolerance = model.config.operating_point(bps)
+        num_quantizers, bit_price = model.config.operating_point(bps)
     model.check_num_quantizers(num_quantizers)
     coder = load_prior(prior)
     frames = chunk_frames(chunk_s, model.config.frame_rate)
@@ -91,7 +91,7 @@ def encode(
                 continue
             try:
                 samples = read_audio(path)
-                data = audio_to_stream(model, samples, num_quantizers, coder, frames, tolerance)
+                data = audio_to_stream(model, samples, num_quantizers, coder, frames, bit_price)
             except VqasrError as error:
                 if len(audio) == 1:
                     raise

@@ -42,14 +42,14 @@ def tokenize(
     from vqasr.modeling_vqcodec import VQCodecModel
     from vqasr.tokenized import TokenizeConfig, tokenize
 
-    tolerance = 0.0
+    bit_price = 0.0
     if bps is not None:
         if num_quantizers is not None:
             raise VqasrError("-n and --bps both say how many bits; give one of them.")
         config = VQCodecModel.from_pretrained(codec).config
-        num_quantizers, tolerance = config.operating_point(bps)
+        num_quantizers, bit_price = config.operating_point(bps)
     settings = TokenizeConfig(
-        tuple(data), split, codec, num_quantizers, tolerance, column, _numbers(speeds)
+        tuple(data), split, codec, num_quantizers, bit_price, column, _numbers(speeds)
     )
     with progress() as bar:
         task = bar.add_task(str(output), total=None)

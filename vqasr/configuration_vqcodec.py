@@ -28,8 +28,8 @@ class VQCodecConfig(PretrainedConfig):
         base_dim: the first two codebooks describe so many dimensions of the latents only, the
             others all of them; None for all. See `ResidualVQ`.
         variable_depth: frames that are described well enough may stop at an early codebook.
-        rate_points: measured operating points of variable depth, (coded bits per second,
-            num_quantizers, tolerance) each, rates rising; see `operating_point`.
+        price_points: measured operating points, (coded bits per second, num_quantizers, bit_price)
+            each, rates rising; see `operating_point` and `CodeChoice`.
 
     Raises:
         ValueError: the look-ahead of the layers exceeds 320 ms, or a size is not positive.
@@ -52,7 +52,7 @@ class VQCodecConfig(PretrainedConfig):
         num_decoder_layers: int = 2,
         base_dim: int | None = None,
         variable_depth: bool = False,
-        rate_points: list[tuple[float, int, float]] | None = None,
+        price_points: list[tuple[float, int, float]] | None = None,
         **kwargs: Any,
     ):
         sizes = {
@@ -80,7 +80,7 @@ class VQCodecConfig(PretrainedConfig):
         self.num_decoder_layers = num_decoder_layers
         self.base_dim = base_dim
         self.variable_depth = variable_depth
-        self.rate_points = [(float(r), int(n), float(t)) for r, n, t in rate_points or []]
+        self.price_points = [(float(r), int(n), float(p)) for r, n, p in price_points or []]
         # Not to be chosen, but written into config.json because users of a stream need them.
         for name in ("sampling_rate", "hop_length", "lookahead_samples"):
             kwargs.pop(name, None)
@@ -111,25 +111,25 @@ class VQCodecConfig(PretrainedConfig):
         Speech that is harder to describe than that of the measurement takes more, pauses less.
 
         Returns:
-            num_quantizers and tolerance for `VQCodecModel.encode`.
+            num_quantizers and bit_price for `VQCodecModel.encode`.
 
         Raises:
             InvalidCodesError: no such rate was measured.
         """
-        points = self.rate_points
+        points = self.price_points
         if not points:
             raise InvalidCodesError(
-                f"bps={bps:g}: this codec has no variable depth, so that a rate cannot be chosen. "
-                "Choose the number of codebooks (num_quantizers) instead."
+                f"bps={bps:g}: nobody has measured what rates this codec has at which price of a "
+                "bit. Choose the number of codebooks (num_quantizers) instead."
             )
         if not points[0][0] <= bps <= points[-1][0]:
             raise InvalidCodesError(
                 f"bps={bps:g}: about {points[0][0]:.0f} to {points[-1][0]:.0f} bits per second are "
                 "possible."
             )
-        rates, numbers, tolerances = zip(*points, strict=True)
+        rates, numbers, prices = zip(*points, strict=True)
         n = next(n for rate, n in zip(rates, numbers, strict=True) if bps <= rate)
-        return int(n), float(np.interp(bps, rates, tolerances))
+        return int(n), float(np.interp(bps, rates, prices))
 
     def frames(self, samples: int) -> int:
         """Number of code frames of a clip: ceil(samples / hop_length)."""

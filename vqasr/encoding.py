@@ -22,18 +22,21 @@ def encode_audio(
     codec: VQCodecModel,
     samples: np.ndarray,
     num_quantizers: int | None = None,
-    tolerance: float = 0.0,
+    bit_price: float = 0.0,
+    prior: CodePrior | None = None,
+    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
 ) -> np.ndarray:
     """(samples,) float32 at 16 kHz -> codes (num_quantizers, frames) int64.
 
-    num_quantizers and tolerance as in `VQCodecModel.encode`.
+    num_quantizers as in `VQCodecModel.encode`, the others as in `CodeChoice`.
 
     Raises:
         AudioError: empty, NaN or infinite samples, several channels.
-        InvalidCodesError: `num_quantizers` is out of range, or the codec has no variable depth.
+        InvalidCodesError: `num_quantizers` or `bit_price` is out of range, or there is no prior to
+            say what codes cost.
     """
     check_samples(samples)
-    encoder = codec.streaming(num_quantizers, tolerance)
+    encoder = codec.streaming(num_quantizers, bit_price, prior, chunk_frames)
     pieces = [
         encoder.push(samples[i : i + PIECE_SAMPLES]) for i in range(0, len(samples), PIECE_SAMPLES)
     ]
@@ -66,13 +69,13 @@ def audio_to_stream(
     num_quantizers: int | None = None,
     prior: CodePrior | None = None,
     chunk_frames: int = DEFAULT_CHUNK_FRAMES,
-    tolerance: float = 0.0,
+    bit_price: float = 0.0,
 ) -> bytes:
     """(samples,) float32 at 16 kHz -> the bytes of a `.vqs` stream; errors as `encode_audio`.
 
-    prior and chunk_frames as in `codes_to_stream`.
+    prior and chunk_frames as in `codes_to_stream`, bit_price as in `CodeChoice`.
     """
-    codes = encode_audio(codec, samples, num_quantizers, tolerance)
+    codes = encode_audio(codec, samples, num_quantizers, bit_price, prior, chunk_frames)
     return codes_to_stream(
         codes, len(samples), codec.config, codec.fingerprint(), prior, chunk_frames
     )

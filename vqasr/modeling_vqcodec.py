@@ -12,6 +12,8 @@ from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils import ModelOutput
 
 from vqasr.assets import resolve_codec
+from vqasr.code_choice import CodeChoice
+from vqasr.code_prior import CodePrior
 from vqasr.configuration_vqcodec import VQCodecConfig
 from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
@@ -20,6 +22,7 @@ from vqasr.mel import N_MELS, LogMel
 from vqasr.mel_decoder import VQCodecMelDecoder
 from vqasr.quantizer import Quantizer, build_quantizer
 from vqasr.stream_conv import StreamBlock, StreamConv, StreamState
+from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 from vqasr.streaming import StreamingEncoder
 
 
@@ -157,7 +160,8 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         input_values: Tensor,
         padding_mask: Tensor | None = None,
         num_quantizers: int | None = None,
-        tolerance: float = 0.0,
+        bit_price: float = 0.0,
+        prior: CodePrior | None = None,
     ) -> VQCodecEncoderOutput:
         """Encode whole clips.
 
@@ -165,20 +169,26 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
             input_values: (batch, 1, samples) or (batch, samples) float at 16 kHz.
             padding_mask: (batch, samples), 1 on real samples, padded on the right.
             num_quantizers: codebooks to use, 1 to config.num_quantizers; None for all.
-            tolerance: squared distance of latent and codes at which a frame is described well
-                enough; its further codes are 0. With 0.0 every frame uses all codebooks.
+            bit_price: squared distance of latent and codes that a bit must save, see `CodeChoice`;
+                0 takes the nearest code of every codebook.
+            prior: says what codes cost; None for the one that ships for the codec.
 
         Returns:
             Codes and their mask; item i has ceil(its samples / hop_length) frames.
 
         Raises:
-            InvalidCodesError: `num_quantizers` is out of range, or the codec has no variable depth.
+            InvalidCodesError: `num_quantizers` or `bit_price` is out of range, or there is no prior
+                to say what codes cost.
             ValueError: `input_values` has another shape.
         """
         num_quantizers = self.check_num_quantizers(num_quantizers)
-        self.check_tolerance(tolerance)
+        choices = [CodeChoice(self, num_quantizers, bit_price, prior) for _ in input_values]
         latents, mask = self.encode_latents(input_values, padding_mask)
-        codes = self.quantizer.encode(latents, num_quantizers, tolerance)
+        if bit_price:
+            chosen = [choice.choose(item) for choice, item in zip(choices, latents, strict=True)]
+            codes = torch.stack(chosen)
+        else:
+            codes = self.quantizer.encode(latents, num_quantizers)
         codes = codes.masked_fill(~mask[:, None], -1)
         return VQCodecEncoderOutput(codes, mask)  # type: ignore[arg-type]
 
@@ -209,10 +219,14 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         return latents, mask
 
     def streaming(
-        self, num_quantizers: int | None = None, tolerance: float = 0.0
+        self,
+        num_quantizers: int | None = None,
+        bit_price: float = 0.0,
+        prior: CodePrior | None = None,
+        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
     ) -> StreamingEncoder:
-        """Start encoding a clip chunk by chunk; see `StreamingEncoder`, and `encode`."""
-        return StreamingEncoder(self, num_quantizers, tolerance)
+        """Start encoding a clip chunk by chunk; see `StreamingEncoder`, `encode`, `CodeChoice`."""
+        return StreamingEncoder(self, num_quantizers, bit_price, prior, chunk_frames)
 
     def decode_mel(self, audio_codes: Tensor) -> Tensor:
         """(batch, n, frames) codes -> log-mel (batch, 4 x frames, 80), (log10 power + 4) / 4."""
@@ -257,16 +271,6 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
                 f"{self.config.num_quantizers} codebooks."
             )
         return num_quantizers
-
-    def check_tolerance(self, tolerance: float) -> None:
-        """InvalidCodesError where this codec cannot encode with that tolerance."""
-        if not 0.0 <= tolerance < float("inf"):
-            raise InvalidCodesError(f"tolerance={tolerance}: 0 or more is needed.")
-        if tolerance and not self.config.variable_depth:
-            raise InvalidCodesError(
-                f"tolerance={tolerance}: this codec was trained without variable depth. Use "
-                "tolerance=0 and choose the number of codebooks instead."
-            )
 
     def _checked_codes(self, codes: Tensor) -> Tensor:
         if codes.dim() != 3 or codes.is_floating_point():

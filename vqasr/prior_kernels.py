@@ -25,7 +25,7 @@ _HALF = WEIGHT_SCALE // 2
 _STEP = WEIGHT_SCALE * ACTIVATION_SCALE // LOGIT_STEPS
 
 
-def _compiled(function: Callable[..., None]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compiled at the first call, and kept on disk where there is a place for it."""
     try:
         return njit(cache=True)(function)
@@ -33,7 +33,7 @@ def _compiled(function: Callable[..., None]) -> Any:
         return njit(function)
 
 
-@_compiled
+@compiled
 def _layer(weight, bias, inputs, outputs):  # type: ignore[no-untyped-def]
     for i in range(weight.shape[0]):
         total = np.int32(bias[i])
@@ -42,14 +42,14 @@ def _layer(weight, bias, inputs, outputs):  # type: ignore[no-untyped-def]
         outputs[i] = total
 
 
-@_compiled
+@compiled
 def _rounded(sums, lowest, outputs):  # type: ignore[no-untyped-def]
     """Sums to activations, halves rounded up."""
     for i in range(len(sums)):
         outputs[i] = min(max((sums[i] + _HALF) // WEIGHT_SCALE, lowest), HIGHEST)
 
 
-@_compiled
+@compiled
 def next_context(  # type: ignore[no-untyped-def]
     first, first_bias, second, second_bias, dilations, past, frame, sums, context
 ):
@@ -83,36 +83,60 @@ def next_context(  # type: ignore[no-untyped-def]
         _rounded(sums[row], -HIGHEST, context[row])
 
 
-@_compiled
-def head(  # type: ignore[no-untyped-def]
-    first, first_bias, middle, middle_bias, last, last_bias, table, context, below, frequencies
+@compiled
+def head_logits(  # type: ignore[no-untyped-def]
+    first, first_bias, middle, middle_bias, last, last_bias, context, below, logits
 ):
-    """Frequencies of one codebook's entries.
+    """Logits of one codebook's entries, in one row.
 
     Args:
         first, middle, last: (head_size, 2 x width), (head_size, head_size) and (codebook_size,
             head_size) int8 weights, each with its int32 bias.
-        table: (TABLE_SIZE,) int64.
-        context: (rows, width) int16.
-        below: (rows, width) int32, sum of the embeddings of the lower codebooks' codes.
-        frequencies: (rows, codebook_size) int64, is filled.
+        context: (width,) int16.
+        below: (width,) int32, sum of the embeddings of the lower codebooks' codes.
+        logits: (codebook_size,) int32, is filled.
     """
-    width = context.shape[1]
+    width = len(context)
     heard = np.empty(2 * width, np.int16)
     inner = np.empty(len(first), np.int16)
     sums = np.empty(len(first), np.int32)
+    heard[:width] = context
+    for k in range(width):
+        heard[width + k] = min(max(below[k], -HIGHEST), HIGHEST)
+    _layer(first, first_bias, heard, sums)
+    _rounded(sums, 0, inner)
+    _layer(middle, middle_bias, inner, sums)
+    for k in range(len(inner)):
+        sums[k] += WEIGHT_SCALE * np.int32(inner[k])
+    _rounded(sums, 0, inner)
+    _layer(last, last_bias, inner, logits)
+
+
+@compiled
+def table_entry(top, logit):  # type: ignore[no-untyped-def]
+    """Which entry of the table is the frequency of a logit, where `top` is the highest one."""
+    return min((top - logit) // _STEP, TABLE_SIZE - 1)
+
+
+@compiled
+def head(  # type: ignore[no-untyped-def]
+    first, first_bias, middle, middle_bias, last, last_bias, table, context, below, frequencies
+):
+    """Frequencies of one codebook's entries, in several rows.
+
+    Args:
+        first, ..., last_bias: as in `head_logits`.
+        table: (TABLE_SIZE,) int64.
+        context: (rows, width) int16.
+        below: (rows, width) int32.
+        frequencies: (rows, codebook_size) int64, is filled.
+    """
     logits = np.empty(len(last), np.int32)
     for row in range(len(context)):
-        heard[:width] = context[row]
-        for k in range(width):
-            heard[width + k] = min(max(below[row, k], -HIGHEST), HIGHEST)
-        _layer(first, first_bias, heard, sums)
-        _rounded(sums, 0, inner)
-        _layer(middle, middle_bias, inner, sums)
-        for k in range(len(inner)):
-            sums[k] += WEIGHT_SCALE * np.int32(inner[k])
-        _rounded(sums, 0, inner)
-        _layer(last, last_bias, inner, logits)
+        head_logits(
+            first, first_bias, middle, middle_bias, last, last_bias, context[row], below[row],
+            logits,
+        )  # fmt: skip
         top = logits.max()
         for k in range(len(logits)):
-            frequencies[row, k] = table[min((top - logits[k]) // _STEP, TABLE_SIZE - 1)]
+            frequencies[row, k] = table[table_entry(top, logits[k])]

@@ -1,11 +1,61 @@
 """The code prior as a decoder needs it: what follows depends on what was decoded before."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from vqasr.code_prior import CodePrior, Int, after_stops
 from vqasr.prior_config import WEIGHT_SCALE
 from vqasr.prior_kernels import head, next_context
+
+
+class PriorArrays(NamedTuple):
+    """A prior's weights as its kernels take them, for streams of n codebooks.
+
+    Attributes:
+        blocks: weight and bias of a block's two layers, (blocks, ...) each.
+        heads: weight and bias of a head's three layers, (codebooks with a head, ...) each.
+        table: (TABLE_SIZE,) int64 frequencies.
+        embedding: (num_modelled, codebook_size, width) int32.
+        start, level: (width,) int32 each.
+        dilations: (blocks,) int64.
+    """
+
+    blocks: tuple[npt.NDArray, ...]
+    heads: tuple[npt.NDArray, ...]
+    table: npt.NDArray
+    embedding: npt.NDArray
+    start: npt.NDArray
+    level: npt.NDArray
+    dilations: npt.NDArray
+
+    @classmethod
+    def of(cls, prior: CodePrior, n: int) -> "PriorArrays":
+        """Those of a prior, for n codebooks."""
+        config, t = prior.config, prior.tensors
+        modelled = min(n, config.num_modelled)
+
+        def stacked(name: str, count: int, *parts: str) -> tuple[npt.NDArray, ...]:
+            return tuple(
+                np.stack([_native(t[f"{name}.{i}.{part}.{kind}"]) for i in range(count)])
+                for part in parts
+                for kind in ("weight", "bias")
+            )
+
+        return cls(
+            stacked("block", len(config.dilations), "in", "out"),
+            stacked("head", modelled, "in", "mid", "out"),
+            t["exp_table"].astype(np.int64),
+            t["embedding"].astype(np.int32),
+            t["start"].astype(np.int32),
+            t["level"][modelled].astype(np.int32),
+            np.array(config.dilations),
+        )
+
+    def new_past(self, rows: int) -> npt.NDArray:
+        """What `next_context` remembers, before the first frame."""
+        return np.zeros((self.dilations.sum(), rows, len(self.start)), np.int16)
 
 
 class PriorReader:
@@ -18,33 +68,22 @@ class PriorReader:
     """
 
     def __init__(self, prior: CodePrior, n: int, rows: int):
-        config, t = prior.config, prior.tensors
         self._prior = prior
-        self._blocks = [
-            np.stack([_native(t[f"block.{i}.{part}"]) for i in range(len(config.dilations))])
-            for part in ("in.weight", "in.bias", "out.weight", "out.bias")
-        ]
-        self._heads = [
-            [_native(t[f"head.{j}.{part}.{kind}"]) for part in ("in", "mid", "out")
-             for kind in ("weight", "bias")]
-            for j in range(min(n, config.num_modelled))
-        ]  # fmt: skip
-        self._table = t["exp_table"].astype(np.int64)
-        self._embedding = t["embedding"].astype(np.int32)
-        self._level = t["level"][min(n, config.num_modelled)].astype(np.int32)
-        self._dilations = np.array(config.dilations)
-        self._past = np.zeros((sum(config.dilations), rows, config.width), np.int16)
-        self._context = np.zeros((rows, config.width), np.int16)
-        self._below = np.tile(t["start"].astype(np.int32), (rows, 1))
+        self._arrays = arrays = PriorArrays.of(prior, n)
+        self._modelled = len(arrays.heads[0])
+        self._past = arrays.new_past(rows)
+        self._context = np.zeros((rows, prior.config.width), np.int16)
+        self._below = np.tile(arrays.start, (rows, 1))
         self._frame = -1
         self.next_frame()
 
     def frequencies(self) -> Int:
         """Of the next codebook's entries, (rows, codebook_size) int64."""
         j, rows = self._codebook, len(self._context)
-        if j < len(self._heads):
+        if j < self._modelled:
             frequencies = np.empty((rows, self._prior.config.codebook_size), np.int64)
-            head(*self._heads[j], self._table, self._context, self._below, frequencies)
+            weights = (layers[j] for layers in self._arrays.heads)
+            head(*weights, self._arrays.table, self._context, self._below, frequencies)
         else:
             frequencies = self._prior.unmodelled(j, rows)
         if self._prior.config.variable_depth and j > 1:
@@ -53,19 +92,20 @@ class PriorReader:
 
     def add(self, codes: Int) -> None:
         """Tell which codes (one a row) the codebook just asked for had."""
-        if self._codebook < len(self._heads):
-            self._below += self._embedding[self._codebook, codes]
+        if self._codebook < self._modelled:
+            self._below += self._arrays.embedding[self._codebook, codes]
         self._codebook += 1
         self._previous = codes
 
     def next_frame(self) -> None:
         """Go on to the first codebook of the next frame."""
-        sums = (self._below + self._level) * WEIGHT_SCALE
+        sums = (self._below + self._arrays.level) * WEIGHT_SCALE
         self._below = np.zeros_like(self._below)
         self._frame += 1
         self._codebook = 0
         self._previous = np.zeros(len(sums), np.int64)
-        next_context(*self._blocks, self._dilations, self._past, self._frame, sums, self._context)
+        arrays = self._arrays
+        next_context(*arrays.blocks, arrays.dilations, self._past, self._frame, sums, self._context)
 
 
 def _native(tensor: npt.NDArray) -> npt.NDArray:

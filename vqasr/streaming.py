@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from vqasr.audio import check_samples
+from vqasr.code_choice import CodeChoice
+from vqasr.code_prior import CodePrior
 from vqasr.errors import AudioError
 from vqasr.stream_conv import StreamState
+from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 
 if TYPE_CHECKING:
     from vqasr.modeling_vqcodec import VQCodecModel
@@ -26,11 +29,15 @@ class StreamingEncoder:
     """
 
     def __init__(
-        self, codec: "VQCodecModel", num_quantizers: int | None = None, tolerance: float = 0.0
+        self,
+        codec: "VQCodecModel",
+        num_quantizers: int | None = None,
+        bit_price: float = 0.0,
+        prior: CodePrior | None = None,
+        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
     ):
         self.num_quantizers = codec.check_num_quantizers(num_quantizers)
-        codec.check_tolerance(tolerance)
-        self.tolerance = tolerance
+        self._choice = CodeChoice(codec, self.num_quantizers, bit_price, prior, chunk_frames)
         self.samples = 0
         self._codec = codec
         self._state = StreamState()
@@ -73,5 +80,4 @@ class StreamingEncoder:
     @torch.no_grad()
     def _step(self, samples: Tensor) -> Tensor:
         latents = self._codec.encoder.step(samples[None].to(self._codec.device), self._state)
-        codes = self._codec.quantizer.encode(latents, self.num_quantizers, self.tolerance)
-        return codes[0].cpu()
+        return self._choice.choose(latents[0]).cpu()

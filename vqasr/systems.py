@@ -170,9 +170,9 @@ class CodesSystem(System):
                 f"{self._fingerprint.hex()}. Use --codec and --adapter of one training."
             )
         self._num_quantizers: int | None = None
-        self._tolerance = 0.0
+        self._bit_price = 0.0
         if name != CONTINUOUS:
-            self._num_quantizers, self._tolerance = operating_point(name, codec)
+            self._num_quantizers, self._bit_price = operating_point(name, codec)
         self.prior = bundled_prior(self._fingerprint) if prior is None else prior
 
     def rates(self) -> Rates | None:
@@ -211,7 +211,9 @@ class CodesSystem(System):
         return len(data), stream_to_audio(self._codec, self._receive(data))
 
     def _encode(self, clip: np.ndarray) -> np.ndarray:
-        return encode_audio(self._codec, clip, self._num_quantizers, self._tolerance)
+        return encode_audio(
+            self._codec, clip, self._num_quantizers, self._bit_price, self.prior, self.chunk_frames
+        )
 
     def _write(self, codes: np.ndarray, samples: int) -> bytes:
         return codes_to_stream(
@@ -248,7 +250,7 @@ class KMeansSystem(System):
 
 
 def operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
-    """Number of codebooks and tolerance of "vqasr:N" or "vqasr:Rbps".
+    """Number of codebooks and price of a bit of "vqasr:N" or "vqasr:Rbps".
 
     Raises:
         VqasrError: no such system.

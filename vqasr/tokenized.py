@@ -34,7 +34,7 @@ class TokenizeConfig:
     Attributes:
         data, split: as `load_speech` takes them.
         codec: name or folder.
-        num_quantizers, tolerance: as `VQCodecModel.encode` takes them.
+        num_quantizers, bit_price: as `VQCodecModel.encode` takes them.
         column: "codes" for lists (num_quantizers, frames) of uint16, "vqs" for whole streams.
         speeds: each row comes once at every speed (with its pitch), 1.0 is as it was recorded.
     """
@@ -43,7 +43,7 @@ class TokenizeConfig:
     split: str | None = None
     codec: str = "vqasr-base"
     num_quantizers: int | None = None
-    tolerance: float = 0.0
+    bit_price: float = 0.0
     column: str = "codes"
     speeds: tuple[float, ...] = (1.0,)
 
@@ -85,8 +85,7 @@ def tokenize(
             "them."
         )
     codec = VQCodecModel.from_pretrained(config.codec).eval()
-    codec.check_num_quantizers(config.num_quantizers)
-    codec.check_tolerance(config.tolerance)
+    codec.streaming(config.num_quantizers, config.bit_price)  # refuses what cannot be
     about = asdict(config) | {
         "rows": data_fingerprint(data),
         "codec": codec.fingerprint().hex(),
@@ -218,7 +217,7 @@ def _write_shard(job: _Shard, data: Dataset) -> list[str]:
         others = {k: v for k, v in row.items() if k != "audio"}
         for speed in config.speeds:
             samples = change_speed(recorded, speed)
-            codes = encode_audio(codec, samples, config.num_quantizers, config.tolerance)
+            codes = encode_audio(codec, samples, config.num_quantizers, config.bit_price)
             rows.append(others | _coded(codes, samples, codec, config.column) | {"speed": speed})
     fields = {name: data.features.arrow_schema.field(name) for name in data.column_names}
     schema = pa.schema([f for n, f in fields.items() if n != "audio"])

@@ -80,6 +80,8 @@ class PriorTrainConfig:
         num_modelled, width, head_size, dilations: sizes, see CodePriorConfig.
         dev_utterances: that judge it.
         save_every: steps between resumable checkpoints.
+        priced_steps: further steps, on codes that the prior has chosen by then, at different prices
+            of a bit (`CodeChoice`): what is chosen is more probable than what is nearest.
     """
 
     steps: int = 0
@@ -94,6 +96,7 @@ class PriorTrainConfig:
     dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32])
     dev_utterances: int = 1000
     save_every: int = 250
+    priced_steps: int = 0
 
 
 @dataclass

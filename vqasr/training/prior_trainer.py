@@ -1,5 +1,6 @@
 """The last stage: a code prior for the trained codec, so that its streams can be range-coded."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -30,6 +31,9 @@ from vqasr.training.precision import autocast
 from vqasr.training.prior_data import training_codes
 from vqasr.training.prior_network import PriorNetwork
 from vqasr.training.step_loop import LOG_EVERY, append_log, finite, learning_rate
+
+# Learning rate of the priced steps, as a part of the first ones'.
+PRICED_RATE = 0.5
 
 logger = logging.getLogger("vqasr.train")
 
@@ -92,32 +96,56 @@ class PriorTrainer:
         if progress is not None and progress["config"] != self._run:
             logger.info("the prior in %s is of another codec or configuration: anew", self.folder)
             progress = None
-        stage = StageConfig(self.config.steps, self.config.learning_rate, 100)
         first = progress["step"] if progress else 0
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
-        )
+            self.network.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.98),
+            weight_decay=0.02,
+        )  # fmt: skip
         self.network.to(self._device).train()
         if progress:
             load_checkpoint(self.folder, {"prior": self.network}, optimizer)
-        if first < stage.steps:
-            if codes is None:
-                codes = training_codes(
-                    self.codec, self._train, self._augment, self.config.passes, self._seed,
-                    self.folder,
-                )  # fmt: skip
-            self.network.count(torch.from_numpy(codes))
-            self._steps(stage, first, torch.from_numpy(codes).to(self._device), optimizer)
-        self.network.eval().to("cpu")
-        prior = self.network.to_prior()
+        steps, draft = self.config.steps, self.folder / "draft"
+        if first < steps:
+            learned = self._codes(None) if codes is None else codes
+            stage = StageConfig(steps, self.config.learning_rate, 100)
+            self._steps(stage, 0, first, learned, optimizer)
+        if self.config.priced_steps and first < steps + self.config.priced_steps:
+            if first <= steps:
+                self._finished().save_pretrained(draft)
+            learned = self._codes(CodePrior.from_pretrained(draft)) if codes is None else codes
+            rate = self.config.learning_rate * PRICED_RATE
+            stage = StageConfig(self.config.priced_steps, rate, 20)
+            self._steps(stage, steps, max(first, steps), learned, optimizer)
+        prior = self._finished()
         verdict = self._judge(prior)
         append_log(self.folder, {"stage": "prior", "dev": verdict})
         logger.info("prior: %s", json.dumps(verdict))
         return prior
 
+    def _codes(self, prior: CodePrior | None) -> np.ndarray:
+        """Those of the training data, chosen by a prior or the nearest ones."""
+        return training_codes(
+            self.codec, self._train, self._augment, self.config.passes, self._seed, self.folder,
+            prior,
+        )  # fmt: skip
+
+    def _finished(self) -> CodePrior:
+        """The integer prior of what was learned so far."""
+        return copy.deepcopy(self.network).eval().to("cpu").to_prior()
+
     def _steps(
-        self, stage: StageConfig, first: int, codes: Tensor, optimizer: torch.optim.Optimizer
+        self,
+        stage: StageConfig,
+        offset: int,
+        first: int,
+        codes: np.ndarray,
+        optimizer: torch.optim.Optimizer,
     ) -> None:
+        """From step `first` on, of a stage that begins with step `offset`."""
+        last = offset + stage.steps
+        learned = torch.from_numpy(codes)
+        self.network.count(learned)
+        learned = learned.to(self._device)
         columns = (
             TextColumn("[bold]prior"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
@@ -125,12 +153,12 @@ class PriorTrainer:
         losses: list[float] = []
         started = time.monotonic()
         with Progress(*columns) as bar:
-            task = bar.add_task("prior", total=stage.steps, completed=first, loss="")
-            for step in range(first, stage.steps):
+            task = bar.add_task("prior", total=last, completed=first, loss="")
+            for step in range(first, last):
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(stage, step)
+                    group["lr"] = learning_rate(stage, step - offset)
                 torch.manual_seed(self._seed * 7_919 + step)
-                loss = self._loss(codes, np.random.default_rng([self._seed, 3, step]))
+                loss = self._loss(learned, np.random.default_rng([self._seed, 3, step]))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -138,7 +166,7 @@ class PriorTrainer:
                 bits = float(loss.detach()) / math.log(2)
                 losses.append(finite(bits, "the loss", step))
                 done = step + 1
-                if done % LOG_EVERY == 0 or done == stage.steps:
+                if done % LOG_EVERY == 0 or done == last:
                     mean = round(float(np.mean(losses)), 4)
                     elapsed_s = round(time.monotonic() - started, 1)
                     record = {"stage": "prior", "step": done, "elapsed_s": elapsed_s}
@@ -146,7 +174,7 @@ class PriorTrainer:
                     bar.update(task, loss=f"{mean:.3f} bits a code")
                     losses = []
                 bar.update(task, completed=done)
-                if done % self.config.save_every == 0 or done == stage.steps:
+                if done % self.config.save_every == 0 or done == last:
                     state = {"step": done, "config": self._run}
                     save_checkpoint(self.folder, {"prior": self.network}, {}, optimizer, state)
 

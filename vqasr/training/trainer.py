@@ -30,11 +30,11 @@ from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_
 from vqasr.training.modules import build_modules, load_adapter, load_finished
 from vqasr.training.optimizer import MuonAndAdamW, adamw
 from vqasr.training.precision import autocast
+from vqasr.training.prices import draw_refined, price_points
 from vqasr.training.prior_trainer import PriorTrainer
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
-from vqasr.training.tolerances import draw_refined, rate_points
 
 STAGES = ("autoencoder", "quantizer", "joint", "gaps")
 FINISHED = "finished"
@@ -262,11 +262,11 @@ class StageTrainer:
             if self.codec.config.variable_depth:
                 count = min(RATE_CLIPS, len(self.dev))
                 clips = [row_audio(self.dev[i]) for i in range(count)]
-                self.codec.config.rate_points = rate_points(
+                self.codec.config.price_points = price_points(
                     self.codec, prior, prior.config.num_modelled, clips
                 )
                 self.codec.config.save_pretrained(self.folder / "codec")
-                self._log({"stage": "rates", "points": self.codec.config.rate_points})
+                self._log({"stage": "rates", "points": self.codec.config.price_points})
             logger.info("the code prior is in %s", self.folder / "prior")
 
     def save_finished(self) -> None:
