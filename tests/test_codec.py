@@ -260,6 +260,11 @@ def test_config_refuses_a_longer_look_ahead() -> None:
 
 
 def test_a_rate_is_met_between_measured_points(small_config) -> None:
+    small_config.price_points = [(199.6, 2, 9.0), (300.0, 2, 5.0), (500.4, 3, 0.0)]
+    with pytest.raises(InvalidCodesError, match="200 to 500"):  # and what it names is possible
+        small_config.operating_point(501)
+    assert small_config.operating_point(200)[0] == 2
+    assert small_config.operating_point(500)[0] == 3
     small_config.price_points = [(200.0, 2, 9.0), (300.0, 2, 5.0), (500.0, 3, 0.0)]
     assert small_config.operating_point(200) == (2, 9.0)
     assert small_config.operating_point(250) == (2, 7.0)
@@ -272,7 +277,6 @@ def test_a_rate_is_met_between_measured_points(small_config) -> None:
         VQCodecConfig().operating_point(300)
 
 
-@torch.no_grad()
 def test_chosen_codes_agree_in_batches_and_streams(small_config, noise) -> None:
     small_config.variable_depth = True
     codec = VQCodecModel(small_config).eval()

@@ -5,8 +5,8 @@ import numpy as np
 from vqasr.prior_config import STOP, WEIGHT_SCALE
 from vqasr.prior_kernels import compiled, head_logits, next_context, table_entry
 
-# So many descriptions of a frame are followed from codebook to codebook. (One costs 2 to 8 % more
-# distance, four gain nothing over two; recipes/train_codec/EXPERIMENTS.md.)
+# So many descriptions of a frame are followed from codebook to codebook. (Of one, Whisper's
+# decoder diverges 2 to 8 % more; four gain nothing over two; recipes/train_codec/EXPERIMENTS.md.)
 PATHS = 2
 
 

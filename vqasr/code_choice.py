@@ -54,17 +54,18 @@ class CodeChoice:
         self._price = bit_price
         if not bit_price:
             return
+        fingerprint = codec.fingerprint()
         if prior is None:
-            prior = bundled_prior(codec.fingerprint())
+            prior = bundled_prior(fingerprint)
         if prior is None:
             raise InvalidCodesError(
                 f"bit_price={bit_price}: no code prior ships for this codec, so that nobody knows "
                 "what its codes cost. Give the prior, or bit_price=0 and a number of codebooks."
             )
-        if prior.config.codec_fingerprint != codec.fingerprint().hex():
+        if prior.config.codec_fingerprint != fingerprint.hex():
             raise InvalidCodesError(
                 f"the prior was trained for codec {prior.config.codec_fingerprint}, this is "
-                f"{codec.fingerprint().hex()}. Give the codec's own prior."
+                f"{fingerprint.hex()}. Give the codec's own prior."
             )
         codebooks: Tensor = codec.quantizer.codebooks  # type: ignore[assignment]
         used = codebooks[:num_quantizers].float().cpu().numpy()
@@ -106,7 +107,7 @@ class CodeChoice:
 
         codes = np.zeros((self._n, len(latents)), np.int64)
         choose(
-            latents.float().cpu().numpy(), *self._search, *self._prior, self._chunk_frames,
+            latents.detach().float().cpu().numpy(), *self._search, *self._prior, self._chunk_frames,
             self._past, self._below, self._frame, codes,
         )  # fmt: skip
         self._frame += len(latents)

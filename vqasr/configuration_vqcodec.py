@@ -1,5 +1,6 @@
 """Configuration of the VQ codec."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -124,8 +125,8 @@ class VQCodecConfig(PretrainedConfig):
             )
         if not points[0][0] <= bps <= points[-1][0]:
             raise InvalidCodesError(
-                f"bps={bps:g}: about {points[0][0]:.0f} to {points[-1][0]:.0f} bits per second are "
-                "possible."
+                f"bps={bps:g}: about {math.ceil(points[0][0])} to {math.floor(points[-1][0])} bits "
+                "per second are possible."
             )
         rates, numbers, prices = zip(*points, strict=True)
         n = next(n for rate, n in zip(rates, numbers, strict=True) if bps <= rate)

@@ -182,10 +182,11 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
             ValueError: `input_values` has another shape.
         """
         num_quantizers = self.check_num_quantizers(num_quantizers)
-        choices = [CodeChoice(self, num_quantizers, bit_price, prior) for _ in input_values]
         latents, mask = self.encode_latents(input_values, padding_mask)
         if bit_price:
-            chosen = [choice.choose(item) for choice, item in zip(choices, latents, strict=True)]
+            chosen = [
+                CodeChoice(self, num_quantizers, bit_price, prior).choose(item) for item in latents
+            ]
             codes = torch.stack(chosen)
         else:
             codes = self.quantizer.encode(latents, num_quantizers)

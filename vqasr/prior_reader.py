@@ -1,5 +1,6 @@
 """The code prior as a decoder needs it: what follows depends on what was decoded before."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class PriorArrays(NamedTuple):
     dilations: npt.NDArray
 
     @classmethod
+    @lru_cache(maxsize=16)  # every clip and every group of chunks asks for them
     def of(cls, prior: CodePrior, n: int) -> "PriorArrays":
         """Those of a prior, for n codebooks."""
         config, t = prior.config, prior.tensors

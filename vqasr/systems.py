@@ -260,9 +260,9 @@ def operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
     if prefix != "vqasr" or not rate.isdigit():
         raise VqasrError(
             f"unknown system {name!r}; there are pcm, vqasr:N with N from 1 to "
-            f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, for codecs with variable "
-            f"depth vqasr:Rbps, as in vqasr:300bps, the floors {' and '.join(TEXT_FLOORS)}, and "
-            f"classical codecs: {', '.join(classical_names())}; "
+            f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, for codecs with "
+            f"measured rates vqasr:Rbps, as in vqasr:300bps, the floors "
+            f"{' and '.join(TEXT_FLOORS)}, and classical codecs: {', '.join(classical_names())}; "
             f"{NEURAL}CHECKPOINT@BPS; {RANDOM}TYPE@BPS; and {KMEANS}FILE."
         )
     if rate != number:

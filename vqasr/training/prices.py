@@ -40,7 +40,7 @@ class Fineness:
     """Tolerances and prices for shares of refined frames, over typical speech.
 
     Args:
-        codec: trained, with variable depth.
+        codec: trained.
         clips: (samples,) float32 each; a few hundred are enough.
     """
 

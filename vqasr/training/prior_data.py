@@ -91,9 +91,7 @@ def _encode_pass(
 ) -> None:
     """Encode all clips into a file, which is there as a whole or not at all."""
     codec.eval()
-    fineness = None
-    if codec.config.variable_depth:
-        fineness = Fineness(codec, typical_clips(data))
+    fineness = Fineness(codec, typical_clips(data))
     codes = []
     name = f"codes for the prior, pass {number + 1}"
     for i in track(range(len(data)), description=name, disable=not with_bar):
@@ -106,11 +104,11 @@ def _encode_pass(
         refined = float(draw_refined(*torch.from_numpy(rng.random(2))))
         latents = encode_latents(codec, samples)
         n = codec.config.num_quantizers
-        if prior is not None and fineness is not None:
+        if prior is not None:
             choice = CodeChoice(codec, n, fineness.price(refined), prior)
             codes.append(choice.choose(latents).numpy())
         else:
-            tolerance = fineness.tolerance(refined) if fineness else 0.0
+            tolerance = fineness.tolerance(refined) if codec.config.variable_depth else 0.0
             codes.append(codec.quantizer.encode(latents[None], n, tolerance)[0].numpy())
     frames = sum(c.shape[1] for c in codes)
     seconds = frames * codec.config.hop_length / SAMPLING_RATE_HZ
