@@ -14,8 +14,6 @@ from vqasr.prior_config import STOP
 from vqasr.priors import bundled_prior
 from vqasr.stream import stream_from_bytes
 
-CHUNK = 7
-
 
 def made_up(codebook_size: int, variable_depth: bool) -> tuple[VQCodecModel, CodePrior]:
     """A codec of three random codebooks, two of which its prior predicts."""
@@ -41,11 +39,10 @@ def cheapest(
         final = np.array([all(c[j] == STOP or c[j - 1] != STOP for j in range(2, n))
                           for c in grid.T])  # fmt: skip
         grid = grid[:, final]
-    for t, latent in enumerate(latents):
-        begin = t - t % CHUNK
+    for latent in latents:
         best = np.inf
         for codes in grid.T:
-            frames = np.concatenate([chosen[:, begin:], codes[:, None]], axis=1)
+            frames = np.concatenate([chosen, codes[:, None]], axis=1)
             quantized = codec.quantizer.decode(torch.from_numpy(codes)[None, :, None])[0, 0]
             distance = float((latent - quantized).square().sum())
             cost = distance + price * float(prior.bits(frames)[:, -1].sum())
@@ -64,7 +61,7 @@ def test_no_description_costs_less(
 ) -> None:  # with so few codes nothing is lost by following two descriptions only
     codec, prior = made_up(size, variable_depth)
     latents = torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
-    choice = CodeChoice(codec, n, price, prior, chunk_frames=CHUNK)
+    choice = CodeChoice(codec, n, price, prior)
     found = choice.choose(latents).numpy()
     np.testing.assert_array_equal(found, cheapest(codec, prior, latents, n, price))
 
@@ -72,9 +69,9 @@ def test_no_description_costs_less(
 @pytest.mark.parametrize("variable_depth", [False, True])
 def test_pieces_agree_and_stops_are_final(variable_depth: bool) -> None:
     codec, prior = made_up(16, variable_depth)
-    latents = torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
-    whole = CodeChoice(codec, 3, 0.2, prior, chunk_frames=CHUNK).choose(latents)
-    choice = CodeChoice(codec, 3, 0.2, prior, chunk_frames=CHUNK)
+    latents = 0.3 * torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
+    whole = CodeChoice(codec, 3, 0.01, prior).choose(latents)
+    choice = CodeChoice(codec, 3, 0.01, prior)
     pieces = [choice.choose(piece) for piece in latents.split([1, 0, 9, 33, 17])]
     assert torch.equal(torch.cat(pieces, dim=1), whole)
     stopped = whole[1] == STOP

@@ -90,6 +90,6 @@ def test_a_stream_of_format_1_with_many_codebooks_can_be_trimmed() -> None:
     old = format_1(codes, 1000, b"oldold", 10, 640, 2)
     trimmed = stream_from_bytes(trim_stream(old, 4))
     np.testing.assert_array_equal(trimmed.codes, codes[:4])
-    assert (trimmed.header.version, trimmed.samples) == (2, 1000)
+    assert (trimmed.header.version, trimmed.samples) == (3, 1000)
     with pytest.raises(StreamError, match="format 1"):
         drop_chunks(old, 0.5, np.random.default_rng(0))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from prior_helpers import CODEC, PRIOR, likely_codes
 from stream_helpers import CODES, EXAMPLE, FIELDS, SAMPLES, streams, unhurried
 from test_code_prior import integers_only
+from test_stream_single import SHORT, with_checksum
 
 from vqasr.stream import stream_from_bytes, stream_to_bytes
 
@@ -23,6 +25,8 @@ LENGTHS = (1, 2, 5, 10, 15, 25, 50, 75, 125, 250, 375, 500, 625, 750, 1500, 3000
 def decode_by_the_document(data: bytes) -> tuple[list[list[int]], int]:
     """A second reader, from the document alone, on Python's big integers."""
     little = int.from_bytes
+    if data[2] == 3:
+        return decode_short(data)
     assert binascii.crc_hqx(data[:12], 0xFFFF) == little(data[12:14], "little")
     quantizers, width = (data[8] >> 4) + 1, (data[8] & 15) + 1
     hop_length, chunk_frames = ((data[9] >> 4) + 1) * 160, LENGTHS[data[9] & 15]
@@ -54,6 +58,22 @@ def decode_by_the_document(data: bytes) -> tuple[list[list[int]], int]:
         sequence += 1
     assert len(data) == position
     return codes, len(codes[0]) * hop_length - unused
+
+
+def decode_short(data: bytes) -> tuple[list[list[int]], int]:
+    """Format 3, from the document alone."""
+    quantizers, width = (data[8] >> 4) + 1, (data[8] & 15) + 1
+    hop_length, end = ((data[9] >> 4) + 1) * 160, int.from_bytes(data[10:13], "little")
+    frames, unused, payload = end & 0xFFF, end >> 12, data[13:-4]
+    assert frames < LENGTHS[data[9] & 15]
+    fingerprint = PRIOR.fingerprint if any(data[6:8]) else b""
+    assert int.from_bytes(data[-4:], "little") == zlib.crc32(fingerprint + data[:-4])
+    if len(payload) == -(-frames * quantizers * width // 8):
+        found = packed(payload, width)
+    else:
+        found = range_decoded(payload, quantizers, frames)
+    codes = [found[j : frames * quantizers : quantizers] for j in range(quantizers)]
+    return codes, frames * hop_length - unused
 
 
 def packed(payload: bytes, width: int) -> list[int]:
@@ -88,11 +108,12 @@ def test_a_reader_made_from_the_document_agrees(fields: dict[str, Any]) -> None:
     assert samples == fields["samples"]
 
 
-def test_it_agrees_on_range_coded_chunks() -> None:
+@pytest.mark.parametrize("chunk_frames", [10, 250])
+def test_it_agrees_on_range_coded_chunks(chunk_frames: int) -> None:
     codes = likely_codes(PRIOR, 3, 24)
     data = stream_to_bytes(
         codes, samples=24 * 640 - 3, fingerprint=CODEC, bits_per_code=4, hop_length=640,
-        chunk_frames=10, prior=PRIOR,
+        chunk_frames=chunk_frames, prior=PRIOR,
     )  # fmt: skip
     assert decode_by_the_document(data) == (codes.tolist(), 24 * 640 - 3)
 
@@ -100,7 +121,7 @@ def test_it_agrees_on_range_coded_chunks() -> None:
 def test_the_example_in_the_document_is_the_golden_stream() -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
     blocks = re.findall(r"```hex\n(.*?)```", document, flags=re.DOTALL)
-    assert [bytes.fromhex(block) for block in blocks] == [EXAMPLE]
+    assert [bytes.fromhex(block) for block in blocks] == [EXAMPLE, with_checksum(SHORT)]
     explained = "".join(re.findall(r"^\| `((?:[0-9a-f]{2} ?)+)` \|", document, flags=re.MULTILINE))
     assert bytes.fromhex(explained) == EXAMPLE
 

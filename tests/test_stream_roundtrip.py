@@ -47,8 +47,11 @@ def test_reading_gives_what_was_written(fields: dict[str, Any]) -> None:
     assert stream.seconds == fields["samples"] / 16_000
     assert stream.nominal_bits == fields["codes"].size * fields["bits_per_code"]
     assert stream.lost_frames == 0
-    named = {name: getattr(stream.header, name) for name in ("prior_fingerprint", "stream_id")}
+    of_the_writer = ("prior_fingerprint", "stream_id", "version")
+    named = {name: getattr(stream.header, name) for name in of_the_writer}
     assert stream.header == replace(header_of(fields), **named)
+    short = fields["stream_id"] is None and stream.frames < fields["chunk_frames"]
+    assert stream.header.version == (3 if short else 2)
     if fields["stream_id"] is not None:
         assert stream.header.stream_id == fields["stream_id"]
 

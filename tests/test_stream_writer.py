@@ -68,7 +68,7 @@ def test_split_writes_give_the_bytes_of_one_write(fields: dict, data: st.DataObj
     cuts = sorted(data.draw(st.lists(st.integers(0, codes.shape[1]), max_size=6)))
     file = io.BytesIO()
     whole = stream_to_bytes(**fields)
-    stream_id = int.from_bytes(whole[10:12], "little")
+    stream_id = int.from_bytes(whole[10:12], "little") if whole[2] == 2 else None
     with StreamWriter(file, header_of(fields), fields["prior"], stream_id) as writer:
         for part in np.split(codes, cuts, axis=1):
             reused = np.array(part, order="F")  # nor does the order in memory matter

@@ -13,7 +13,7 @@ PATHS = 2
 @compiled
 def choose(  # type: ignore[no-untyped-def]
     latents, codebooks, squares, described, price, may_stop, blocks, heads, log_table, table,
-    fixed_bits, embedding, start, level, dilations, chunk_frames, past, below, frame, codes
+    fixed_bits, embedding, level, dilations, past, below, frame, codes
 ):  # fmt: skip
     """Codes of the next frames of a stream.
 
@@ -28,9 +28,8 @@ def choose(  # type: ignore[no-untyped-def]
             heads with a codebook in front.
         log_table, table: (TABLE_SIZE,) float32 and int64, log2 of the frequencies and themselves.
         fixed_bits: (codebooks without a head, codebook_size) float32.
-        embedding, start, level: of the prior, int32.
+        embedding, level: of the prior, int32.
         dilations: (blocks,) int64.
-        chunk_frames: the prior begins anew with every chunk.
         past, below: state of the prior, is updated.
         frame: number of the first frame in the stream.
         codes: (n, frames) int64, is filled.
@@ -51,13 +50,9 @@ def choose(  # type: ignore[no-untyped-def]
     next_cost = np.empty(PATHS, np.float32)
     best = np.empty(n, np.int64)
     for t in range(len(latents)):
-        within = (frame + t) % chunk_frames
-        if within == 0:
-            past[:] = 0
-            below[0] = start
         sums[0] = (below[0] + level) * WEIGHT_SCALE
         next_context(
-            blocks[0], blocks[1], blocks[2], blocks[3], dilations, past, within, sums, context
+            blocks[0], blocks[1], blocks[2], blocks[3], dilations, past, frame + t, sums, context
         )
         residual[0] = latents[t]
         lower[0] = 0

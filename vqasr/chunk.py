@@ -28,6 +28,26 @@ OVERHEAD_BYTES = START_BYTES + CHECKSUM_BYTES
 
 
 @dataclass(frozen=True)
+class EndField:
+    """How a stream ends; attributes as `Chunk.last_frames` and `Chunk.unused_samples`."""
+
+    frames: int
+    unused_samples: int | None
+
+    def to_bytes(self) -> bytes:
+        """3 bytes."""
+        unused = _ABORTED if self.unused_samples is None else self.unused_samples
+        return (self.frames | unused << _LAST_FIELD_BITS).to_bytes(LAST_BYTES, "little")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> EndField:
+        """Of 3 bytes."""
+        field = int.from_bytes(data, "little")
+        frames, unused = field & _ABORTED, field >> _LAST_FIELD_BITS
+        return cls(frames, None if unused == _ABORTED else unused)
+
+
+@dataclass(frozen=True)
 class Chunk:
     """A chunk whose checksum was right, or that is about to get one.
 
@@ -61,8 +81,7 @@ class Chunk:
         sequence = self.number % SEQUENCE_NUMBERS
         data = _START.pack(header.stream_id & 0xFF, sequence, flags | len(self.payload))
         if self.last_frames is not None:
-            unused = _ABORTED if self.unused_samples is None else self.unused_samples
-            data += (self.last_frames | unused << _LAST_FIELD_BITS).to_bytes(LAST_BYTES, "little")
+            data += EndField(self.last_frames, self.unused_samples).to_bytes()
         data += self.payload
         return data + _checksum(seed, self.number, data)
 
@@ -107,22 +126,24 @@ class ChunkStart:
         last_frames: int | None = None
         unused: int | None = 0
         if self.last:
-            field = int.from_bytes(payload[:LAST_BYTES], "little")
+            end = EndField.from_bytes(payload[:LAST_BYTES])
             payload = payload[LAST_BYTES:]
-            last_frames, unused = field & _ABORTED, field >> _LAST_FIELD_BITS
+            last_frames, unused = end.frames, end.unused_samples
             if last_frames >= header.chunk_frames:
                 return None
-            if unused == _ABORTED:
-                unused = None
-            elif unused >= header.hop_length:
+            if unused is not None and unused >= header.hop_length:
                 return None
         chunk = Chunk(number, payload, self.coded, last_frames, unused)
         codes = chunk.frames(header) * header.num_quantizers
-        packed = packed_size_bytes(codes, header.bits_per_code)
-        fits = len(payload) == packed
-        if self.coded:
-            fits = least_coded_bytes(codes) <= len(payload) < packed
-        return chunk if fits else None
+        return (
+            chunk if payload_fits(len(payload), codes, header.bits_per_code, self.coded) else None
+        )
+
+
+def payload_fits(size: int, codes: int, bits_per_code: int, coded: bool) -> bool:
+    """Whether a payload of so many bytes can hold so many codes."""
+    packed = packed_size_bytes(codes, bits_per_code)
+    return least_coded_bytes(codes) <= size < packed if coded else size == packed
 
 
 def least_coded_bytes(codes: int) -> int:

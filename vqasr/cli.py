@@ -19,7 +19,6 @@ from vqasr import (  # noqa: F401 (they register)
     cli_transcribe,
 )
 from vqasr.cli_options import (
-    DEFAULT_CHUNK_S,
     AsJson,
     ChunkS,
     Codec,
@@ -64,7 +63,7 @@ def encode(
     ] = None,
     codec: Codec = "vqasr-base",
     prior: Prior = None,
-    chunk_s: ChunkS = DEFAULT_CHUNK_S,
+    chunk_s: ChunkS = None,
     skip_existing: Annotated[
         bool, typer.Option(help="Leave streams that exist: goes on with an interrupted job.")
     ] = False,

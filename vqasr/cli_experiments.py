@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from vqasr.cli_options import (
-    DEFAULT_CHUNK_S,
     Adapter,
     Asr,
     ChunkS,
@@ -86,7 +85,7 @@ def evaluate(
     adapter: Adapter = None,
     codec: Codec = "vqasr-base",
     prior: Prior = None,
-    chunk_s: ChunkS = DEFAULT_CHUNK_S,
+    chunk_s: ChunkS = None,
     chunk_loss: Annotated[
         str, typer.Option(help="Per cent of the chunks to lose, by commas: 0,1,5,10,20.")
     ] = "",

@@ -27,7 +27,10 @@ ASR_HELP = (
 )
 ADAPTER_HELP = "Adapter folder or hub id; by default the one that ships for the recogniser."
 PRIOR_HELP = "Code prior: folder or hub id; by default the one that ships for the codec."
-CHUNK_HELP = "Seconds in a chunk of the stream: what one lost chunk costs."
+CHUNK_HELP = (
+    "Seconds in a chunk of the stream: what one lost chunk costs. Default: 10, but recordings of "
+    "less than 30 s are one chunk."
+)
 START_HELP = "Leave out what comes before this second."
 END_HELP = "Leave out what comes after this second."
 LEVELS_HELP = "Codebooks to use, base first; fewer are fewer bits. Default: all."
@@ -35,10 +38,9 @@ Codec = Annotated[str, typer.Option(help=CODEC_HELP)]
 Asr = Annotated[str, typer.Option(help=ASR_HELP)]
 Adapter = Annotated[str | None, typer.Option(help=ADAPTER_HELP)]
 Prior = Annotated[str | None, typer.Option(help=PRIOR_HELP)]
-ChunkS = Annotated[float, typer.Option(help=CHUNK_HELP)]
+ChunkS = Annotated[float | None, typer.Option(help=CHUNK_HELP)]
 StartS = Annotated[float, typer.Option(help=START_HELP, min=0.0)]
 EndS = Annotated[float | None, typer.Option(help=END_HELP, min=0.0)]
-DEFAULT_CHUNK_S = 10.0
 Levels = Annotated[int | None, typer.Option("--num-quantizers", "-n", help=LEVELS_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Use what is intact of a broken stream.")]
@@ -68,8 +70,10 @@ def load_prior(name: str | None) -> Any:
     return None if name is None else CodePrior.from_pretrained(name)
 
 
-def chunk_frames(chunk_s: float, frame_rate: float) -> int:
+def chunk_frames(chunk_s: float | None, frame_rate: float) -> int | None:
     """Frames in chunks of that many seconds; VqasrError where the format has no such length."""
+    if chunk_s is None:
+        return None
     from vqasr.stream_header import CHUNK_FRAMES
 
     if round(chunk_s * frame_rate, 6) not in CHUNK_FRAMES:

@@ -11,7 +11,7 @@ from vqasr.code_prior import CodePrior
 from vqasr.errors import StreamError
 from vqasr.files import read_file, replace_file
 from vqasr.stream import Stream, stream_from_bytes
-from vqasr.stream_header import CODEC_BYTES
+from vqasr.stream_header import CODEC_BYTES, FORMAT_VERSION
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="The .vqs file to write.")]
 
@@ -103,7 +103,7 @@ def _facts(content: Stream, data: bytes, prior: CodePrior | None) -> dict[str, A
         "coded_bps": summary["coded_bps"],
         "container_bps": rates.container_bps(),
         "chunk_s": header.chunk_s if header.version > 1 else None,
-        "stream_id": header.stream_id if header.version > 1 else None,
+        "stream_id": header.stream_id if header.version == FORMAT_VERSION else None,
         "codec": header.fingerprint.hex(),
         "prior": header.prior_fingerprint.hex() if any(header.prior_fingerprint) else None,
     }

@@ -3,8 +3,9 @@
 Rate-distortion optimization as video coders do it (Sullivan and Wiegand 1998; for vector
 quantizers Chou, Lookabaugh and Gray 1989): among all descriptions of a frame, stops after any
 codebook included, the one with the least `squared distance + bit_price x bits`. Bits are those of
-the code prior, which are real: the range coder will spend them. The stream stays what it is, and
-nothing that reads it needs to know.
+the code prior, which are real: the range coder will spend them (a few more where a chunk begins, of
+which the choice knows nothing, so that codes do not depend on the length of chunks). The stream
+stays what it is, and nothing that reads it needs to know.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from vqasr.code_prior import CodePrior
 from vqasr.errors import InvalidCodesError
 from vqasr.priors import bundled_prior
 from vqasr.quantizer import BASE_CODEBOOKS
-from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 
 if TYPE_CHECKING:
     from vqasr.modeling_vqcodec import VQCodecModel
@@ -33,7 +33,6 @@ class CodeChoice:
             code of every codebook.
         prior: says what codes cost; None for the one that ships for the codec. It should be the one
             that writes the stream.
-        chunk_frames: frames in a chunk of the stream, with each of which the prior begins anew.
 
     Raises:
         InvalidCodesError: a price below 0, or one without a prior for this codec.
@@ -45,7 +44,6 @@ class CodeChoice:
         num_quantizers: int,
         bit_price: float = 0.0,
         prior: CodePrior | None = None,
-        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
     ):
         if not 0.0 <= bit_price < float("inf"):
             raise InvalidCodesError(f"bit_price={bit_price}: 0 or more is needed.")
@@ -90,11 +88,9 @@ class CodeChoice:
             arrays.table,
             np.array(fixed_bits, np.float32).reshape(-1, codebooks.shape[1]),
             arrays.embedding,
-            arrays.start,
             arrays.level,
             arrays.dilations,
         )
-        self._chunk_frames = chunk_frames
         self._past = arrays.new_past(1)
         self._below = arrays.start[None].copy()
         self._frame = 0
@@ -107,8 +103,8 @@ class CodeChoice:
 
         codes = np.zeros((self._n, len(latents)), np.int64)
         choose(
-            latents.detach().float().cpu().numpy(), *self._search, *self._prior, self._chunk_frames,
-            self._past, self._below, self._frame, codes,
+            latents.detach().float().cpu().numpy(), *self._search, *self._prior, self._past,
+            self._below, self._frame, codes,
         )  # fmt: skip
         self._frame += len(latents)
         return torch.from_numpy(codes).to(latents.device)

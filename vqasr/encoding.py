@@ -24,7 +24,6 @@ def encode_audio(
     num_quantizers: int | None = None,
     bit_price: float = 0.0,
     prior: CodePrior | None = None,
-    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
 ) -> np.ndarray:
     """(samples,) float32 at 16 kHz -> codes (num_quantizers, frames) int64.
 
@@ -36,7 +35,7 @@ def encode_audio(
             say what codes cost.
     """
     check_samples(samples)
-    encoder = codec.streaming(num_quantizers, bit_price, prior, chunk_frames)
+    encoder = codec.streaming(num_quantizers, bit_price, prior)
     pieces = [
         encoder.push(samples[i : i + PIECE_SAMPLES]) for i in range(0, len(samples), PIECE_SAMPLES)
     ]
@@ -68,14 +67,14 @@ def audio_to_stream(
     samples: np.ndarray,
     num_quantizers: int | None = None,
     prior: CodePrior | None = None,
-    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    chunk_frames: int | None = None,
     bit_price: float = 0.0,
 ) -> bytes:
     """(samples,) float32 at 16 kHz -> the bytes of a `.vqs` stream; errors as `encode_audio`.
 
     prior and chunk_frames as in `codes_to_stream`, bit_price as in `CodeChoice`.
     """
-    codes = encode_audio(codec, samples, num_quantizers, bit_price, prior, chunk_frames)
+    codes = encode_audio(codec, samples, num_quantizers, bit_price, prior)
     return codes_to_stream(
         codes, len(samples), codec.config, codec.fingerprint(), prior, chunk_frames
     )
@@ -87,13 +86,13 @@ def codes_to_stream(
     config: VQCodecConfig,
     fingerprint: bytes,
     prior: CodePrior | None = None,
-    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    chunk_frames: int | None = None,
 ) -> bytes:
     """(n, frames) codes of `samples` samples -> the bytes of a `.vqs` stream.
 
     Args:
         prior: range-codes the stream; None for the one that ships for the codec, if one does.
-        chunk_frames: frames in a chunk, the most that one loss costs.
+        chunk_frames: frames in a chunk, the most that one loss costs; None as `stream_to_bytes`.
 
     Raises:
         StreamError, InvalidCodesError: codes, samples and prior do not belong together.

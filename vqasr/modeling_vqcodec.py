@@ -22,7 +22,6 @@ from vqasr.mel import N_MELS, LogMel
 from vqasr.mel_decoder import VQCodecMelDecoder
 from vqasr.quantizer import Quantizer, build_quantizer
 from vqasr.stream_conv import StreamBlock, StreamConv, StreamState
-from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 from vqasr.streaming import StreamingEncoder
 
 
@@ -224,10 +223,9 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         num_quantizers: int | None = None,
         bit_price: float = 0.0,
         prior: CodePrior | None = None,
-        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
     ) -> StreamingEncoder:
         """Start encoding a clip chunk by chunk; see `StreamingEncoder`, `encode`, `CodeChoice`."""
-        return StreamingEncoder(self, num_quantizers, bit_price, prior, chunk_frames)
+        return StreamingEncoder(self, num_quantizers, bit_price, prior)
 
     def decode_mel(self, audio_codes: Tensor) -> Tensor:
         """(batch, n, frames) codes -> log-mel (batch, 4 x frames, 80), (log10 power + 4) / 4."""

@@ -10,7 +10,13 @@ import numpy.typing as npt
 from vqasr.chunk import LAST_BYTES, OVERHEAD_BYTES
 from vqasr.code_prior import CodePrior
 from vqasr.prior_config import STOP
-from vqasr.stream_header import CHUNK_FRAMES, HEADER_BYTES, SAMPLING_RATE_HZ
+from vqasr.stream_header import (
+    CHUNK_FRAMES,
+    HEADER_BYTES,
+    SAMPLING_RATE_HZ,
+    usual_chunk_frames,
+)
+from vqasr.stream_single import SINGLE_OVERHEAD_BYTES
 
 OVERHEAD_AT_CHUNK_S = (1, 5, 60)
 
@@ -21,14 +27,14 @@ class Rates:
 
     Args:
         prior: None where the codes have none.
-        chunk_frames: the prior begins anew with every chunk.
+        chunk_frames: the prior begins anew with every chunk; None as `stream_to_bytes`.
         hop_length: samples per frame.
         bits_per_code: log2 of the codebooks' size.
         variable_depth: of the codec; code 0 then stops a frame.
     """
 
     prior: CodePrior | None
-    chunk_frames: int
+    chunk_frames: int | None
     hop_length: int
     bits_per_code: float
     variable_depth: bool = False
@@ -68,7 +74,9 @@ class Rates:
             self._counts[j] = counts
         if self.prior is None:
             return
-        parts = np.split(codes, range(self.chunk_frames, codes.shape[1], self.chunk_frames), axis=1)
+        frames = codes.shape[1]
+        step = self.chunk_frames or usual_chunk_frames(frames)
+        parts = np.split(codes, range(step, frames, step), axis=1)
         bits = np.concatenate([self.prior.bits(part).sum(axis=0) for part in parts])
         self.prior_bits += float(bits.sum())
         if speech is not None:
@@ -119,6 +127,8 @@ class Rates:
 
 def container_bytes(frames: int, chunk_frames: int) -> int:
     """Bytes of a stream that are not codes: header, and every chunk's fields and checksum."""
+    if frames < chunk_frames:
+        return SINGLE_OVERHEAD_BYTES
     return HEADER_BYTES + LAST_BYTES + (frames // chunk_frames + 1) * OVERHEAD_BYTES
 
 

@@ -10,7 +10,12 @@ from vqasr.code_prior import CodePrior
 from vqasr.errors import StreamError
 from vqasr.files import replace_file
 from vqasr.stream_content import MISSING, Stream
-from vqasr.stream_header import CODEC_BYTES, DEFAULT_CHUNK_FRAMES, StreamHeader
+from vqasr.stream_header import (
+    CODEC_BYTES,
+    DEFAULT_CHUNK_FRAMES,
+    StreamHeader,
+    usual_chunk_frames,
+)
 from vqasr.stream_reader import ReadableFile, StreamReader
 from vqasr.stream_writer import StreamWriter, WritableFile, derived_id, write_all
 
@@ -36,23 +41,27 @@ def stream_to_bytes(
     fingerprint: bytes,
     bits_per_code: int,
     hop_length: int,
-    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    chunk_frames: int | None = None,
     prior: CodePrior | None = None,
     stream_id: int | None = None,
 ) -> bytes:
     """The whole stream of codes of shape (num_quantizers, frames), any integer dtype.
 
     samples: audio length at 16 kHz, with ceil(samples / hop_length) = frames. fingerprint: the
-    codec's, 6 bytes. stream_id: None derives it from all codes. The other fields are those of
+    codec's, 6 bytes. chunk_frames: None makes one chunk of less than 750 frames (30 s at 25 Hz),
+    else chunks of 250. stream_id: None derives it from all codes, or, where they
+    are fewer than a chunk, writes format 3, which has none. The other fields are those of
     StreamHeader and StreamWriter. Raises InvalidCodesError or StreamError.
     """
     check_code_array(codes)
+    if chunk_frames is None:
+        chunk_frames = usual_chunk_frames(codes.shape[1])
     header = StreamHeader(
         fingerprint[:CODEC_BYTES], codes.shape[0], bits_per_code, hop_length, chunk_frames
     )
     buffer = io.BytesIO()
     check_code_range(codes, bits_per_code)
-    if stream_id is None:
+    if stream_id is None and codes.shape[1] >= chunk_frames:
         stream_id = derived_id(codes, bits_per_code)
     writer = StreamWriter(buffer, header, prior, stream_id)
     writer.write(codes)
@@ -101,7 +110,7 @@ def write_stream(
     fingerprint: bytes,
     bits_per_code: int,
     hop_length: int,
-    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    chunk_frames: int | None = None,
     prior: CodePrior | None = None,
     stream_id: int | None = None,
 ) -> None:

@@ -16,7 +16,8 @@ from vqasr.payload import decode_payloads, unpack_payload
 from vqasr.priors import prior_for
 from vqasr.stream_content import MISSING, Stream, cut_stream, frame_range, part_samples
 from vqasr.stream_format1 import read_format_1
-from vqasr.stream_header import HEADER_BYTES, SAMPLING_RATE_HZ, StreamHeader
+from vqasr.stream_header import HEADER_BYTES, SAMPLING_RATE_HZ, SINGLE_VERSION, StreamHeader
+from vqasr.stream_single import read_single
 
 # A chunk further ahead than this is not believed, and no more lost frames than this are filled in:
 # a few damaged bytes must not make hours of silence.
@@ -67,14 +68,16 @@ class StreamReader:
         self.frames = 0
         self.samples: int | None = None
         self._file = file
-        self._prior = prior
+        self.prior = prior
         self._started = False
         self._buffer = bytearray()
         self._exhausted = False
         self._effort = 0  # bytes that were checksummed in vain
         self._seed = 0
         self._problem: StreamError | None = None
-        self.header = StreamHeader.from_bytes(self.take(HEADER_BYTES))
+        self._fill(HEADER_BYTES)
+        self.header = StreamHeader.from_bytes(bytes(self._buffer[:HEADER_BYTES]))
+        del self._buffer[: self.header.size_bytes]
         if fingerprint is not None and not self.header.names_codec(fingerprint):
             raise CodecMismatchError(
                 f"The stream was written by codec {self.header.fingerprint.hex()}, but the codec "
@@ -129,12 +132,15 @@ class StreamReader:
         return stream
 
     def intact_chunks(self) -> Iterator[tuple[int, Chunk]]:
-        """Number and chunk of each one whose checksum is right, undecoded (format 2 only).
+        """Number and chunk of each one whose checksum is right, undecoded (not of format 1).
 
         Never raises for damage; ``raise_problem`` does, afterwards.
         """
         self.start()
-        prior = prior_for(self.header, self._prior)
+        if self.header.version == SINGLE_VERSION:
+            yield from self._intact_single()
+            return
+        prior = prior_for(self.header, self.prior)
         self._seed = checksum_seed(self.header, b"" if prior is None else prior.fingerprint)
         expected = skipped = lost = 0
         cut = ended = False
@@ -149,10 +155,12 @@ class StreamReader:
             number = chunk.number
             ahead = number - expected
             if skipped or ahead:
-                self._note(f"{skipped} bytes are no chunk, and {ahead} chunks are missing")
+                self.note(
+                    self.corrupt(f"{skipped} bytes are no chunk, and {ahead} chunks are missing")
+                )
             lost += ahead * self.header.chunk_frames
             if lost > MAX_LOST_FRAMES + 4 * (number * self.header.chunk_frames - lost):
-                self._note(f"{lost} frames are missing, more than are filled in")
+                self.note(self.corrupt(f"{lost} frames are missing, more than are filled in"))
                 return
             del self._buffer[: start.total_bytes]
             expected, skipped = number + 1, 0
@@ -163,14 +171,21 @@ class StreamReader:
                 self.samples = self.frames * self.header.hop_length - chunk.unused_samples
                 if self.samples < 0:
                     self.samples = None
-                    self._note("its end contradicts its length")
+                    self.note(self.corrupt("its end contradicts its length"))
             yield number, chunk
         if ended and self._fill(1):
-            self._note("there are bytes after its end")
+            self.note(self.corrupt("there are bytes after its end"))
         elif skipped and not cut:
-            self._note(f"its last {skipped} bytes are no chunk")
-        elif self.samples is None and self._problem is None:
-            self._problem = self.truncated()
+            self.note(self.corrupt(f"its last {skipped} bytes are no chunk"))
+        elif self.samples is None:
+            self.note(self.truncated())
+
+    def _intact_single(self) -> Iterator[tuple[int, Chunk]]:
+        chunk = read_single(self)
+        if chunk is not None:
+            self.frames = chunk.frames(self.header)
+            self.samples = self.frames * self.header.hop_length - (chunk.unused_samples or 0)
+            yield 0, chunk
 
     def raise_problem(self) -> None:
         """Raise what was found wrong so far, if anything."""
@@ -226,7 +241,7 @@ class StreamReader:
     def _decode(self, chunks: list[Chunk]) -> list[npt.NDArray[np.int64] | None]:
         """Codes of each chunk; None, and a note, where a right checksum covers wrong content."""
         header = self.header
-        prior = prior_for(header, self._prior)
+        prior = prior_for(header, self.prior)
         decoded: list[npt.NDArray[np.int64] | None] = [None] * len(chunks)
         together: dict[int, list[int]] = {}
         for i, chunk in enumerate(chunks):
@@ -246,10 +261,12 @@ class StreamReader:
             found = decode_payloads(payloads, header.num_quantizers, frames, prior)
             for i, codes in zip(members, found, strict=True):
                 decoded[i] = codes
-        if any(codes is None for codes in decoded) and self._problem is None:
-            self._problem = CorruptStreamError(
-                "The stream is damaged: the content of a chunk is not what a writer makes; the "
-                "other chunks are intact."
+        if any(codes is None for codes in decoded):
+            self.note(
+                CorruptStreamError(
+                    "The stream is damaged: the content of a chunk is not what a writer makes; "
+                    "the other chunks are intact."
+                )
             )
         return decoded
 
@@ -269,10 +286,10 @@ class StreamReader:
             raise problem
         return stream
 
-    def _note(self, problem: str) -> None:
+    def note(self, problem: StreamError) -> None:
         """Remember the first thing that is wrong."""
         if self._problem is None:
-            self._problem = self.corrupt(problem)
+            self._problem = problem
 
     def _fill(self, size: int) -> int:
         """Read on until the buffer holds `size` bytes or the file ends; returns what it holds."""

@@ -10,12 +10,19 @@ from typing import Protocol
 import numpy as np
 
 from vqasr.bitpack import IntCodes, check_code_array, check_code_range, pack_codes
-from vqasr.chunk import MAX_PAYLOAD_BYTES, Chunk, checksum_seed
+from vqasr.chunk import MAX_PAYLOAD_BYTES, Chunk, EndField, checksum_seed
 from vqasr.code_prior import CodePrior
 from vqasr.errors import StreamError
 from vqasr.payload import encode_payload
 from vqasr.priors import check_prior, named_by
-from vqasr.stream_header import FORMAT_VERSION, NO_PRIOR, StreamHeader, check_integer
+from vqasr.stream_header import (
+    FORMAT_VERSION,
+    NO_PRIOR,
+    SINGLE_VERSION,
+    StreamHeader,
+    check_integer,
+)
+from vqasr.stream_single import single_to_bytes
 
 MAX_SAMPLES = 1 << 40
 
@@ -42,8 +49,9 @@ class StreamWriter:
         header: its ``prior_fingerprint`` is set from ``prior``, its ``stream_id`` as said below.
         prior: range-codes the chunks; None packs the codes at fixed width.
         stream_id: 0..65535; None derives it from the first chunk's codes, so that the same codes
-            make the same bytes. Streams that begin alike (with silence, perhaps) then have one id:
-            give ids where chunks of several streams travel together.
+            make the same bytes, and writes streams shorter than a chunk in format 3, which has
+            none. Streams that begin alike (with silence, perhaps) have one id: give ids where
+            chunks of several streams travel together.
 
     Raises:
         StreamError: the prior does not belong to the codec, or chunks of this length could be too
@@ -58,7 +66,10 @@ class StreamWriter:
         stream_id: int | None = None,
     ) -> None:
         if header.version != FORMAT_VERSION:
-            raise StreamError(f"a header of format {header.version}; only format 2 is written.")
+            raise StreamError(
+                f"a header of format {header.version}; give one of format {FORMAT_VERSION}, of "
+                f"which short streams make format {SINGLE_VERSION} by themselves."
+            )
         if prior is not None:
             check_prior(prior, header)
         name = NO_PRIOR if prior is None else named_by(prior)
@@ -115,7 +126,11 @@ class StreamWriter:
                 f"samples, but {self.frames} were written; pass the length of the audio that was "
                 "encoded, at 16 kHz and before any padding."
             )
-        self._write_chunk(last=True, unused_samples=self.frames * hop_length - samples)
+        unused_samples = self.frames * hop_length - samples
+        if self._derive_id and self._chunks == 0:
+            self._write_single(unused_samples)
+        else:
+            self._write_chunk(last=True, unused_samples=unused_samples)
         self._open = False
 
     def __enter__(self) -> StreamWriter:
@@ -162,6 +177,13 @@ class StreamWriter:
         self._emit(start + chunk.to_bytes(self.header, self._seed))
         self._pending = self._pending[:, self.header.chunk_frames :]
         self._chunks += 1
+
+    def _write_single(self, unused_samples: int) -> None:
+        payload, _ = encode_payload(self._pending, self.header.bits_per_code, self._prior)
+        self.header = replace(self.header, version=SINGLE_VERSION, stream_id=0)
+        fingerprint = b"" if self._prior is None else self._prior.fingerprint
+        end = EndField(self.frames, unused_samples)
+        self._emit(single_to_bytes(self.header, payload, end, fingerprint))
 
     def _emit(self, data: bytes) -> None:
         # After a failed write the file may end inside a chunk: nothing may be added behind it.

@@ -11,7 +11,6 @@ from vqasr.code_choice import CodeChoice
 from vqasr.code_prior import CodePrior
 from vqasr.errors import AudioError
 from vqasr.stream_conv import StreamState
-from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 
 if TYPE_CHECKING:
     from vqasr.modeling_vqcodec import VQCodecModel
@@ -34,10 +33,9 @@ class StreamingEncoder:
         num_quantizers: int | None = None,
         bit_price: float = 0.0,
         prior: CodePrior | None = None,
-        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
     ):
         self.num_quantizers = codec.check_num_quantizers(num_quantizers)
-        self._choice = CodeChoice(codec, self.num_quantizers, bit_price, prior, chunk_frames)
+        self._choice = CodeChoice(codec, self.num_quantizers, bit_price, prior)
         self.samples = 0
         self._codec = codec
         self._state = StreamState()

@@ -7,7 +7,6 @@ from vqasr.errors import RecogniserError, VqasrError
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.neural import PREFIX as NEURAL
 from vqasr.neural import RANDOM, NeuralCodec
-from vqasr.stream import DEFAULT_CHUNK_FRAMES
 from vqasr.systems import (
     CONTINUOUS,
     KMEANS,
@@ -31,7 +30,7 @@ def make_system(
     codec: VQCodecModel,
     recogniser: CodesReader,
     prior: CodePrior | None = None,
-    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    chunk_frames: int | None = None,
     seed: int = 0,
 ) -> System:
     """The system of that name; "vqasr:N:audio" is decoded to audio, which the recogniser hears.

@@ -21,7 +21,7 @@ from vqasr.neural import RANDOM
 from vqasr.packet_loss import drop_chunks
 from vqasr.priors import bundled_prior
 from vqasr.rates import Rates
-from vqasr.stream import DEFAULT_CHUNK_FRAMES, Stream, stream_from_bytes
+from vqasr.stream import Stream, stream_from_bytes
 from vqasr.text_floor import TEXT_FLOORS
 
 PCM_BITS_PER_SAMPLE = 16
@@ -139,7 +139,7 @@ class CodesSystem(System):
         codec: the codec.
         recogniser: with the adapter that belongs to the codec.
         prior: range-codes the streams; None for the one that ships for the codec.
-        chunk_frames: frames in a chunk of the streams.
+        chunk_frames: frames in a chunk of the streams; None as `stream_to_bytes`.
         seed: of the chunks that are lost.
 
     Raises:
@@ -153,7 +153,7 @@ class CodesSystem(System):
         codec: VQCodecModel,
         recogniser: CodesReader,
         prior: CodePrior | None = None,
-        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+        chunk_frames: int | None = None,
         seed: int = 0,
     ):
         self.name = name
@@ -211,9 +211,7 @@ class CodesSystem(System):
         return len(data), stream_to_audio(self._codec, self._receive(data))
 
     def _encode(self, clip: np.ndarray) -> np.ndarray:
-        return encode_audio(
-            self._codec, clip, self._num_quantizers, self._bit_price, self.prior, self.chunk_frames
-        )
+        return encode_audio(self._codec, clip, self._num_quantizers, self._bit_price, self.prior)
 
     def _write(self, codes: np.ndarray, samples: int) -> bytes:
         return codes_to_stream(

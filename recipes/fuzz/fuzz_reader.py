@@ -7,15 +7,17 @@ given out are those that were written. Run it as README.md says.
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["vqasr"]):
-    from vqasr.chunk import Chunk, checksum_seed
+    from vqasr.chunk import Chunk, EndField, checksum_seed
     from vqasr.errors import StreamError
     from vqasr.stream import MISSING, stream_from_bytes, stream_to_bytes
-    from vqasr.stream_header import CHUNK_FRAMES, StreamHeader
+    from vqasr.stream_header import CHUNK_FRAMES, SINGLE_VERSION, StreamHeader
+    from vqasr.stream_single import single_to_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import numpy as np
@@ -37,6 +39,11 @@ def seeds() -> list[tuple[bytes, np.ndarray]]:
             codes, samples=640 * frames - (frames > 0) * 9, bits_per_code=4, chunk_frames=chunk,
             prior=prior, stream_id=1000 + i, **COMMON,
         )  # fmt: skip
+        streams.append((data, codes))
+    for n, frames, prior in [(3, 60, PRIOR), (2, 40, None), (1, 0, None)]:  # of format 3
+        codes = CODES[:n, :frames]
+        samples = 640 * frames - (frames > 0) * 9
+        data = stream_to_bytes(codes, samples=samples, bits_per_code=4, prior=prior, **COMMON)
         streams.append((data, codes))
     return streams
 
@@ -67,7 +74,12 @@ def with_right_checksums(data: bytes) -> bytes:
         prior_fingerprint=PRIOR.fingerprint[:2] if prior else bytes(2),
         stream_id=7,
     )
-    seed = checksum_seed(header, PRIOR.fingerprint if prior else b"")
+    fingerprint = PRIOR.fingerprint if prior else b""
+    if source.ConsumeBool():
+        short = replace(header, version=SINGLE_VERSION)
+        end = EndField(source.ConsumeIntInRange(0, 4095), source.ConsumeIntInRange(0, 4095))
+        return single_to_bytes(short, source.ConsumeBytes(4096), end, fingerprint)
+    seed = checksum_seed(header, fingerprint)
     stream = bytearray(header.to_bytes())
     number = 0
     while source.remaining_bytes():

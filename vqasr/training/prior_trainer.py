@@ -23,7 +23,6 @@ from vqasr.encoding import encode_audio
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.prior_config import STOP, CodePriorConfig
 from vqasr.rates import Rates
-from vqasr.stream_header import DEFAULT_CHUNK_FRAMES
 from vqasr.training.augment import Augment
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from vqasr.training.config import PriorTrainConfig, StageConfig
@@ -34,6 +33,8 @@ from vqasr.training.step_loop import LOG_EVERY, append_log, finite, learning_rat
 
 # Learning rate of the priced steps, as a part of the first ones'.
 PRICED_RATE = 0.5
+# Of each chunk in a batch; the network looks back on 126.
+BATCH_FRAMES = 250
 
 logger = logging.getLogger("vqasr.train")
 
@@ -184,7 +185,7 @@ class PriorTrainer:
         highest = self.network.config.num_modelled
         n = int(rng.integers(1, (highest if rng.random() < 0.5 else min(2, highest)) + 1))
         levels = sorted(rng.permutation(n)[: self.config.levels_per_step].tolist())
-        length = min(DEFAULT_CHUNK_FRAMES, codes.shape[1])
+        length = min(BATCH_FRAMES, codes.shape[1])
         starts = rng.integers(0, codes.shape[1] - length + 1, self.config.batch_chunks)
         batch = torch.stack([codes[:n, s : s + length] for s in starts])
         with autocast(self._device):
@@ -210,7 +211,7 @@ class PriorTrainer:
             if n <= self.codec.config.num_quantizers:
                 config = self.codec.config
                 bits_per_code = math.log2(config.codebook_size)
-                rates = Rates(prior, DEFAULT_CHUNK_FRAMES, config.hop_length, bits_per_code)
+                rates = Rates(prior, None, config.hop_length, bits_per_code)
                 for clip, codes in zip(clips, encoded, strict=True):
                     rates.add(codes[:n], len(clip), 0)
                 summary = rates.summary()

@@ -1,0 +1,73 @@
+"""Format 3 of ``.vqs``: an utterance shorter than a chunk, whole or not at all.
+
+One checksum covers everything, and the payload ends where the file does: 17 bytes instead of the
+26 that a header and a chunk take, which is every 25th of the bits of an utterance of six seconds at
+300 bit/s.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+from vqasr.bitpack import packed_size_bytes
+from vqasr.chunk import CHECKSUM_BYTES, LAST_BYTES, Chunk, EndField, payload_fits
+from vqasr.priors import prior_for
+from vqasr.stream_header import SINGLE_HEADER_BYTES, StreamHeader
+
+if TYPE_CHECKING:
+    from vqasr.stream_reader import StreamReader
+
+SINGLE_OVERHEAD_BYTES = SINGLE_HEADER_BYTES + LAST_BYTES + CHECKSUM_BYTES
+_CHECKSUM = struct.Struct("<I")
+
+
+def single_to_bytes(
+    header: StreamHeader, payload: bytes, end: EndField, prior_fingerprint: bytes
+) -> bytes:
+    """The whole stream.
+
+    Args:
+        header: of version 3.
+        payload: of all frames.
+        end: their number and the unused samples.
+        prior_fingerprint: all 6 bytes; empty without a prior.
+    """
+    data = header.to_bytes() + end.to_bytes() + payload
+    return data + _checksum(data, prior_fingerprint)
+
+
+def read_single(reader: StreamReader) -> Chunk | None:
+    """The one chunk of a stream whose header has been read; None, and a note, where it is damaged.
+
+    Raises PriorMismatchError.
+    """
+    header = reader.header
+    codes = header.chunk_frames * header.num_quantizers
+    longest = LAST_BYTES + packed_size_bytes(codes, header.bits_per_code) + CHECKSUM_BYTES
+    data = reader.take(longest + 1)
+    if len(data) < LAST_BYTES + CHECKSUM_BYTES:
+        reader.note(reader.truncated())
+        return None
+    body = data[:-CHECKSUM_BYTES]
+    prior = prior_for(header, reader.prior)
+    fingerprint = b"" if prior is None else prior.fingerprint
+    if _checksum(header.to_bytes() + body, fingerprint) != data[-CHECKSUM_BYTES:]:
+        reader.note(reader.corrupt("bytes are wrong, missing or behind its end"))
+        return None
+    end = EndField.from_bytes(body[:LAST_BYTES])
+    payload = body[LAST_BYTES:]
+    frames, unused = end.frames, end.unused_samples
+    packed = packed_size_bytes(frames * header.num_quantizers, header.bits_per_code)
+    coded = len(payload) != packed
+    whole = unused is not None and 0 <= unused < max(1, min(frames, 1) * header.hop_length)
+    fits = payload_fits(len(payload), frames * header.num_quantizers, header.bits_per_code, coded)
+    if frames >= header.chunk_frames or not whole or not fits:
+        reader.note(reader.corrupt("its end contradicts its length"))
+        return None
+    return Chunk(0, payload, coded, frames, unused)
+
+
+def _checksum(data: bytes, prior_fingerprint: bytes) -> bytes:
+    return _CHECKSUM.pack(zlib.crc32(data, zlib.crc32(prior_fingerprint)))
