@@ -61,6 +61,13 @@ def test_empty_file(tmp_path) -> None:
         read_audio(tmp_path / "a.wav")
 
 
+def test_a_file_of_no_bytes(tmp_path) -> None:
+    (tmp_path / "a.wav").touch()
+    for source in (tmp_path / "a.wav", str(tmp_path / "a.wav"), b""):
+        with pytest.raises(AudioError, match="empty, 0 bytes"):
+            read_audio(source)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinite_samples(tmp_path, value) -> None:
     wave = tone(16_000)[0]

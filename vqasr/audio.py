@@ -31,6 +31,8 @@ def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
     name = "these bytes" if isinstance(source, bytes) else str(getattr(source, "name", source))
     if isinstance(source, str | os.PathLike) and not Path(source).is_file():
         raise AudioError(f"{source}: no such file.")
+    if source == b"" or (isinstance(source, str | os.PathLike) and not Path(source).stat().st_size):
+        raise AudioError(f"{name}: empty, 0 bytes. Was the download or the recording interrupted?")
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
