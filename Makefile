@@ -13,7 +13,7 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 test: $(STAMP)  ## Run all tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
-assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (about 7 hours on two cores)
+assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (about 8 hours on two cores)
 	.venv/bin/vqasr train recipes/train_codec/base.toml
 	.venv/bin/vqasr train recipes/train_codec/depth.toml
 	.venv/bin/python recipes/train_codec/widen.py runs/depth runs/widened
@@ -22,10 +22,13 @@ assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (about 7 hours
 	.venv/bin/python recipes/train_codec/rescale.py runs/long runs/rescaled
 	.venv/bin/vqasr train recipes/train_codec/finish.toml
 	.venv/bin/vqasr train recipes/train_codec/tune.toml
+	mkdir -p runs/tuned
+	cp -r runs/finish/codec runs/finish/prior runs/tune/adapter runs/tuned
+	.venv/bin/vqasr train recipes/train_codec/hearing.toml
 	rm -rf vqasr/assets/vqasr-base vqasr/assets/vqasr-base-whisper-tiny.en vqasr/assets/vqasr-base-prior
-	cp -r runs/finish/codec vqasr/assets/vqasr-base
-	cp -r runs/finish/prior vqasr/assets/vqasr-base-prior
-	cp -r runs/tune/adapter vqasr/assets/vqasr-base-whisper-tiny.en
+	cp -r runs/hearing/codec vqasr/assets/vqasr-base
+	cp -r runs/hearing/prior vqasr/assets/vqasr-base-prior
+	cp -r runs/hearing/adapter vqasr/assets/vqasr-base-whisper-tiny.en
 	.venv/bin/vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1 --processes 2
 	.venv/bin/vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 	.venv/bin/python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev \

@@ -11,6 +11,7 @@ may multiply float32 with fewer bits where a user or an autocast context allows 
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,10 @@ class CodePrior:
             _layers(t, f"head.{j}", ("in", "mid", "out")) for j in range(config.num_modelled)
         ]
         self._fixed = self._weights(t["fixed.bias"])
+
+    def of_codec(self, fingerprint: bytes) -> "CodePrior":
+        """The same prior for a codec whose codes mean the same: another encoder, its codebooks."""
+        return CodePrior(replace(self.config, codec_fingerprint=fingerprint.hex()), self.tensors)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> "CodePrior":

@@ -138,6 +138,9 @@ class TrainConfig:
             weights.
         frozen_codec: name or folder of a finished codec that stays as it is; only an adapter for
             `recogniser` is trained, and the stages of the codec must have 0 steps.
+        frozen_prior: name or folder of the prior of the codec in `start_from`. Only the codec's
+            encoder is trained, on codes that are chosen with this prior; all else stays as it is
+            (but the prior may learn the new encoder's codes afterwards, in `priced_steps`).
         optimizer: of the joint stage, "adamw" or "muon".
         seed: of weights, data order, augmentation and codebook draws.
         threads: CPU threads; 0 leaves torch's choice.
@@ -156,6 +159,7 @@ class TrainConfig:
     recogniser: str = "tiny.en"
     start_from: str = ""
     frozen_codec: str = ""
+    frozen_prior: str = ""
     optimizer: str = "adamw"
     seed: int = 0
     threads: int = 0
@@ -191,6 +195,8 @@ def load_train_config(path: str | Path) -> TrainConfig:
             f"{path}: with frozen_codec = {config.frozen_codec!r} the stages [autoencoder] and "
             "[quantizer] must have steps = 0: they would change the codec."
         )
+    if config.frozen_prior:
+        _check_frozen_prior(config, path)
     closes = config.adapter.get("num_closing_frames", 0)
     if config.loss.end and not (config.frozen_codec and closes):
         raise TrainingError(
@@ -203,6 +209,21 @@ def load_train_config(path: str | Path) -> TrainConfig:
         )
     drawn_levels(config)
     return config
+
+
+def _check_frozen_prior(config: TrainConfig, path: str | Path) -> None:
+    others = config.autoencoder, config.quantizer, config.gaps, config.closing, config.prior
+    if any(stage.steps for stage in others) or config.frozen_codec or not config.start_from:
+        raise TrainingError(
+            f"{path}: with frozen_prior = {config.frozen_prior!r} only the encoder of the codec in "
+            "start_from is trained: name one, no frozen_codec, and give all stages but [joint] "
+            "0 steps (of [prior], `priced_steps` are allowed)."
+        )
+    if not config.codec.get("variable_depth"):
+        raise TrainingError(
+            f"{path}: frozen_prior needs a codec with variable_depth = true: at a price of a bit "
+            "frames stop early."
+        )
 
 
 def config_hash(config: TrainConfig) -> str:

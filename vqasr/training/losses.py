@@ -96,7 +96,36 @@ def joint_losses(
     latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
     quantized = codec.quantizer(latents, levels, mask, refined)
     depths = torch.where(mask, quantized.depths, levels[:, None])
-    embeddings = embedder.embed_latents(quantized.quantized, mask, depths)
+    parts = distillation_parts(
+        codec, embedder, teacher, batch, quantized.quantized, mask, depths, codec.training,
+        with_decoder,
+    )  # fmt: skip
+    if codec.training:  # not a finished codec, for which an adapter is trained
+        parts["commitment"] = quantized.commitment_loss
+    return weighted_sum(parts, weights)
+
+
+def distillation_parts(
+    codec: VQCodecModel,
+    embedder: CodeEmbedder,
+    teacher: WhisperTeacher,
+    batch: Batch,
+    quantized: Tensor,
+    mask: Tensor,
+    depths: Tensor,
+    with_mel: bool,
+    with_decoder: bool,
+) -> dict[str, Tensor]:
+    """How far what is heard through the adapter is from what the recogniser hears.
+
+    Args:
+        quantized: (batch, frames, latent_dim).
+        mask: (batch, frames) bool, True on real frames.
+        depths: (batch, frames) int, codebooks that describe a frame.
+        with_mel: include the error of the decoded log-mel.
+        with_decoder: include the decoder's predictions.
+    """
+    embeddings = embedder.embed_latents(quantized, mask, depths)
     with torch.no_grad():
         stem = teacher.stem(batch.clean)
         wanted = teacher.layers(stem)
@@ -105,13 +134,12 @@ def joint_losses(
         "stem": relative_distance(embeddings, stem),
         "layers": layer_distance(heard, wanted),
     }
-    if codec.training:  # not a finished codec, for which an adapter is trained
-        mel = codec.mel_decoder(quantized.quantized)
+    if with_mel:
+        mel = codec.mel_decoder(quantized)
         parts["reconstruction"] = reconstruction_error(mel, batch.clean, mask)
-        parts["commitment"] = quantized.commitment_loss
     if with_decoder:
         parts |= decoder_parts(teacher, heard[-1], wanted[-1], batch.texts)
-    return weighted_sum(parts, weights)
+    return parts
 
 
 def gap_losses(

@@ -47,10 +47,7 @@ def load_adapter(name: str, codec: VQCodecModel, embedder: CodeEmbedder) -> None
         if adapter.codec_fingerprint != codec.fingerprint():
             wanted, own = adapter.codec_fingerprint.hex(), codec.fingerprint().hex()
             raise RecogniserError(f"it reads codes of {wanted}, this codec is {own}")
-        state = adapter.embedder.state_dict()
-        if not embedder.config.num_closing_frames:
-            state.pop("closing_frames", None)
-        embedder.load_state_dict(state)
+        _load_embedder(adapter, embedder)
     except (CodecError, RecogniserError, RuntimeError) as error:
         raise TrainingError(
             f"start_from = {name!r} is no adapter for this codec and configuration ({error})."
@@ -63,11 +60,16 @@ def load_finished(folder: Path, codec: VQCodecModel, embedder: CodeEmbedder) -> 
         finished = VQCodecModel.from_pretrained(folder / "codec")
         codec.load_state_dict(finished.state_dict())
         adapter = CodesAdapter.from_pretrained(folder / "adapter")
-        state = adapter.embedder.state_dict()
-        state.pop("closing_frames", None)  # fitted to what is going to change
-        embedder.load_state_dict(state)
+        _load_embedder(adapter, embedder)
     except (CodecError, RecogniserError, RuntimeError) as error:
         raise TrainingError(
             f"start_from = {str(folder)!r} holds no state of `vqasr train` and no finished codec "
             f"and adapter that fit this configuration ({error})."
         ) from error
+
+
+def _load_embedder(adapter: CodesAdapter, embedder: CodeEmbedder) -> None:
+    state = adapter.embedder.state_dict()
+    if not embedder.config.num_closing_frames:  # they fit what is going to change
+        state.pop("closing_frames", None)
+    embedder.load_state_dict(state)

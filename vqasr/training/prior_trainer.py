@@ -50,6 +50,7 @@ class PriorTrainer:
         folder: of the run; the prior's state, codes and log go there.
         seed: of weights, order and augmentation.
         device: to train on.
+        start: a prior of the codec to go on with; its sizes count then.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class PriorTrainer:
         folder: Path,
         seed: int,
         device: torch.device,
+        start: CodePrior | None = None,
     ):
         self.config = config
         self.codec = codec
@@ -70,20 +72,28 @@ class PriorTrainer:
         self._seed = seed
         self._device = device
         torch.manual_seed(seed)
-        sizes = CodePriorConfig(
-            num_quantizers=codec.config.num_quantizers,
-            codebook_size=codec.config.codebook_size,
-            codec_fingerprint=codec.fingerprint().hex(),
-            num_modelled=min(config.num_modelled, codec.config.num_quantizers),
-            width=config.width,
-            head_size=config.head_size,
-            dilations=tuple(config.dilations),
-            variable_depth=codec.config.variable_depth,
+        sizes = (
+            start.config
+            if start
+            else CodePriorConfig(
+                num_quantizers=codec.config.num_quantizers,
+                codebook_size=codec.config.codebook_size,
+                codec_fingerprint=codec.fingerprint().hex(),
+                num_modelled=min(config.num_modelled, codec.config.num_quantizers),
+                width=config.width,
+                head_size=config.head_size,
+                dilations=tuple(config.dilations),
+                variable_depth=codec.config.variable_depth,
+            )
         )
         self.network = PriorNetwork(sizes, config.dropout)
         codebooks: Tensor = codec.quantizer.codebooks  # type: ignore[assignment]
-        self.network.start_from(codebooks[: sizes.num_modelled].float())
-        about = json.dumps([dataclasses.asdict(config), dataclasses.asdict(sizes), seed])
+        if start is None:
+            self.network.start_from(codebooks[: sizes.num_modelled].float())
+        else:
+            self.network.go_on_from(start)
+        named = [start.fingerprint.hex()] if start else []
+        about = json.dumps([dataclasses.asdict(config), dataclasses.asdict(sizes), seed, *named])
         self._run = hashlib.sha256(about.encode()).hexdigest()[:12]
 
     def run(self, codes: np.ndarray | None = None) -> CodePrior:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vqasr.adapters.code_embedder import fill_undrawn_levels
 from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.data import load_speech, row_audio
+from vqasr.data import load_speech
 from vqasr.errors import TrainingError
 from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
 from vqasr.training.augment import Augment
@@ -25,13 +25,14 @@ from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from vqasr.training.closing import closed_losses, fit_closing_frames
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
+from vqasr.training.finish_prior import finish_prior
+from vqasr.training.hearing import UsualCodes, hearing_losses
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
 from vqasr.training.modules import build_modules, load_adapter, load_finished
 from vqasr.training.optimizer import MuonAndAdamW, adamw
 from vqasr.training.precision import autocast
-from vqasr.training.prices import draw_refined, price_points
-from vqasr.training.prior_trainer import PriorTrainer
+from vqasr.training.prices import draw_refined
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
@@ -40,8 +41,6 @@ STAGES = ("autoencoder", "quantizer", "joint", "gaps")
 FINISHED = "finished"
 # k-means sees this many latents per code; more changes little.
 KMEANS_FRAMES_PER_CODE = 25
-# Utterances of dev on which the rates of variable depth are measured.
-RATE_CLIPS = 60
 
 logger = logging.getLogger("vqasr.train")
 
@@ -127,21 +126,34 @@ class StageTrainer:
         elif self.config.frozen_codec:
             parameters = [*self.embedder.parameters()]
             self.codec.requires_grad_(False)
+        elif self.config.frozen_prior:
+            parameters = [*self.codec.encoder.parameters()]
+            self.codec.requires_grad_(False), self.embedder.requires_grad_(False)
+            self.codec.encoder.requires_grad_(True)
         muon = self.config.optimizer == "muon" and name == "joint"
         optimizer = (MuonAndAdamW if muon else adamw)(parameters, stage.learning_rate)
         if 0 < first < stage.steps:
             load_checkpoint(self.folder, self._modules(), optimizer)
-        self.codec.train(name != "gaps" and not self.config.frozen_codec), self.embedder.train()
+        fixed = name == "gaps" or self.config.frozen_codec or self.config.frozen_prior
+        self.codec.train(not fixed), self.embedder.train()
         if name == "gaps" and first == 0 and stage.steps:
             with torch.no_grad():  # a lost frame is at first what no frame is
                 self.embedder.missing_frame.copy_(self.embedder.no_frame)
         decoder_from = self.config.loss.decoder_from * stage.steps
+        usual_codes: UsualCodes | None = None
+        if self.config.frozen_prior and stage.steps:
+            usual_codes = UsualCodes.of_start(self.config, self.train_data)
 
         def losses_of(batch: Batch, step: int) -> Losses:
             if name == "autoencoder":
                 return autoencoder_losses(self.codec, self.embedder, self.teacher, batch)
             levels, refined = self._levels(batch, step), self._refined(batch, step)
             weights = self.config.loss
+            if usual_codes is not None and refined is not None:
+                return hearing_losses(
+                    self.codec, self.embedder, self.teacher, batch, levels, refined, usual_codes,
+                    weights,
+                )  # fmt: skip
             if name == "gaps" or (weights.end and step % 2):
                 generator = torch.Generator().manual_seed(self.config.seed * 1_000_033 + step)
                 special = gap_losses if name == "gaps" else closed_losses
@@ -165,7 +177,7 @@ class StageTrainer:
             return losses.parts
 
         self._loop(name, stage, first).run(
-            self.batches, self.device, update, lambda n: self._save(name, n, optimizer), self._log
+            self.batches, self.device, update, lambda n: self._save(name, n, optimizer), self.log
         )
         self.codec.requires_grad_(True), self.embedder.requires_grad_(True)
 
@@ -185,7 +197,7 @@ class StageTrainer:
             return {"commitment": out.commitment_loss, **perplexity}
 
         self._loop("quantizer", stage, first).run(
-            self.batches, self.device, update, lambda n: self._save("quantizer", n, None), self._log
+            self.batches, self.device, update, lambda n: self._save("quantizer", n, None), self.log
         )
 
     @torch.no_grad()
@@ -233,41 +245,28 @@ class StageTrainer:
         self._move(torch.device("cpu"))  # the codes are defined by the CPU's float32
         verdict = dataclasses.asdict(self.judge(self.codec, self.embedder, mel=mel, codes=codes))
         self._move(self.device)
-        self._log({"stage": name, "dev": verdict})
+        self.log({"stage": name, "dev": verdict})
         logger.info("after %s: %s", name, json.dumps(verdict))
 
     def _finish(self) -> None:
         """Fit the speech head on the trained codes and write codec and adapter."""
         self._move(torch.device("cpu"))
-        fill_undrawn_levels(self.embedder, drawn_levels(self.config))
+        if not self.config.frozen_prior:  # then the adapter stays as it is
+            fill_undrawn_levels(self.embedder, drawn_levels(self.config))
         accuracy = fit_speech_head(
             self.codec, self.embedder, self.batches.from_step(0), self.noise, self.config.seed
         )
-        self._log({"stage": "speech_head", "accuracy": accuracy})
+        self.log({"stage": "speech_head", "accuracy": accuracy})
         if self.config.closing.steps:
             self._move(self.device)
             nats = fit_closing_frames(
                 self.codec, self.embedder, self.teacher, self.batches.from_step(0),
                 self.config.closing, self.config.seed,
             )  # fmt: skip
-            self._log({"stage": "closing", "cross_entropy": nats})
+            self.log({"stage": "closing", "cross_entropy": nats})
             self._move(torch.device("cpu"))
         self.save_finished()
-        if self.config.prior.steps and not self.config.frozen_codec:
-            prior = PriorTrainer(
-                self.config.prior, self.codec, self.train_data, self.dev, self.augment,
-                self.folder, self.config.seed, self.device,
-            ).run()  # fmt: skip
-            prior.save_pretrained(self.folder / "prior")
-            if self.codec.config.variable_depth:
-                count = min(RATE_CLIPS, len(self.dev))
-                clips = [row_audio(self.dev[i]) for i in range(count)]
-                self.codec.config.price_points = price_points(
-                    self.codec, prior, prior.config.num_modelled, clips
-                )
-                self.codec.config.save_pretrained(self.folder / "codec")
-                self._log({"stage": "rates", "points": self.codec.config.price_points})
-            logger.info("the code prior is in %s", self.folder / "prior")
+        finish_prior(self)
 
     def save_finished(self) -> None:
         """Write the folders codec (unless it is a frozen one) and adapter."""
@@ -316,5 +315,5 @@ class StageTrainer:
         state = self.codec.quantizer.training_state()
         save_checkpoint(self.folder, self._modules(), state, optimizer, progress)
 
-    def _log(self, record: dict) -> None:
+    def log(self, record: dict) -> None:
         append_log(self.folder, record)
