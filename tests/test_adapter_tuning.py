@@ -1,16 +1,14 @@
 """An adapter tuned for the frozen codec, half of the steps as it is used: without padding."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
+from training_helpers import SHORT_RUN, write_one_clip
 from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.whisper import CodesWhisper, to_features
 
-from vqasr.assets import CLIPS
 from vqasr.errors import TrainingError
 from vqasr.training.batches import Batch
 from vqasr.training.closing import closed_losses
@@ -19,22 +17,15 @@ from vqasr.training.judge import pad_clips
 from vqasr.training.teacher import WhisperTeacher
 from vqasr.training.trainer import StageTrainer
 
-CONFIG = """
+HEAD = """
 output_dir = "{out}"
 frozen_codec = "vqasr-base"
 start_from = "{start}"
-[data]
-train = ["{data}"]
-dev = ["{data}"]
-batch_s = 5.0
-dev_utterances = 1
-[autoencoder]
-steps = 0
-[quantizer]
-steps = 0
-[joint]
-steps = 2
-warmup_steps = 1
+"""
+CONFIG = (
+    HEAD
+    + SHORT_RUN
+    + """
 [loss]
 end = 0.1
 decoder_from = 0.0
@@ -42,6 +33,7 @@ decoder_from = 0.0
 2 = 1
 {adapter}
 """
+)
 CLOSES = "[adapter]\nnum_closing_frames = 50"
 SHIPPED = "vqasr-base-whisper-tiny.en"
 
@@ -83,11 +75,7 @@ def test_what_is_trained_is_what_reads(recogniser, codec, clips) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    entry = json.loads((CLIPS / "clips.json").read_text())[0]
-    path = tmp_path_factory.mktemp("tuning") / "speech.parquet"
-    row = {"audio": {"bytes": (CLIPS / entry["file"]).read_bytes()}, "text": entry["text"]}
-    Dataset.from_list([row]).to_parquet(path)
-    return path
+    return write_one_clip(tmp_path_factory.mktemp("tuning"))
 
 
 def write_config(data: Path, out: Path, start: str = SHIPPED, adapter: str = CLOSES) -> Path:

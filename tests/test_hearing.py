@@ -1,11 +1,10 @@
 """The encoder alone, trained on codes as they are chosen."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from training_helpers import SHORT_RUN, write_one_clip
 from vqasr.adapters.codes_adapter import CodesAdapter
 
 from vqasr import VQCodecModel
@@ -25,23 +24,16 @@ from vqasr.training.prior_network import PriorNetwork
 from vqasr.training.teacher import WhisperTeacher
 from vqasr.training.trainer import StageTrainer
 
-CONFIG = """
+HEAD = """
 output_dir = "{out}"
 start_from = "{start}"
 frozen_prior = "{start}/prior"
 save_every = 1
-[data]
-train = ["{data}"]
-dev = ["{data}"]
-batch_s = 5.0
-dev_utterances = 1
-[autoencoder]
-steps = 0
-[quantizer]
-steps = 0
-[joint]
-steps = 2
-warmup_steps = 1
+"""
+CONFIG = (
+    HEAD
+    + SHORT_RUN
+    + """
 [levels]
 2 = 1
 [codec]
@@ -50,6 +42,7 @@ base_dim = 12
 [adapter]
 num_closing_frames = 50
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +52,7 @@ def start(tmp_path_factory) -> Path:
     (folder / "codec").symlink_to(resolve_codec("vqasr-base"))
     (folder / "adapter").symlink_to(CLIPS.parent / "vqasr-base-whisper-tiny.en")
     (folder / "prior").symlink_to(resolve_prior("vqasr-base-prior"))
-    entry = json.loads((CLIPS / "clips.json").read_text())[0]
-    row = {"audio": {"bytes": (CLIPS / entry["file"]).read_bytes()}, "text": entry["text"]}
-    Dataset.from_list([row]).to_parquet(folder / "speech.parquet")
+    write_one_clip(folder)
     return folder
 
 
@@ -166,3 +157,7 @@ def test_what_cannot_be(start, tmp_path) -> None:
         load_train_config(write_config(start, tmp_path, variable_depth="false"))
     with pytest.raises(TrainingError, match="0 steps"):
         load_train_config(write_config(start, tmp_path, more="[gaps]\nsteps = 1\n"))
+    path = write_config(start, tmp_path)
+    path.write_text(path.read_text().replace("2 = 1", "0 = 1\n2 = 1"))
+    with pytest.raises(TrainingError, match="no quantizer"):
+        load_train_config(path)

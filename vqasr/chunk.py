@@ -135,9 +135,8 @@ class ChunkStart:
                 return None
         chunk = Chunk(number, payload, self.coded, last_frames, unused)
         codes = chunk.frames(header) * header.num_quantizers
-        return (
-            chunk if payload_fits(len(payload), codes, header.bits_per_code, self.coded) else None
-        )
+        fits = payload_fits(len(payload), codes, header.bits_per_code, self.coded)
+        return chunk if fits else None
 
 
 def payload_fits(size: int, codes: int, bits_per_code: int, coded: bool) -> bool:

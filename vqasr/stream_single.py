@@ -44,8 +44,8 @@ def read_single(reader: StreamReader) -> Chunk | None:
     Raises PriorMismatchError.
     """
     header = reader.header
-    codes = header.chunk_frames * header.num_quantizers
-    longest = LAST_BYTES + packed_size_bytes(codes, header.bits_per_code) + CHECKSUM_BYTES
+    most_codes = header.chunk_frames * header.num_quantizers
+    longest = LAST_BYTES + packed_size_bytes(most_codes, header.bits_per_code) + CHECKSUM_BYTES
     data = reader.take(longest + 1)
     if len(data) < LAST_BYTES + CHECKSUM_BYTES:
         reader.note(reader.truncated())
@@ -59,11 +59,15 @@ def read_single(reader: StreamReader) -> Chunk | None:
     end = EndField.from_bytes(body[:LAST_BYTES])
     payload = body[LAST_BYTES:]
     frames, unused = end.frames, end.unused_samples
-    packed = packed_size_bytes(frames * header.num_quantizers, header.bits_per_code)
-    coded = len(payload) != packed
-    whole = unused is not None and 0 <= unused < max(1, min(frames, 1) * header.hop_length)
-    fits = payload_fits(len(payload), frames * header.num_quantizers, header.bits_per_code, coded)
-    if frames >= header.chunk_frames or not whole or not fits:
+    codes, bits_per_code = frames * header.num_quantizers, header.bits_per_code
+    coded = len(payload) != packed_size_bytes(codes, bits_per_code)
+    most_unused = header.hop_length - 1 if frames else 0
+    if (
+        frames >= header.chunk_frames
+        or unused is None
+        or unused > most_unused
+        or not payload_fits(len(payload), codes, bits_per_code, coded)
+    ):
         reader.note(reader.corrupt("its end contradicts its length"))
         return None
     return Chunk(0, payload, coded, frames, unused)

@@ -219,6 +219,11 @@ def _check_frozen_prior(config: TrainConfig, path: str | Path) -> None:
             "start_from is trained: name one, no frozen_codec, and give all stages but [joint] "
             "0 steps (of [prior], `priced_steps` are allowed)."
         )
+    if 0 in drawn_levels(config):
+        raise TrainingError(
+            f"{path}: [levels] draws 0, no quantizer; with frozen_prior every utterance has codes. "
+            "Draw 1 and more."
+        )
     if not config.codec.get("variable_depth"):
         raise TrainingError(
             f"{path}: frozen_prior needs a codec with variable_depth = true: at a price of a bit "

@@ -63,17 +63,14 @@ class UsualCodes:
             there is no frame.
         """
         latents = latents.float().cpu()
-        quantizer, config = self._codec.quantizer, self._codec.config
-        codes = quantizer.encode(latents, config.num_quantizers)
-        unused = torch.arange(config.num_quantizers) >= levels.cpu()[:, None]
-        codes.masked_fill_(unused[..., None], STOP)
-        most = self._prior.config.num_modelled
-        for row, item, share, frames in zip(codes, latents, refined, mask.sum(1), strict=True):
-            if share < 1.0:
-                price = self._fineness.price(float(share))
-                choice = CodeChoice(self._codec, most, price, self._prior)
-                row[:] = STOP
-                row[:most, :frames] = choice.choose(item[:frames])
+        count = self._codec.config.num_quantizers
+        codes = torch.full((len(latents), count, latents.shape[1]), STOP)
+        items = zip(codes, latents, levels.tolist(), refined.tolist(), mask.sum(1), strict=True)
+        for row, item, level, share, frames in items:
+            n = level if share >= 1.0 else self._prior.config.num_modelled
+            price = self._fineness.price(share)
+            choice = CodeChoice(self._codec, n, price, self._prior)
+            row[:n, :frames] = choice.choose(item[:frames])
         return codes.to(mask.device).masked_fill(~mask[:, None], -1)
 
 
@@ -93,7 +90,8 @@ def hearing_losses(
     quantized, depths = codec.quantizer.decode(codes), codec.quantizer.depths(codes)
     depths = torch.where(mask, depths, levels[:, None])
     # Dimensions of which the codes say nothing have neither a gradient nor a place to be.
-    base = torch.arange(latents.shape[-1], device=mask.device) < (codec.config.base_dim or 10**9)
+    base_dim = codec.config.base_dim or codec.config.latent_dim
+    base = torch.arange(latents.shape[-1], device=mask.device) < base_dim
     said = base | (depths > BASE_CODEBOOKS)[..., None]
     passed_on = quantized + (latents - latents.detach()).float() * said
     parts = distillation_parts(
