@@ -50,8 +50,9 @@ def prior_for(header: StreamHeader, prior: CodePrior | None = None) -> CodePrior
         prior = bundled if bundled is not None and named_by(bundled) == wanted else None
     if prior is None:
         raise PriorMismatchError(
-            f"The stream was written with prior {wanted.hex()}, which does not ship with this "
-            "vqasr; pass the prior that wrote it (--prior FOLDER)."
+            f"The stream names codec {header.fingerprint.hex()} and prior {wanted.hex()}, which "
+            "does not ship with this vqasr; pass the prior that wrote it (--prior FOLDER). If you "
+            "know that it ships, the first bytes of the stream are damaged."
         )
     if named_by(prior) != wanted:
         raise PriorMismatchError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vqasr.bitpack import packed_size_bytes
 from vqasr.chunk import CHECKSUM_BYTES, LAST_BYTES, Chunk, EndField, payload_fits
+from vqasr.errors import CorruptStreamError, TruncatedStreamError
 from vqasr.priors import prior_for
 from vqasr.stream_header import SINGLE_HEADER_BYTES, StreamHeader
 
@@ -48,13 +49,19 @@ def read_single(reader: StreamReader) -> Chunk | None:
     longest = LAST_BYTES + packed_size_bytes(most_codes, header.bits_per_code) + CHECKSUM_BYTES
     data = reader.take(longest + 1)
     if len(data) < LAST_BYTES + CHECKSUM_BYTES:
-        reader.note(reader.truncated())
+        size = header.size_bytes + len(data)
+        reader.note(
+            TruncatedStreamError(
+                f"The stream ends after {size} bytes, of at least {SINGLE_OVERHEAD_BYTES}; nothing "
+                "could be recovered."
+            )
+        )
         return None
     body = data[:-CHECKSUM_BYTES]
     prior = prior_for(header, reader.prior)
     fingerprint = b"" if prior is None else prior.fingerprint
     if _checksum(header.to_bytes() + body, fingerprint) != data[-CHECKSUM_BYTES:]:
-        reader.note(reader.corrupt("bytes are wrong, missing or behind its end"))
+        reader.note(_damaged("bytes are wrong, missing or behind its end"))
         return None
     end = EndField.from_bytes(body[:LAST_BYTES])
     payload = body[LAST_BYTES:]
@@ -68,9 +75,13 @@ def read_single(reader: StreamReader) -> Chunk | None:
         or unused > most_unused
         or not payload_fits(len(payload), codes, bits_per_code, coded)
     ):
-        reader.note(reader.corrupt("its end contradicts its length"))
+        reader.note(_damaged("its end contradicts its length"))
         return None
     return Chunk(0, payload, coded, frames, unused)
+
+
+def _damaged(problem: str) -> CorruptStreamError:
+    return CorruptStreamError(f"The stream is damaged: {problem}; nothing could be recovered.")
 
 
 def _checksum(data: bytes, prior_fingerprint: bytes) -> bytes:
