@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vqasr.bitpack import packed_size_bytes
 from vqasr.chunk import CHECKSUM_BYTES, LAST_BYTES, Chunk, EndField, payload_fits
-from vqasr.errors import CorruptStreamError, TruncatedStreamError
+from vqasr.errors import CorruptStreamError
 from vqasr.priors import prior_for
 from vqasr.stream_header import SINGLE_HEADER_BYTES, StreamHeader
 
@@ -48,19 +48,11 @@ def read_single(reader: StreamReader) -> Chunk | None:
     most_codes = header.chunk_frames * header.num_quantizers
     longest = LAST_BYTES + packed_size_bytes(most_codes, header.bits_per_code) + CHECKSUM_BYTES
     data = reader.take(longest + 1)
-    if len(data) < LAST_BYTES + CHECKSUM_BYTES:
-        size = header.size_bytes + len(data)
-        reader.note(
-            TruncatedStreamError(
-                f"The stream ends after {size} bytes, of at least {SINGLE_OVERHEAD_BYTES}; nothing "
-                "could be recovered."
-            )
-        )
-        return None
     body = data[:-CHECKSUM_BYTES]
     prior = prior_for(header, reader.prior)
     fingerprint = b"" if prior is None else prior.fingerprint
-    if _checksum(header.to_bytes() + body, fingerprint) != data[-CHECKSUM_BYTES:]:
+    whole = len(body) >= LAST_BYTES
+    if not whole or _checksum(header.to_bytes() + body, fingerprint) != data[-CHECKSUM_BYTES:]:
         reader.note(_damaged("bytes are wrong, missing or behind its end"))
         return None
     end = EndField.from_bytes(body[:LAST_BYTES])
