@@ -221,6 +221,17 @@ def test_wrong_arguments_are_one_line(stream, tmp_path) -> None:
         assert run.stderr.count("error:") == 1, run.stderr
 
 
+def test_errors_name_the_stream(stream, tmp_path) -> None:
+    broken = tmp_path / "broken.vqs"
+    broken.write_bytes(Path(stream).read_bytes()[:-3])
+    wav = tmp_path / "a.wav"
+    for command in (("info",), ("decode", "-o", wav), ("trim", "-n", 1, "-o", wav)):
+        assert f"{broken}: " in vqasr(*command, broken, ok=False).stderr, command
+    run = vqasr("decode", stream, "-o", wav, "--start-s", 500, ok=False)
+    assert "--start-s 500 lies behind the end" in run.stderr
+    assert not wav.exists()
+
+
 def test_demo_on_ones_own_clip() -> None:
     lines = json.loads(vqasr("demo", CLIP, "--json").stdout)
     assert [line["system"] for line in lines] == [

@@ -28,6 +28,7 @@ from vqasr.cli_options import (
     Prior,
     StartS,
     Threads,
+    about,
     app,
     chunk_frames,
     complain,
@@ -123,8 +124,14 @@ def decode(
     """Decode a stream back to audio (log-mel and Griffin-Lim: intelligible, not pretty)."""
     from vqasr.encoding import stream_to_audio
 
-    content = read_part(read_file(stream), load_prior(prior), start_s, end_s, partial)
-    audio = stream_to_audio(load_codec(codec, threads), content)
+    coder = load_prior(prior)
+    with about(stream):
+        content = read_part(read_file(stream), coder, start_s, end_s, partial)
+        if not content.samples and start_s > 0:
+            raise VqasrError(
+                f"--start-s {start_s:g} lies behind the end: nothing is to be decoded."
+            )
+        audio = stream_to_audio(load_codec(codec, threads), content)
     output.parent.mkdir(parents=True, exist_ok=True)
     wav = io.BytesIO()
     soundfile.write(wav, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")

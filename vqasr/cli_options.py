@@ -1,5 +1,7 @@
 """What the commands share: the application, its options, and how errors are said."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
@@ -87,10 +89,21 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def about(path: object) -> Iterator[None]:
+    """What goes wrong in here is about this file."""
+    try:
+        yield
+    except VqasrError as error:
+        error.add_note(str(path))
+        raise
+
+
 def complain(error: Exception, path: object = "") -> None:
-    """Say an error in one line, and about which of several files where it does not say so."""
-    about = f"{path}: " if path and str(path) not in str(error) else ""
-    err.print(f"[red]error:[/red] {escape(about + str(error))}", highlight=False)
+    """Say an error in one line, and about which file where it does not say so itself."""
+    name = str(path) or next(iter(getattr(error, "__notes__", [])), "")
+    start = f"{name}: " if name and name not in str(error) else ""
+    err.print(f"[red]error:[/red] {escape(start + str(error))}", highlight=False)
 
 
 @app.callback()

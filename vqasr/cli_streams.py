@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vqasr.cli_options import AsJson, Partial, Prior, app, example, load_prior, out, progress
+from vqasr.cli_options import AsJson, Partial, Prior, about, app, example, load_prior, out, progress
 from vqasr.code_prior import CodePrior
 from vqasr.errors import StreamError
 from vqasr.files import read_file, replace_file
@@ -32,7 +32,8 @@ def info(
     """
     data = read_file(stream)
     coder = load_prior(prior)
-    content = stream_from_bytes(data, partial=partial, prior=coder)
+    with about(stream):
+        content = stream_from_bytes(data, partial=partial, prior=coder)
     facts = _facts(content, data, coder)
     if as_json:
         print(json.dumps(facts))
@@ -53,7 +54,10 @@ def trim(
     """Drop codebooks of a stream: fewer bits, without the audio or the codec."""
     from vqasr.stream_edit import trim_stream
 
-    replace_file(output, trim_stream(read_file(stream), num_quantizers, load_prior(prior)))
+    coder = load_prior(prior)
+    with about(stream):
+        trimmed = trim_stream(read_file(stream), num_quantizers, coder)
+    replace_file(output, trimmed)
 
 
 @app.command(epilog=example("vqasr cat part1.vqs part2.vqs -o whole.vqs"))
