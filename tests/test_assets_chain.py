@@ -25,7 +25,7 @@ def test_each_run_begins_where_another_ended(monkeypatch) -> None:
                 assert config.start_from == f"{made[-1]}/adapter"
             else:
                 assert config.start_from in (made or [""]), train[1]
-                assert config.choosing_prior in ("", f"{config.start_from}/prior")
+                assert config.frozen_prior in ("", f"{config.start_from}/prior")
             made.append(config.output_dir)
         elif step := re.search(r"recipes/train_codec/\S+\.py (\S+) (\S+)", line):
             assert step[1] in made

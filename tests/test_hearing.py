@@ -24,11 +24,10 @@ from vqasr.training.prior_network import PriorNetwork
 from vqasr.training.teacher import WhisperTeacher
 from vqasr.training.trainer import StageTrainer
 
-PRICES = (0.13, 0.008)
 HEAD = """
 output_dir = "{out}"
 start_from = "{start}"
-choosing_prior = "{start}/prior"
+frozen_prior = "{start}/prior"
 save_every = 1
 """
 CONFIG = (
@@ -110,18 +109,16 @@ def test_the_prior_goes_on_with_the_new_codes(start, tmp_path) -> None:
 
 def test_codes_are_those_that_are_chosen(codec, clips) -> None:
     prior = CodePrior.from_pretrained("vqasr-base-prior")
-    usual = UsualCodes(codec, prior, [clip.samples for clip in clips[:2]], PRICES)
+    usual = UsualCodes(codec, prior, [clip.samples for clip in clips[:2]])
     samples, sample_mask = pad_clips([clip.samples for clip in clips[:3]])
     with torch.no_grad():
         latents, mask = codec.encode_latents(samples, sample_mask)
-    prices = usual.prices(torch.tensor([0.4, 1.0, 1.0]))
-    assert prices.tolist()[1:] == [0, 0]
-    assert usual.prices(torch.tensor([0.1]))[0] == pytest.approx(usual._fineness.scaled(PRICES[0]))
-    codes = usual(latents, mask, torch.tensor([8, 3, 1]), prices)
+    codes = usual(latents, mask, torch.tensor([8, 3, 1]), torch.tensor([0.4, 1.0, 1.0]))
     assert codes.shape == (3, codec.config.num_quantizers, mask.shape[1])
     assert codes[~mask[:, None].expand_as(codes)].eq(-1).all()
     frames = int(mask[0].sum())
-    chosen = CodeChoice(codec, 4, float(prices[0]), prior).choose(latents[0, :frames])
+    price = usual._fineness.price(0.4)
+    chosen = CodeChoice(codec, 4, price, prior).choose(latents[0, :frames])
     assert codes[0, :4, :frames].equal(chosen)
     assert codes[0, 4:, :frames].eq(STOP).all()
     for i, n in ((1, 3), (2, 1)):
@@ -136,7 +133,7 @@ def test_what_codes_do_not_say_has_no_gradient(recogniser, codec, clips, monkeyp
     base = recogniser.recogniser
     teacher = WhisperTeacher(base.model, base.tokenizer, torch.device("cpu"))
     prior = CodePrior.from_pretrained("vqasr-base-prior")
-    usual = UsualCodes(codec, prior, [clips[0].samples], PRICES)
+    usual = UsualCodes(codec, prior, [clips[0].samples])
     samples, mask = pad_clips([clip.samples for clip in clips[:2]])
     batch = Batch(samples, samples, mask.sum(1), [clip.text for clip in clips[:2]])
     with torch.no_grad():
@@ -155,82 +152,9 @@ def test_what_codes_do_not_say_has_no_gradient(recogniser, codec, clips, monkeyp
     assert {"stem", "layers", "reconstruction", "commitment", "decoder"} <= set(losses.parts)
 
 
-def test_bits_are_those_that_the_prior_writes(codec, clips) -> None:
-    prior = CodePrior.from_pretrained("vqasr-base-prior")
-    usual = UsualCodes(codec, prior, [clips[0].samples], PRICES)
-    samples, sample_mask = pad_clips([clip.samples for clip in clips[:2]])
-    with torch.no_grad():
-        latents, mask = codec.encode_latents(samples, sample_mask)
-    latents.requires_grad_(True)
-    levels, prices = torch.tensor([4, 2]), torch.tensor([4.0, 0.0])
-    codes = usual(latents, mask, levels, prices)
-    rate, learned = usual.bits(codec.quantizer, latents, codes, mask, levels, prices)
-    # Nearest codes of two codebooks do not count: the prior writes them as two, not as four.
-    frames = int(mask[0].sum())
-    written = float(prior.bits(codes[0, :4, :frames].numpy()).sum())
-    assert float(learned.detach()) * frames == pytest.approx(written, rel=0.01)
-    rate.backward()
-    assert latents.grad[0, :frames, : codec.config.base_dim].abs().max() > 0
-    assert latents.grad[1].abs().max() == 0  # no price
-    assert all(p.grad is None for p in usual.network.parameters())
-    # A step down this gradient makes the codes of that item cheaper.
-    with torch.no_grad():
-        moved = latents - 0.1 / float(latents.grad.square().mean().sqrt()) * latents.grad
-    cheaper = usual(moved, mask, levels, prices)[0, :4, :frames].numpy()
-    assert prior.bits(cheaper).sum() < 0.99 * written
-    learned.backward()
-    assert usual.network.heads[1]["out"].weight.grad.abs().max() > 0
-
-
-def test_the_prior_learns_along_and_resumes(start, tmp_path, monkeypatch) -> None:
-    folders = {}
-    for name in ("straight", "halted"):
-        (tmp_path / name).mkdir()
-        path = write_config(start, tmp_path / name, more="[loss]\nrate = 0.5\n")
-        path.write_text(path.read_text().replace("steps = 2", "steps = 2\nlearning_rate = 0.05"))
-        folders[name] = tmp_path / name, load_train_config(path)
-    monkeypatch.setattr("vqasr.training.trainer.RENEW_EVERY", 1)
-    StageTrainer(folders["straight"][1]).run()
-    halted = StageTrainer(folders["halted"][1])
-    with monkeypatch.context() as patch:
-        patch.setattr(UsualCodes, "renew", halt_after(UsualCodes.renew, 1))
-        with pytest.raises(KeyboardInterrupt):
-            halted.run()
-    priors = []
-    for folder, config in folders.values():
-        StageTrainer(config).run()
-        priors.append(CodePrior.from_pretrained(folder / "prior"))
-    known = CodePrior.from_pretrained(start / "prior")
-    assert (priors[0].tensors["head.0.out.bias"] != known.tensors["head.0.out.bias"]).any()
-    assert priors[0].fingerprint == priors[1].fingerprint
-    straight, resumed = (VQCodecModel.from_pretrained(f / "codec") for f, _ in folders.values())
-    assert straight.fingerprint() == resumed.fingerprint()
-
-
-def halt_after(function, calls: int):
-    """The function, until Ctrl-C comes in call number `calls` + 1."""
-    count = [0]
-
-    def wrapped(*args):
-        count[0] += 1
-        if count[0] > calls:
-            raise KeyboardInterrupt
-        return function(*args)
-
-    return wrapped
-
-
 def test_what_cannot_be(start, tmp_path) -> None:
     with pytest.raises(TrainingError, match="variable_depth"):
         load_train_config(write_config(start, tmp_path, variable_depth="false"))
-    path = write_config(start, tmp_path)
-    path.write_text("prices = [0.1, 0.2]\n" + path.read_text())
-    with pytest.raises(TrainingError, match="highest and the lowest"):
-        load_train_config(path)
-    path = write_config(start, tmp_path, more="[loss]\nrate = 0.5\n")
-    path.write_text(path.read_text().replace(f'choosing_prior = "{start}/prior"', ""))
-    with pytest.raises(TrainingError, match="needs a choosing_prior"):
-        load_train_config(path)
     with pytest.raises(TrainingError, match="0 steps"):
         load_train_config(write_config(start, tmp_path, more="[gaps]\nsteps = 1\n"))
     path = write_config(start, tmp_path)

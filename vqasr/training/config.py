@@ -113,8 +113,6 @@ class LossConfig:
             padding, with closing frames (`[adapter] num_closing_frames`); for a frozen codec.
         reconstruction: log-mel error.
         commitment: latents to their codes.
-        rate: bits of the codes times their price, a squared distance as the commitment is; with
-            choosing_prior. Where it is not 0, the prior learns along.
     """
 
     stem: float = 0.5
@@ -125,7 +123,6 @@ class LossConfig:
     end: float = 0.0
     reconstruction: float = 0.1
     commitment: float = 0.25
-    rate: float = 0.0
 
 
 @dataclass
@@ -141,12 +138,9 @@ class TrainConfig:
             weights.
         frozen_codec: name or folder of a finished codec that stays as it is; only an adapter for
             `recogniser` is trained, and the stages of the codec must have 0 steps.
-        choosing_prior: name or folder of the prior of the codec in `start_from`. Only the codec's
+        frozen_prior: name or folder of the prior of the codec in `start_from`. Only the codec's
             encoder is trained, on codes that are chosen with this prior; all else stays as it is
-            (but the prior may learn the new encoder's codes, along with it by `[loss] rate` and
-            afterwards in `priced_steps`).
-        prices: with choosing_prior, the highest and the lowest price of a bit that utterances are
-            coded at, as fractions of the mean squared distance that the first codebook leaves.
+            (but the prior may learn the new encoder's codes afterwards, in `priced_steps`).
         optimizer: of the joint stage, "adamw" or "muon".
         seed: of weights, data order, augmentation and codebook draws.
         threads: CPU threads; 0 leaves torch's choice.
@@ -165,8 +159,7 @@ class TrainConfig:
     recogniser: str = "tiny.en"
     start_from: str = ""
     frozen_codec: str = ""
-    choosing_prior: str = ""
-    prices: list[float] = field(default_factory=lambda: [0.13, 0.008])
+    frozen_prior: str = ""
     optimizer: str = "adamw"
     seed: int = 0
     threads: int = 0
@@ -202,10 +195,8 @@ def load_train_config(path: str | Path) -> TrainConfig:
             f"{path}: with frozen_codec = {config.frozen_codec!r} the stages [autoencoder] and "
             "[quantizer] must have steps = 0: they would change the codec."
         )
-    if config.choosing_prior:
-        _check_choosing_prior(config, path)
-    elif config.loss.rate:
-        raise TrainingError(f"{path}: [loss] rate = {config.loss.rate} needs a choosing_prior.")
+    if config.frozen_prior:
+        _check_frozen_prior(config, path)
     closes = config.adapter.get("num_closing_frames", 0)
     if config.loss.end and not (config.frozen_codec and closes):
         raise TrainingError(
@@ -220,28 +211,23 @@ def load_train_config(path: str | Path) -> TrainConfig:
     return config
 
 
-def _check_choosing_prior(config: TrainConfig, path: str | Path) -> None:
+def _check_frozen_prior(config: TrainConfig, path: str | Path) -> None:
     others = config.autoencoder, config.quantizer, config.gaps, config.closing, config.prior
     if any(stage.steps for stage in others) or config.frozen_codec or not config.start_from:
         raise TrainingError(
-            f"{path}: with choosing_prior = {config.choosing_prior!r} only the encoder of the "
-            "codec in start_from is trained: name one, no frozen_codec, and give all stages but "
-            "[joint] 0 steps (of [prior], `priced_steps` are allowed)."
+            f"{path}: with frozen_prior = {config.frozen_prior!r} only the encoder of the codec in "
+            "start_from is trained: name one, no frozen_codec, and give all stages but [joint] "
+            "0 steps (of [prior], `priced_steps` are allowed)."
         )
     if 0 in drawn_levels(config):
         raise TrainingError(
-            f"{path}: [levels] draws 0, no quantizer; with choosing_prior every utterance has "
-            "codes. Draw 1 and more."
+            f"{path}: [levels] draws 0, no quantizer; with frozen_prior every utterance has codes. "
+            "Draw 1 and more."
         )
     if not config.codec.get("variable_depth"):
         raise TrainingError(
-            f"{path}: choosing_prior needs a codec with variable_depth = true: at a price of a bit "
+            f"{path}: frozen_prior needs a codec with variable_depth = true: at a price of a bit "
             "frames stop early."
-        )
-    if len(config.prices) != 2 or not 0 < config.prices[1] <= config.prices[0]:
-        raise TrainingError(
-            f"{path}: prices = {config.prices}; the highest and the lowest, both above 0, as "
-            "[0.13, 0.008]."
         )
 
 

@@ -26,10 +26,9 @@ def finish_prior(trainer: StageTrainer) -> None:
     """
     config, codec = trainer.config, trainer.codec
     prior: CodePrior | None = None
-    if trainer.usual_codes is not None:
-        trainer.usual_codes.renew()
-        prior = trainer.usual_codes.prior.of_codec(codec.fingerprint())
-    steps = config.prior.steps if prior is None else config.prior.priced_steps
+    if config.frozen_prior:
+        prior = CodePrior.from_pretrained(config.frozen_prior).of_codec(codec.fingerprint())
+    steps = config.prior.priced_steps if config.frozen_prior else config.prior.steps
     if steps and not config.frozen_codec:
         prior = PriorTrainer(
             config.prior, codec, trainer.train_data, trainer.dev, trainer.augment, trainer.folder,

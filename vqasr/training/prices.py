@@ -22,9 +22,9 @@ from vqasr.modeling_vqcodec import VQCodecModel
 ALL_REFINED = 0.3
 FEWEST_REFINED = 0.1
 CLIPS = 300
-# The prices that the smallest share and one of nearly 1 stand for, and those at which rates are
+# The prices that shares between the smallest and 1 stand for, and those at which rates are
 # measured, as fractions of the mean squared distance that the first codebook leaves.
-PRICES = (0.13, 0.008)
+HIGHEST_PRICE, LOWEST_PRICE = 0.13, 0.008
 POINTS = (
     0.22, 0.16, 0.13, 0.11, 0.095, 0.08, 0.068, 0.057, 0.048, 0.04, 0.032, 0.025, 0.019, 0.014,
     0.009, 0.0,
@@ -42,18 +42,10 @@ class Fineness:
     Args:
         codec: trained.
         clips: (samples,) float32 each; a few hundred are enough.
-        prices: the highest and the lowest that shares stand for, as fractions of the mean squared
-            distance that the first codebook leaves.
     """
 
     @torch.no_grad()
-    def __init__(
-        self,
-        codec: VQCodecModel,
-        clips: Iterable[np.ndarray],
-        prices: tuple[float, float] = PRICES,
-    ):
-        self._prices = prices
+    def __init__(self, codec: VQCodecModel, clips: Iterable[np.ndarray]):
         distances = []
         for clip in clips:
             latents = encode_latents(codec, clip)[None]
@@ -70,8 +62,7 @@ class Fineness:
         if refined >= 1.0:
             return 0.0
         part = (refined - FEWEST_REFINED) / (1.0 - FEWEST_REFINED)
-        highest, lowest = self._prices
-        return self.scaled(highest * (lowest / highest) ** part)
+        return self.scaled(HIGHEST_PRICE * (LOWEST_PRICE / HIGHEST_PRICE) ** part)
 
     def scaled(self, fraction: float) -> float:
         """Price of a bit that is this fraction of the distance that the first codebook leaves."""

@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import json
 import logging
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,14 @@ from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
 from vqasr.training.closing import closed_losses, fit_closing_frames
 from vqasr.training.config import StageConfig, TrainConfig, config_hash, drawn_levels
-from vqasr.training.draws import draw_levels, draw_shares
 from vqasr.training.finish_prior import finish_prior
-from vqasr.training.hearing import RENEW_EVERY, UsualCodes, hearing_losses
+from vqasr.training.hearing import UsualCodes, hearing_losses
 from vqasr.training.judge import Judge
 from vqasr.training.losses import Losses, autoencoder_losses, gap_losses, joint_losses
 from vqasr.training.modules import build_modules, load_adapter, load_finished
 from vqasr.training.optimizer import MuonAndAdamW, adamw
 from vqasr.training.precision import autocast
+from vqasr.training.prices import draw_refined
 from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.step_loop import StepLoop, append_log, finite, learning_rate
 from vqasr.training.teacher import WhisperTeacher
@@ -74,9 +73,6 @@ class StageTrainer:
         self.batches = Batches(self.train_data, data, self.augment, config.seed)
         self.dev = load_speech(data.dev, data.dev_split)
         self.judge = Judge(self.dev, data.text_column, data.dev_utterances, self.recogniser)
-        self.usual_codes: UsualCodes | None = None
-        if config.choosing_prior:
-            self.usual_codes = UsualCodes.of_start(config, self.train_data)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._move(self.device)
 
@@ -121,7 +117,7 @@ class StageTrainer:
 
     def gradient_stage(self, name: str, stage: StageConfig, first: int) -> None:
         """Train in the stage "autoencoder", "joint" or "gaps", from step `first` on."""
-        parameters = [*self.codec.parameters(), *self.embedder.parameters()]
+        parameters = [p for m in self._modules().values() for p in m.parameters()]
         if name == "gaps":
             # Whatever else it changed would change what is heard without any loss.
             parameters = [self.embedder.missing_frame]
@@ -130,37 +126,32 @@ class StageTrainer:
         elif self.config.frozen_codec:
             parameters = [*self.embedder.parameters()]
             self.codec.requires_grad_(False)
-        elif self.config.choosing_prior:
+        elif self.config.frozen_prior:
             parameters = [*self.codec.encoder.parameters()]
             self.codec.requires_grad_(False), self.embedder.requires_grad_(False)
             self.codec.encoder.requires_grad_(True)
-        # Norms are of each group alone: what codes cost must not slow down the encoder.
-        groups = [parameters]
-        usual = self.usual_codes
-        if usual is not None and self.config.loss.rate:
-            groups.append([*usual.network.parameters()])
         muon = self.config.optimizer == "muon" and name == "joint"
-        optimizer = (MuonAndAdamW if muon else adamw)([*chain(*groups)], stage.learning_rate)
+        optimizer = (MuonAndAdamW if muon else adamw)(parameters, stage.learning_rate)
         if 0 < first < stage.steps:
             load_checkpoint(self.folder, self._modules(), optimizer)
-        fixed = name == "gaps" or self.config.frozen_codec or self.config.choosing_prior
+        fixed = name == "gaps" or self.config.frozen_codec or self.config.frozen_prior
         self.codec.train(not fixed), self.embedder.train()
         if name == "gaps" and first == 0 and stage.steps:
             with torch.no_grad():  # a lost frame is at first what no frame is
                 self.embedder.missing_frame.copy_(self.embedder.no_frame)
         decoder_from = self.config.loss.decoder_from * stage.steps
+        usual_codes: UsualCodes | None = None
+        if self.config.frozen_prior and stage.steps:
+            usual_codes = UsualCodes.of_start(self.config, self.train_data)
 
         def losses_of(batch: Batch, step: int) -> Losses:
             if name == "autoencoder":
                 return autoencoder_losses(self.codec, self.embedder, self.teacher, batch)
-            levels = draw_levels(self.config, batch, step)
-            refined = draw_shares(self.config, self.codec, batch, step)
+            levels, refined = self._levels(batch, step), self._refined(batch, step)
             weights = self.config.loss
-            if usual is not None and refined is not None:
-                if self.config.loss.rate and step % RENEW_EVERY == 0:
-                    usual.renew()
+            if usual_codes is not None and refined is not None:
                 return hearing_losses(
-                    self.codec, self.embedder, self.teacher, batch, levels, refined, usual,
+                    self.codec, self.embedder, self.teacher, batch, levels, refined, usual_codes,
                     weights,
                 )  # fmt: skip
             if name == "gaps" or (weights.end and step % 2):
@@ -181,8 +172,7 @@ class StageTrainer:
             finite(float(losses.total.detach()), "the loss", step)
             optimizer.zero_grad(set_to_none=True)
             losses.total.backward()
-            for learning in groups:
-                nn.utils.clip_grad_norm_(learning, 1.0)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             return losses.parts
 
@@ -227,6 +217,22 @@ class StageTrainer:
         with autocast(self.device):
             return self.codec.encode_latents(batch.heard, batch.sample_mask)
 
+    def _levels(self, batch: Batch, step: int) -> Tensor:
+        """How many codebooks each item of the batch may use; depends on seed and step alone."""
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        choices = torch.tensor(drawn_levels(self.config))
+        weights = torch.tensor(list(self.config.levels.values()), dtype=torch.float)
+        drawn = torch.multinomial(weights, len(batch.texts), True, generator=generator)
+        return choices[drawn].to(self.device)
+
+    def _refined(self, batch: Batch, step: int) -> Tensor | None:
+        """Share of frames beyond the first codebook of each item; None without variable depth."""
+        if not self.codec.config.variable_depth:
+            return None
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_037 + step)
+        draws = torch.rand(2, len(batch.texts), generator=generator)
+        return draw_refined(*draws).to(self.device)
+
     def report(self, name: str) -> None:
         """Judge codec and adapter after the stage `name`, in log.jsonl."""
         count = self.codec.config.num_quantizers
@@ -245,7 +251,7 @@ class StageTrainer:
     def _finish(self) -> None:
         """Fit the speech head on the trained codes and write codec and adapter."""
         self._move(torch.device("cpu"))
-        if not self.config.choosing_prior:  # then the adapter stays as it is
+        if not self.config.frozen_prior:  # then the adapter stays as it is
             fill_undrawn_levels(self.embedder, drawn_levels(self.config))
         accuracy = fit_speech_head(
             self.codec, self.embedder, self.batches.from_step(0), self.noise, self.config.seed
@@ -282,14 +288,12 @@ class StageTrainer:
         return StepLoop(name, stage, first, offset, self.config.seed, self.config.save_every)
 
     def _move(self, device: torch.device) -> None:
-        for module in (*self._modules().values(), self.teacher):
+        modules: list[nn.Module] = [self.codec, self.embedder, self.teacher]
+        for module in modules:
             module.to(device)
 
     def _modules(self) -> dict[str, nn.Module]:
-        modules: dict[str, nn.Module] = {"codec": self.codec, "adapter": self.embedder}
-        if self.usual_codes is not None and self.config.loss.rate:
-            modules["prior"] = self.usual_codes.network
-        return modules
+        return {"codec": self.codec, "adapter": self.embedder}
 
     def load(self, folder: Path) -> None:
         """Take codec and adapter of a run, from its state or else from what it finished.
@@ -298,12 +302,7 @@ class StageTrainer:
             TrainingError: there is neither, or they have another shape.
         """
         if read_progress(folder) is not None:
-            modules = self._modules()
-            if folder != self.folder:  # which has learned no prior along
-                modules.pop("prior", None)
-            extra = load_checkpoint(folder, modules, None)
-            if self.usual_codes is not None:
-                self.usual_codes.renew()
+            extra = load_checkpoint(folder, self._modules(), None)
         else:
             load_finished(folder, self.codec, self.embedder)
             extra = {}
