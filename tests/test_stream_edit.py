@@ -39,6 +39,17 @@ def test_joining() -> None:
     assert cat_streams(parts[:1], PRIOR) == parts[0]
 
 
+def test_many_short_streams_become_one_in_chunks_of_10_s() -> None:
+    long = np.tile(CODES, 13)  # 31.2 s
+    short = [write(CODES, 60 * 640, 750)] * 13
+    joined = cat_streams(short, PRIOR)
+    assert stream_from_bytes(joined, prior=PRIOR).header.chunk_frames == 250
+    assert joined == write(long, 780 * 640, 250)
+    assert cat_streams(short[:1], PRIOR) == short[0]
+    chosen = [write(CODES[:, :5], 5 * 640, 25)] * 10  # somebody wants 1 s
+    assert stream_from_bytes(cat_streams(chosen, PRIOR), prior=PRIOR).header.chunk_frames == 25
+
+
 def test_joining_what_does_not_belong_together() -> None:
     one = write(CODES, 60 * 640)
     with pytest.raises(StreamError, match="vqasr trim"):

@@ -8,7 +8,7 @@ from vqasr.code_prior import CodePrior
 from vqasr.errors import InvalidCodesError, StreamError
 from vqasr.priors import bundled_prior
 from vqasr.stream import Stream, stream_from_bytes, stream_to_bytes
-from vqasr.stream_header import CODEC_BYTES
+from vqasr.stream_header import CODEC_BYTES, LONGEST_WHOLE_FRAMES, SINGLE_VERSION
 
 
 def trim_stream(data: bytes, num_quantizers: int, prior: CodePrior | None = None) -> bytes:
@@ -37,7 +37,8 @@ def cat_streams(parts: list[bytes], prior: CodePrior | None = None) -> bytes:
     """Join streams of one codec, with equally many codebooks, one after another.
 
     Every part but the last is filled up to a whole frame, which may add up to one frame (40 ms) of
-    what the decoder makes of its end. The length of chunks is that of the first part.
+    what the decoder makes of its end. The length of chunks is that of the first part, or, where
+    that is a short stream as encoders write them, the one that a whole recording would have.
 
     Args:
         parts: whole streams.
@@ -77,12 +78,15 @@ def _kind(stream: Stream) -> str:
 
 def _write(stream: Stream, codes: np.ndarray, samples: int, prior: CodePrior | None) -> bytes:
     header = stream.header
+    chunk_frames: int | None = header.chunk_frames
+    if header.version == SINGLE_VERSION and chunk_frames == LONGEST_WHOLE_FRAMES:
+        chunk_frames = None  # nobody chose it: it is what every short recording has
     return stream_to_bytes(
         codes,
         samples=samples,
         fingerprint=header.fingerprint,
         bits_per_code=header.bits_per_code,
         hop_length=header.hop_length,
-        chunk_frames=header.chunk_frames,
+        chunk_frames=chunk_frames,
         prior=bundled_prior(header.fingerprint[:CODEC_BYTES]) if prior is None else prior,
     )
