@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vqasr.assets import CLIPS
 from vqasr.errors import AudioError, RecogniserError, VqasrError
 from vqasr.inputs import find_inputs
-from vqasr.subtitles import Segment, to_srt, to_tsv, to_vtt
+from vqasr.subtitles import Segment, to_lines, to_srt, to_tsv, to_vtt
 from vqasr.transcription import Transcriber, _begins_as_stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"
@@ -86,6 +86,9 @@ def test_the_formats_to_the_letter() -> None:
         "01:01:01.250 --> 01:01:02.000\nThree.\n"
     )
     assert to_tsv(segments) == "start\tend\ttext\n0\t1500\tOne & two.\n3661250\t3662000\tThree.\n"
+    assert to_lines(segments) == (
+        "[00:00:00.000 --> 00:00:01.500] One & two.\n[01:01:01.250 --> 01:01:02.000] Three.\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +147,12 @@ def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
     assert (out / "good.srt").read_text() == "mine"
     run = vqasr("transcribe", folder, "--format", "json", "--timestamps")
     (result,) = json.loads(run.stdout)
-    assert result["segments"][0]["text"] in written.replace("\n", " ")
+    first = result["segments"][0]
+    assert first["text"] in written.replace("\n", " ")
+    lines = vqasr("transcribe", folder, "--timestamps").stdout.splitlines()
+    assert len(lines) == len(result["segments"])
+    assert lines[0].startswith("[00:00:0")
+    assert lines[0].endswith(f"] {first['text']}")
 
 
 def test_uncompressed_audio_needs_a_whisper_and_a_part_of_it(transcriber) -> None:

@@ -28,7 +28,7 @@ from vqasr.cli_options import (
 from vqasr.errors import VqasrError
 from vqasr.files import replace_file
 from vqasr.inputs import find_inputs
-from vqasr.subtitles import Segment, to_srt, to_tsv, to_vtt
+from vqasr.subtitles import Segment, to_lines, to_srt, to_tsv, to_vtt
 
 
 class Format(StrEnum):
@@ -65,7 +65,9 @@ def transcribe(
     form: Annotated[
         Format, typer.Option("--format", help="srt, vtt and tsv have the time of each segment.")
     ] = Format.TEXT,
-    timestamps: Annotated[bool, typer.Option("--timestamps", help="Times in JSON too.")] = False,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", help="Times of segments in text and JSON too.")
+    ] = False,
     skip_existing: Annotated[
         bool, typer.Option(help="Leave files that exist: goes on with an interrupted job.")
     ] = False,
@@ -129,8 +131,12 @@ def _written(result: dict[str, Any], form: Format) -> str:
     if form is Format.JSON:
         return json.dumps(result, indent=1) + "\n"
     if form in SUBTITLES:
-        return SUBTITLES[form]([Segment(**segment) for segment in result["segments"]])
-    return result["text"] + "\n"
+        return SUBTITLES[form](_segments(result))
+    return to_lines(_segments(result)) if "segments" in result else result["text"] + "\n"
+
+
+def _segments(result: dict[str, Any]) -> list[Segment]:
+    return [Segment(**segment) for segment in result["segments"]]
 
 
 def _targets(paths: list[Path], output: Path, form: Format) -> dict[Path, Path]:

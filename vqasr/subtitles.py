@@ -12,6 +12,14 @@ class Segment:
     text: str
 
 
+def to_lines(segments: list[Segment]) -> str:
+    """A line each, its times in front, as Whisper prints them."""
+    rows = [
+        f"[{_clock(s.start_s, '.')} --> {_clock(s.end_s, '.')}] {_line(s.text)}\n" for s in segments
+    ]
+    return "".join(rows)
+
+
 def to_srt(segments: list[Segment]) -> str:
     """SubRip."""
     blocks = [
