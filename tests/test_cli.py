@@ -138,7 +138,6 @@ def test_chunks_after_damage_can_be_used(tmp_path) -> None:
     assert facts["lost_frames"] == 125
     assert facts["frames"] == whole["frames"]
     assert facts["seconds"] == whole["seconds"]
-    assert facts["nominal_bps"] == pytest.approx(whole["nominal_bps"], rel=0.005)
     vqasr("decode", damaged, "-o", tmp_path / "d.wav", "--partial", "--end-s", 12)
     audio, _ = soundfile.read(tmp_path / "d.wav")
     assert len(audio) == 12 * 16_000

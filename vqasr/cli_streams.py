@@ -28,7 +28,7 @@ def info(
     nominal_bps: fixed width. order0_bps: empirical entropy of this stream's codes (too low for a
     short stream, whose few codes look predictable). prior_bps: cross-entropy under the code prior.
     coded_bps: the bytes of the file. container_bps: header, chunk fields and checksums, at chunks
-    of 1, 5 and 60 s. With --partial these are rates of the seconds that were received.
+    of 1, 5 and 60 s.
     """
     data = read_file(stream)
     coder = load_prior(prior)
@@ -92,10 +92,8 @@ def _facts(content: Stream, data: bytes, prior: CodePrior | None) -> dict[str, A
         prior, header.chunk_frames, header.hop_length, header.bits_per_code,
         variable_depth=prior is not None and prior.config.variable_depth,
     )  # fmt: skip
-    # Of a broken stream, the rates of what is there.
-    received = min(content.samples, kept.shape[1] * header.hop_length)
-    rates.add(kept, received, len(data))
-    summary = rates.summary() if received else dict.fromkeys(rates.summary())
+    rates.add(kept, content.samples, len(data))
+    summary = rates.summary() if content.samples else dict.fromkeys(rates.summary())
     return {
         "format": header.version,
         "num_quantizers": header.num_quantizers,
