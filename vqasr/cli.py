@@ -128,10 +128,10 @@ def decode(
     with about(stream):
         content = read_part(read_file(stream), coder, start_s, end_s, partial)
         if not content.samples and start_s > 0:
-            raise VqasrError(
-                f"--start-s {start_s:g} lies behind the end: nothing is to be decoded."
-            )
-        audio = stream_to_audio(load_codec(codec, threads), content)
+            raise VqasrError(f"nothing is left to decode from --start-s {start_s} on.")
+    model = load_codec(codec, threads)
+    with about(stream):
+        audio = stream_to_audio(model, content)
     output.parent.mkdir(parents=True, exist_ok=True)
     wav = io.BytesIO()
     soundfile.write(wav, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")

@@ -111,6 +111,7 @@ def transcribe(
                 result = transcriber(path, num_quantizers, partial, start_s, end_s, timed)
             except VqasrError as error:
                 if len(paths) == 1:
+                    error.add_note(str(path))
                     raise
                 failed += 1
                 complain(error, path)

@@ -80,7 +80,7 @@ def _write(stream: Stream, codes: np.ndarray, samples: int, prior: CodePrior | N
     header = stream.header
     chunk_frames: int | None = header.chunk_frames
     if header.version == SINGLE_VERSION and chunk_frames == LONGEST_WHOLE_FRAMES:
-        chunk_frames = None  # nobody chose it: it is what every short recording has
+        chunk_frames = None  # as every short recording has it, whether chosen or not
     return stream_to_bytes(
         codes,
         samples=samples,

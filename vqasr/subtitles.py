@@ -13,7 +13,7 @@ class Segment:
 
 
 def to_lines(segments: list[Segment]) -> str:
-    """A line each, its times in front, as Whisper prints them."""
+    """A line each, its times in front."""
     rows = [
         f"[{_clock(s.start_s, '.')} --> {_clock(s.end_s, '.')}] {_line(s.text)}\n" for s in segments
     ]

@@ -5,9 +5,10 @@ cd "$(dirname "$0")/../.."
 SPEECH=${SPEECH:-../shared/speech}
 OUT=${OUT:-runs/wer_vs_bitrate}
 SETS=${SETS:-test_libri test_libri_other test_nonnative test_arctic_bdl test_alnum}
-OURS=vqasr:240bps,vqasr:290bps,vqasr:350bps,vqasr:550bps,vqasr:4
+OURS=vqasr:240bps,vqasr:260bps,vqasr:290bps,vqasr:310bps,vqasr:350bps,vqasr:420bps,vqasr:550bps,vqasr:4
 DECODED=vqasr:290bps:audio,vqasr:550bps:audio,vqasr:4:audio
-CLASSICAL=codec2:700C,codec2:1300,codec2:2400,codec2:3200,amrnb:4750,amrnb:7400,amrnb:12200
+CLASSICAL=codec2:700C,codec2:1200,codec2:1300,codec2:1400,codec2:1600,codec2:2400,codec2:3200
+CLASSICAL+=,amrnb:4750,amrnb:7400,amrnb:12200
 CLASSICAL+=,opus:6000,opus:8000,opus:12000,opus:24000,opuswb:6000,opuswb:12000
 CLASSICAL+=,mp3:16000,sbc:32000,g726:16000,g722,adpcm,mulaw
 SYSTEMS=${SYSTEMS:-text,text:xz,pcm,$OURS,$DECODED,$CLASSICAL}
