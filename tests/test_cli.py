@@ -221,14 +221,22 @@ def test_wrong_arguments_are_one_line(stream, tmp_path) -> None:
         assert run.stderr.count("error:") == 1, run.stderr
 
 
-def test_errors_name_the_stream(stream, tmp_path) -> None:
+def test_errors_name_the_stream(stream, tmp_path, monkeypatch) -> None:
     broken = tmp_path / "broken.vqs"
     broken.write_bytes(Path(stream).read_bytes()[:-3])
     wav = tmp_path / "a.wav"
-    for command in (("info",), ("decode", "-o", wav), ("trim", "-n", 1, "-o", wav)):
-        assert f"{broken}: " in vqasr(*command, broken, ok=False).stderr, command
-    run = vqasr("decode", stream, "-o", wav, "--start-s", 500, ok=False)
-    assert "nothing is left to decode from --start-s 500" in run.stderr
+    decode = ("decode", "-o", wav)
+    for command in (("info",), decode, ("trim", "-n", 1, "-o", wav), ("transcribe",)):
+        error = vqasr(*command, broken, ok=False).stderr
+        assert error.count(f"error: {broken}: The stream") == 1, command
+    # A name that is part of the message is said all the same; what is not about the file is not.
+    (tmp_path / "s").write_bytes(broken.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert "error: s: The stream" in vqasr("info", "s", ok=False).stderr
+    wrong_codec = vqasr(*decode, stream, "--codec", tmp_path / "none", ok=False).stderr
+    assert str(stream) not in wrong_codec
+    for part in (("--start-s", 500), ("--start-s", 2, "--end-s", 2), ("--end-s", 0)):
+        assert "there is nothing from --start-s" in vqasr(*decode, stream, *part, ok=False).stderr
     assert not wav.exists()
 
 

@@ -168,4 +168,5 @@ def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:
     run = vqasr("transcribe", folder, "-o", tmp_path / "texts")
     assert "would both be written" in run.stderr
     assert not (tmp_path / "texts").exists()
-    assert "give -o DIR" in vqasr("transcribe", folder, "--format", "vtt").stderr
+    for times in (("--format", "vtt"), ("--timestamps",)):
+        assert "give -o DIR" in vqasr("transcribe", folder, *times).stderr

@@ -90,13 +90,14 @@ def encode(
             if skip_existing and targets[path].is_file():
                 continue
             try:
-                samples = read_audio(path)
-                data = audio_to_stream(model, samples, num_quantizers, coder, frames, bit_price)
+                with about(path):
+                    samples = read_audio(path)
+                    data = audio_to_stream(model, samples, num_quantizers, coder, frames, bit_price)
             except VqasrError as error:
                 if len(audio) == 1:
                     raise
                 failed += 1
-                complain(error, path)
+                complain(error)
                 continue
             replace_file(targets[path], data)
             bps = 8 * len(data) / (len(samples) / 16_000)
@@ -127,8 +128,9 @@ def decode(
     coder = load_prior(prior)
     with about(stream):
         content = read_part(read_file(stream), coder, start_s, end_s, partial)
-        if not content.samples and start_s > 0:
-            raise VqasrError(f"nothing is left to decode from --start-s {start_s} on.")
+        if not content.samples and (start_s > 0 or end_s is not None):
+            until = "the end" if end_s is None else f"--end-s {end_s}"
+            raise VqasrError(f"there is nothing from --start-s {start_s} to {until}.")
     model = load_codec(codec, threads)
     with about(stream):
         audio = stream_to_audio(model, content)

@@ -91,7 +91,7 @@ def set_threads(threads: int) -> None:
 
 @contextmanager
 def about(path: object) -> Iterator[None]:
-    """What goes wrong in here is about this file."""
+    """What goes wrong in here is about this file, and `complain` says so."""
     try:
         yield
     except VqasrError as error:
@@ -99,11 +99,12 @@ def about(path: object) -> Iterator[None]:
         raise
 
 
-def complain(error: Exception, path: object = "") -> None:
+def complain(error: Exception) -> None:
     """Say an error in one line, and about which file where it does not say so itself."""
-    name = str(path) or next(iter(getattr(error, "__notes__", [])), "")
-    start = f"{name}: " if name and name not in str(error) else ""
-    err.print(f"[red]error:[/red] {escape(start + str(error))}", highlight=False)
+    text = str(error)
+    for start in (f"{name}: " for name in getattr(error, "__notes__", [])):
+        text = text if text.startswith(start) else start + text
+    err.print(f"[red]error:[/red] {escape(text)}", highlight=False)
 
 
 @app.callback()

@@ -66,7 +66,11 @@ def cat(
     output: Output,
     prior: Prior = None,
 ) -> None:
-    """Join streams with equally many codebooks, one after another."""
+    """Join streams with equally many codebooks, one after another.
+
+    Chunks are as long as those of the first stream; short streams of one chunk become chunks of
+    10 s when they are 30 s together.
+    """
     from vqasr.stream_edit import cat_streams
 
     with progress(transient=True) as bar:

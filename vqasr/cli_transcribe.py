@@ -18,6 +18,7 @@ from vqasr.cli_options import (
     Prior,
     StartS,
     Threads,
+    about,
     app,
     complain,
     example,
@@ -95,12 +96,14 @@ def transcribe(
 
     form = Format.JSON if as_json else form
     paths = find_inputs(inputs)
-    if output is None and form in SUBTITLES and len(paths) > 1:
-        raise VqasrError(f"{len(paths)} inputs in one {form.value} make no sense; give -o DIR.")
+    timed = timestamps or form in SUBTITLES
+    if output is None and timed and form is not Format.JSON and len(paths) > 1:
+        raise VqasrError(
+            f"{len(paths)} inputs with their times in one {form.value} make no sense; give -o DIR."
+        )
     targets = {} if output is None else _targets(paths, output, form)
     set_threads(threads)
     transcriber = Transcriber(asr, adapter, codec, uncompressed, load_prior(prior))
-    timed = timestamps or form in SUBTITLES
     results: list[dict[str, Any]] = []
     failed = 0
     with progress(transient=True) as bar:
@@ -108,13 +111,13 @@ def transcribe(
             if skip_existing and path in targets and targets[path].is_file():
                 continue
             try:
-                result = transcriber(path, num_quantizers, partial, start_s, end_s, timed)
+                with about(path):
+                    result = transcriber(path, num_quantizers, partial, start_s, end_s, timed)
             except VqasrError as error:
                 if len(paths) == 1:
-                    error.add_note(str(path))
                     raise
                 failed += 1
-                complain(error, path)
+                complain(error)
                 continue
             if path in targets:
                 replace_file(targets[path], _written(result, form).encode())
