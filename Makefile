@@ -13,22 +13,13 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 test: $(STAMP)  ## Run all tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
-assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (about 8 hours on two cores)
-	.venv/bin/vqasr train recipes/train_codec/base.toml
-	.venv/bin/vqasr train recipes/train_codec/depth.toml
-	.venv/bin/python recipes/train_codec/widen.py runs/depth runs/widened
-	.venv/bin/vqasr train recipes/train_codec/wide.toml
-	.venv/bin/vqasr train recipes/train_codec/long.toml
-	.venv/bin/python recipes/train_codec/rescale.py runs/long runs/rescaled
-	.venv/bin/vqasr train recipes/train_codec/finish.toml
-	.venv/bin/vqasr train recipes/train_codec/tune.toml
-	mkdir -p runs/tuned
-	cp -r runs/finish/codec runs/finish/prior runs/tune/adapter runs/tuned
-	.venv/bin/vqasr train recipes/train_codec/hearing.toml
-	rm -rf vqasr/assets/vqasr-base vqasr/assets/vqasr-base-whisper-tiny.en vqasr/assets/vqasr-base-prior
-	cp -r runs/hearing/codec vqasr/assets/vqasr-base
-	cp -r runs/hearing/prior vqasr/assets/vqasr-base-prior
-	cp -r runs/hearing/adapter vqasr/assets/vqasr-base-whisper-tiny.en
+assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/train_codec for the time)
+	.venv/bin/vqasr train recipes/train_codec/train.toml
+	rm -rf vqasr/assets/vqasr-base*
+	cp -r runs/vqasr-base/codec vqasr/assets/vqasr-base
+	cp -r runs/vqasr-base/prior vqasr/assets/vqasr-base-prior
+	cp -r runs/vqasr-base/adapter-tiny.en vqasr/assets/vqasr-base-whisper-tiny.en
+	cp -r runs/vqasr-base/adapter-base vqasr/assets/vqasr-base-whisper-base
 	.venv/bin/vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1 --processes 2
 	.venv/bin/vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 	.venv/bin/python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev \
@@ -43,5 +34,5 @@ clean:  ## Remove the virtual environment, caches and build output
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -q -c constraints.txt -e '.[demo,train,test]'
+	.venv/bin/pip install -q -c constraints.txt -e '.[demo,base,train,test]'
 	touch $@

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqasr.quantizer import build_quantizer
+from vqasr.quantizer import ResidualVQ
 from vqasr.stream import MISSING
 from vqasr.stream_content import NO_FRAME
 from vqasr.stream_conv import StreamBlock, StreamState
@@ -52,7 +52,7 @@ class CodeEmbedder(nn.Module):
         super().__init__()
         self.config = config
         width = config.hidden_size
-        self.quantizer = build_quantizer(
+        self.quantizer = ResidualVQ(
             config.num_quantizers, config.codebook_size, config.latent_dim, config.variable_depth
         )
         self.no_frame = nn.Parameter(torch.zeros(config.latent_dim))
@@ -167,7 +167,7 @@ class CodeEmbedder(nn.Module):
             (batch, 2 x frames, embed_dim).
         """
         hidden = self.features(latents, mask, levels, exists)
-        hidden = self.to_50_hz(hidden).reshape(len(hidden), 2 * hidden.shape[1], -1)
+        hidden = self.to_50_hz(hidden).float().reshape(len(hidden), 2 * hidden.shape[1], -1)
         if exists is not None:
             exists = exists.repeat_interleave(2, dim=1)
         hidden = self._run(self.fine_blocks, hidden, exists)

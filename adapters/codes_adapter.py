@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 from safetensors.torch import load_file, save_file
 from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.adapters.model_card import model_card
 
 from vqasr.assets import resolve_adapter
@@ -45,8 +46,13 @@ class CodesAdapter:
     license: str = "apache-2.0"
     metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write adapter_config.json, adapter_model.safetensors (float16) and the model card."""
+    def save_pretrained(self, folder: str | os.PathLike[str], int8: bool = False) -> None:
+        """Write adapter_config.json, adapter_model.safetensors and the model card.
+
+        Args:
+            folder: is made where it is missing.
+            int8: matrices as int8 with a scale for each row, half of the size of float16.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {
@@ -59,7 +65,10 @@ class CodesAdapter:
             "metrics": self.metrics,
         }
         state = self.embedder.state_dict()
-        tensors = {name: tensor.half().cpu().contiguous() for name, tensor in state.items()}
+        if int8:
+            tensors = to_int8(state)
+        else:
+            tensors = {name: tensor.half().cpu().contiguous() for name, tensor in state.items()}
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
         (folder / CARD_FILE).write_text(model_card(config))
@@ -82,7 +91,7 @@ class CodesAdapter:
                 raise ValueError(f"adapter_type is {config.get('adapter_type')!r}")
             embedder = CodeEmbedder(CodeEmbedderConfig(**config["embedder"]))
             tensors = load_file(_file(folder, WEIGHTS_FILE))
-            embedder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            embedder.load_state_dict(from_int8(tensors))
             adapter = cls(
                 embedder.eval(),
                 config["base_model_name_or_path"],

@@ -28,7 +28,7 @@ from vqasr.adapters.int8_weights import WEIGHTS_FILE, load_int8, save_int8
 
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.quantizer import Quantizer
+from vqasr.quantizer import ResidualVQ
 from vqasr.stream_content import NO_FRAME
 from vqasr.stream_conv import StreamBlock
 
@@ -165,7 +165,7 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Only of the embedder: the base has initialised itself."""
-        if isinstance(module, Quantizer | StreamBlock | nn.Linear | nn.LayerNorm):
+        if isinstance(module, ResidualVQ | StreamBlock | nn.Linear | nn.LayerNorm):
             module.reset_parameters()
 
     def forward(

@@ -5,9 +5,11 @@ caches). Its `model.bin` is a list of named arrays; every array has its place in
 `WhisperForConditionalGeneration`.
 """
 
+import io
 import json
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,12 +37,14 @@ def is_ctranslate2_folder(folder: str | os.PathLike[str]) -> bool:
 
 
 def load_ctranslate2_whisper(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str], weights: Sequence[Path] | None = None
 ) -> tuple[WhisperForConditionalGeneration, WhisperFeatureExtractor, WhisperTokenizer]:
     """Read a CTranslate2 / faster-whisper folder.
 
     Args:
         folder: holds `model.bin` (float32 or float16), `config.json` and `tokenizer.json`.
+        weights: files that together, one behind the other, are `model.bin`, where that is not in
+            the folder.
 
     Returns:
         The model in float32 and evaluation mode, its feature extractor and tokenizer.
@@ -50,13 +54,13 @@ def load_ctranslate2_whisper(
             quantized to integers.
     """
     folder = Path(folder)
-    if not is_ctranslate2_folder(folder):
+    parts = [folder / "model.bin"] if weights is None else list(weights)
+    if not all(path.is_file() for path in (*parts, folder / "tokenizer.json")):
         raise RecogniserError(
             f"{folder} is no CTranslate2 Whisper folder: model.bin and tokenizer.json are needed."
         )
     try:
-        with open(folder / "model.bin", "rb") as file:
-            arrays = _read_arrays(file)
+        arrays = _read_arrays(io.BytesIO(b"".join(part.read_bytes() for part in parts)))
         settings = json.loads((folder / "config.json").read_text())
         # tokenizer.json alone does not say what OpenAI's own tokenizers pad with.
         tokenizer = WhisperTokenizer.from_pretrained(str(folder), pad_token="<|endoftext|>")

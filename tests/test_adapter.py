@@ -207,8 +207,9 @@ def test_features_lie_on_whispers_grid() -> None:
     assert (grid[..., 12:] == 0).all()
 
 
-def test_adapter_folder(recogniser, tmp_path) -> None:
-    recogniser.adapter.save_pretrained(tmp_path)
+@pytest.mark.parametrize("int8", [True, False])
+def test_adapter_folder(recogniser, tmp_path, int8) -> None:
+    recogniser.adapter.save_pretrained(tmp_path, int8=int8)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "README.md",
         "adapter_config.json",
@@ -219,7 +220,10 @@ def test_adapter_folder(recogniser, tmp_path) -> None:
     again = CodesAdapter.from_pretrained(tmp_path)
     assert again.codec_fingerprint == recogniser.adapter.codec_fingerprint
     for name, value in recogniser.adapter.embedder.state_dict().items():
-        torch.testing.assert_close(again.embedder.state_dict()[name], value)
+        # What ships has been int8 before, and comes back as it was but for its scales' last bits.
+        torch.testing.assert_close(
+            again.embedder.state_dict()[name], value, atol=1e-6 if int8 else 1e-3, rtol=1e-3
+        )
 
 
 def test_bundled_adapter_belongs_to_the_bundled_codec(codec, recogniser) -> None:

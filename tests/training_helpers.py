@@ -1,4 +1,4 @@
-"""A training of two steps on one bundled clip, for tests that begin with what ships."""
+"""Small training runs on the bundled clips."""
 
 import json
 from pathlib import Path
@@ -7,26 +7,91 @@ from datasets import Dataset
 
 from vqasr.assets import CLIPS
 
-SHORT_RUN = """
+CONFIG = """
+output_dir = "{out}"
+start_from = "{start_from}"
+frozen_codec = {frozen}
 [data]
-train = ["{data}"]
-dev = ["{data}"]
-batch_s = 5.0
-dev_utterances = 1
-[autoencoder]
-steps = 0
-[quantizer]
-steps = 0
-[joint]
-steps = 2
-warmup_steps = 1
+train = ["{folder}/speech.parquet"]
+dev = ["{folder}/speech.parquet"]
+noise = ["{folder}/noise.parquet"]
+batch_s = 13.0
+piece_s = 7.0
+dev_utterances = 2
+[schedule]
+autoencoder_steps = {autoencoder}
+joint_steps = {joint}
+warmup_steps = 2
+learning_rate = 5e-3
+log_every = 3
+save_every = 3
+[prior]
+steps = {prior}
+priced_steps = 30
+num_modelled = 2
+width = 16
+head_size = 16
+dilations = [1, 2]
+passes = 2
+batch_chunks = 4
+save_every = 50
+[levels]
+0 = 1
+1 = 2
+2 = 2
+"""
+SIZES = """
+[codec]
+variable_depth = true
+num_quantizers = 2
+codebook_size = 32
+latent_dim = 8
+hidden_size = 32
+num_fine_layers = 1
+num_layers = 1
+decoder_hidden_size = 16
+num_decoder_layers = 1
+base_dim = 6
+[adapter]
+hidden_size = 32
+num_layers = 1
+num_closing_frames = 10
 """
 
 
-def write_one_clip(folder: Path) -> Path:
-    """speech.parquet with the first bundled clip and its text."""
-    entry = json.loads((CLIPS / "clips.json").read_text())[0]
-    row = {"audio": {"bytes": (CLIPS / entry["file"]).read_bytes()}, "text": entry["text"]}
-    path = folder / "speech.parquet"
-    Dataset.from_list([row]).to_parquet(path)
+def training_data(folder: Path) -> Path:
+    """Write speech.parquet (the bundled clips) and noise.parquet, a room among it."""
+    entries = [e for e in json.loads((CLIPS / "clips.json").read_text()) if "long" not in e]
+    rows = [
+        {"audio": {"bytes": (CLIPS / e["file"]).read_bytes(), "path": None}, "text": e["text"]}
+        for e in entries
+    ]
+    Dataset.from_list(rows).to_parquet(folder / "speech.parquet")
+    noise = [{"audio": rows[i]["audio"], "kind": "rir" if i == 0 else "noise"} for i in range(5)]
+    Dataset.from_list(noise).to_parquet(folder / "noise.parquet")
+    return folder
+
+
+def write_config(
+    folder: Path,
+    out: str,
+    start_from: str = "",
+    frozen: bool = False,
+    autoencoder: int = 3,
+    joint: int = 6,
+    prior: int = 120,
+    recognisers: list[tuple[str, str]] | None = None,
+) -> Path:
+    """Write a configuration for `training_data` in this folder; OUT.toml and results in OUT."""
+    start_from = start_from or ("vqasr-base" if frozen else "")
+    text = CONFIG.format(
+        folder=folder, out=folder / out, start_from=start_from, frozen=str(frozen).lower(),
+        autoencoder=autoencoder, joint=joint, prior=prior,
+    )  # fmt: skip
+    if not start_from:
+        text += SIZES
+    for name, adapter in recognisers or []:
+        text += f'[[recognisers]]\nname = "{name}"\nadapter = "{adapter}"\n'
+    path = folder / f"{out}.toml"
+    path.write_text(text)
     return path

@@ -179,7 +179,7 @@ def _percentages(text: str) -> list[float]:
         raise VqasrError(f"--chunk-loss {text}: percentages are needed, as in 0,1,5.") from None
 
 
-@app.command(epilog=example("vqasr train recipes/train_codec/base.toml"))
+@app.command(epilog=example("vqasr train recipes/train_codec/train.toml"))
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file; see recipes/train_codec.")],
 ) -> None:
@@ -189,9 +189,9 @@ def train(
     from rich.logging import RichHandler
 
     from vqasr.training.config import load_train_config
-    from vqasr.training.trainer import StageTrainer
+    from vqasr.training.trainer import Trainer
 
     logging.basicConfig(
         level=logging.INFO, handlers=[RichHandler(console=err)], format="%(message)s"
     )
-    StageTrainer(load_train_config(config)).run()
+    Trainer(load_train_config(config)).run()

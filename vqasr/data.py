@@ -54,8 +54,8 @@ def load_speech(
                 "parquet files, a folder of them, or a data set on the hub."
             ) from error
     try:
-        data = concatenate_datasets(parts)
-    except ValueError as error:  # other columns or types
+        data = concatenate_datasets(_aligned(parts))
+    except (ValueError, TypeError) as error:  # no common columns, or types that cannot be cast
         raise AudioError(f"{sources}: cannot be read as one data set ({error}).") from error
     if "audio" not in data.column_names:
         raise AudioError(f"{source}: no column named audio; it has {data.column_names}.")
@@ -63,6 +63,14 @@ def load_speech(
         # datasets would decode with torchcodec; soundfile reads the same bytes without FFmpeg.
         data = data.cast_column("audio", Audio(decode=False))
     return data
+
+
+def _aligned(parts: list[Dataset]) -> list[Dataset]:
+    """Reduce data sets to the columns that all have, in the types of the first."""
+    shared = [c for c in parts[0].column_names if all(c in p.column_names for p in parts)]
+    parts = [part.select_columns(shared) for part in parts]
+    wanted = parts[0].features
+    return [part if part.features == wanted else part.cast(wanted) for part in parts]
 
 
 def row_audio(row: dict[str, Any]) -> np.ndarray:

@@ -36,12 +36,11 @@ def _window(device: torch.device) -> Tensor:
     return torch.hann_window(N_FFT, device=device)
 
 
-def log_mel_frames(samples: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:
-    """Log10 mel power of every complete 400-sample window.
+def mel_power(samples: Tensor) -> Tensor:
+    """Mel power of every complete 400-sample window.
 
     Args:
-        samples: (batch, samples) float32 at 16 kHz; window i starts at sample 160 i.
-        power_floor: smaller power counts as this.
+        samples: (batch, samples) float at 16 kHz; window i starts at sample 160 i.
 
     Returns:
         (batch, windows, 80) float32.
@@ -50,22 +49,29 @@ def log_mel_frames(samples: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:
         windows = samples.float().unfold(-1, N_FFT, MEL_HOP_LENGTH) * _window(samples.device)
         spectrum = torch.view_as_real(torch.fft.rfft(windows))
         power = spectrum.square().sum(-1)
-        mel = power @ mel_filters(samples.device)
-        return mel.clamp_min(power_floor).log10()
+        return power @ mel_filters(samples.device)
 
 
-def clip_log_mel(samples: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:
+def clip_mel_power(samples: Tensor) -> Tensor:
+    """`mel_power` of whole clips (batch, samples), zeros around them: 100 frames a second."""
+    return mel_power(F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1)))
+
+
+def log_mel(power: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:
+    """Mel power to Whisper's scale, (log10 power + 4) / 4; smaller power counts as the floor."""
+    return (power.clamp_min(power_floor).log10() + 4.0) / 4.0
+
+
+def clip_log_mel(samples: Tensor) -> Tensor:
     """Log-mel of whole clips, zeros around them: what `LogMel` gives, at once.
 
     Args:
         samples: (batch, samples) float32 at 16 kHz.
-        power_floor: smaller power counts as this.
 
     Returns:
         (batch, frames, 80) float32 in Whisper's scale.
     """
-    padded = F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1))
-    return (log_mel_frames(padded, power_floor) + 4.0) / 4.0
+    return log_mel(clip_mel_power(samples))
 
 
 class LogMel(nn.Module):
@@ -81,4 +87,4 @@ class LogMel(nn.Module):
         state.keep(self, buffer[:, frames * MEL_HOP_LENGTH :])
         if frames == 0:
             return samples.new_zeros(samples.shape[0], 0, N_MELS)
-        return (log_mel_frames(buffer) + 4.0) / 4.0
+        return log_mel(mel_power(buffer))

@@ -27,7 +27,7 @@ class VQCodecMelDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(batch, frames, latent_dim) -> log-mel (batch, 4 x frames, 80) in Whisper's scale."""
-        hidden = self.from_latent(F.pad(latents, (0, 0, 0, self.right)))
+        hidden = self.from_latent(F.pad(latents, (0, 0, 0, self.right))).float()
         state = StreamState()
         for block in self.blocks:
             hidden = block(hidden, state)

@@ -20,7 +20,7 @@ from vqasr.fingerprint import weights_fingerprint
 from vqasr.griffin_lim import log_mel_to_audio
 from vqasr.mel import N_MELS, LogMel
 from vqasr.mel_decoder import VQCodecMelDecoder
-from vqasr.quantizer import Quantizer, build_quantizer
+from vqasr.quantizer import ResidualVQ
 from vqasr.stream_conv import StreamBlock, StreamConv, StreamState
 from vqasr.streaming import StreamingEncoder
 
@@ -80,23 +80,31 @@ class VQCodecEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, config.latent_dim)
 
-    def step(self, samples: Tensor, state: StreamState) -> Tensor:
-        """Next (batch, samples) of a stream -> (batch, frames possible so far, latent_dim)."""
+    def features(self, samples: Tensor, state: StreamState) -> Tensor:
+        """Next (batch, samples) of a stream -> (batch, frames possible so far, hidden_size)."""
         hidden = self.log_mel(samples, state)
         hidden = F.gelu(self.stem(hidden, state))
-        hidden = self.to_50_hz(hidden, state)
+        hidden = self.to_50_hz(hidden, state).float()  # under autocast, sums stay float32
         for block in self.fine_blocks:
             hidden = block(hidden, state)
-        hidden = self.to_25_hz(hidden, state)
+        hidden = self.to_25_hz(hidden, state).float()
         for block in self.blocks:
             hidden = block(hidden, state)
-        return self.to_latent(self.norm(hidden))
+        return self.norm(hidden)
+
+    def step(self, samples: Tensor, state: StreamState) -> Tensor:
+        """Next (batch, samples) of a stream -> (batch, frames possible so far, latent_dim)."""
+        return self.to_latent(self.features(samples, state))
+
+    def clip_features(self, samples: Tensor) -> Tensor:
+        """Clips (batch, samples), zero after their ends -> (batch, frames, hidden_size)."""
+        frames = -(-samples.shape[-1] // self.hop_length)
+        wanted = frames * self.hop_length + self.lookahead_samples
+        return self.features(F.pad(samples, (0, wanted - samples.shape[-1])), StreamState())
 
     def forward(self, samples: Tensor) -> Tensor:
         """Clips (batch, samples), zero after their ends -> (batch, frames, latent_dim)."""
-        frames = -(-samples.shape[-1] // self.hop_length)
-        wanted = frames * self.hop_length + self.lookahead_samples
-        return self.step(F.pad(samples, (0, wanted - samples.shape[-1])), StreamState())
+        return self.to_latent(self.clip_features(samples))
 
 
 class VQCodecModel(PreTrainedAudioTokenizerBase):
@@ -114,7 +122,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
     def __init__(self, config: VQCodecConfig):
         super().__init__(config)
         self.encoder = VQCodecEncoder(config)
-        self.quantizer = build_quantizer(
+        self.quantizer = ResidualVQ(
             config.num_quantizers, config.codebook_size, config.latent_dim, config.variable_depth,
             config.base_dim,
         )  # fmt: skip
@@ -151,7 +159,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         return model
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, Quantizer | StreamBlock | nn.Linear | nn.LayerNorm):
+        if isinstance(module, ResidualVQ | StreamBlock | nn.Linear | nn.LayerNorm):
             module.reset_parameters()
 
     def encode(  # type: ignore[override]

@@ -28,9 +28,9 @@ _STEP = WEIGHT_SCALE * ACTIVATION_SCALE // LOGIT_STEPS
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiled at the first call, and kept on disk where there is a place for it."""
     try:
-        return njit(cache=True)(function)
+        return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
-        return njit(function)
+        return njit(nogil=True)(function)
 
 
 @compiled

@@ -1,20 +1,14 @@
 """Residual vector quantization: each codebook codes what the ones before it left over.
 
-With variable depth, frames that are described well enough stop early: code 0 of every codebook but
-the first is a vector of zeros, which adds nothing and which the code prior learns to expect. A few
-frames (onsets, bursts) need the second codebook much more than all others; see
-recipes/train_codec/EXPERIMENTS.md.
+With variable depth, frames may stop early: code 0 of every codebook but the first is a vector of
+zeros, which adds nothing and which the code prior learns to expect.
 
-`Quantizer` is the small interface behind which other families (FSQ, lookup-free, ...) can stand.
-
-Written here rather than taken from vector-quantize-pytorch for two reasons: revived codes must have
-their EMA state revived with them (otherwise the next update moves them straight back), and the
-search is on the encoder's critical path (there 200 ms, here about 80 ms for 8 x 1024 on 4,000
-frames of one core).
+Written here rather than taken from a library: some dimensions belong to later codebooks only
+(`base_dim`), frames stop at different depths, and gradients pass only where codes describe a
+dimension.
 """
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +19,11 @@ from vqasr.prior_config import STOP
 
 # Bounds the (frames, codebook_size) distance matrix to some 32 MB, whatever the clip's length.
 _SEARCH_FRAMES = 8192
-# So many codebooks describe the base dimensions and nothing else.
+# Codebooks restricted to the base dimensions.
 BASE_CODEBOOKS = 2
+# A code used less than this share of its codebook's mean use is moved onto a frame of the batch,
+# with this share of the mean as its new count.
+REVIVE_BELOW, REVIVED_COUNT = 0.03, 0.3
 
 
 @dataclass
@@ -34,89 +31,34 @@ class QuantizerOutput:
     """Result of a training pass.
 
     Attributes:
-        quantized: (batch, frames, dim), straight-through gradient to the latents.
+        quantized: (batch, frames, dim) float32. The gradient passes straight through to the latents
+            in dimensions that the codes of the frame describe, and nowhere else.
         codes: (batch, num_quantizers, frames) int64, of all codebooks.
-        depths: (batch, frames) int64, codebooks that describe a frame; 0 in unquantized items.
-        commitment_loss: scalar; in the base dimensions, distance of each residual to its code over
-            the codebooks in use; in the others, distance to the codes of all codebooks.
+        depths: (batch, frames) int64, codebooks in use; 0 in unquantized items.
+        commitment: scalar, mean squared distance of latents to the sum of codes, added up over the
+            codebooks in use, in the dimensions that each of them describes.
         perplexity: (num_quantizers,) exp of the code entropy in this batch.
     """
 
     quantized: Tensor
     codes: Tensor
     depths: Tensor
-    commitment_loss: Tensor
+    commitment: Tensor
     perplexity: Tensor
 
 
-class Quantizer(nn.Module, ABC):
-    """Latents to codes and back, scalable: any first n codebooks are a valid description."""
+class ResidualVQ(nn.Module):
+    """Residual VQ with codebooks learned as moving averages (arXiv 1711.00937, 2107.03312).
 
-    @abstractmethod
-    def reset_parameters(self) -> None:
-        """Random codebooks."""
-
-    @abstractmethod
-    def encode(self, latents: Tensor, num_quantizers: int, tolerance: float = 0.0) -> Tensor:
-        """(batch, frames, dim) float32 -> (batch, num_quantizers, frames) int64.
-
-        Args:
-            latents: to be quantized.
-            num_quantizers: codebooks to use.
-            tolerance: squared distance at which a frame is described well enough and stops; 0 uses
-                all codebooks for all frames. Only with variable depth.
-        """
-
-    @abstractmethod
-    def decode(self, codes: Tensor) -> Tensor:
-        """(batch, n, frames) int -> (batch, frames, dim); code -1 (no frame) adds zero."""
-
-    @abstractmethod
-    def depths(self, codes: Tensor) -> Tensor:
-        """(batch, n, frames) int codes -> (batch, frames) int64, codebooks before the stop."""
-
-    @abstractmethod
-    def forward(
-        self, latents: Tensor, levels: Tensor, mask: Tensor, refined: Tensor | None = None
-    ) -> QuantizerOutput:
-        """Quantize for training and, in training mode, adapt the codebooks.
-
-        Args:
-            latents: (batch, frames, dim).
-            levels: (batch,) int, how many codebooks each item may use; 0 leaves it continuous.
-            mask: (batch, frames) bool, True on real frames.
-            refined: (batch,) 0 to 1, the share of the batch's frames that would go on to the second
-                codebook at each item's tolerance; None for tolerance 0. Only with variable depth.
-        """
-
-    @abstractmethod
-    def fit(self, latents: Tensor, generator: torch.Generator, first: int = 0) -> None:
-        """Start the codebooks, from number `first` on, from (frames, dim) latents."""
-
-    @abstractmethod
-    def training_state(self) -> dict[str, Tensor]:
-        """Tensors beyond the weights that an interrupted training needs to go on."""
-
-    @abstractmethod
-    def load_training_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `training_state` gave."""
-
-
-class ResidualVQ(Quantizer):
-    """Residual VQ with EMA codebooks (arXiv 1711.00937, 2107.03312).
+    Any first n codebooks are a valid description.
 
     Args:
         num_quantizers: number of codebooks.
         codebook_size: entries of each.
         dim: latent width.
-        decay: of the exponential moving averages.
-        revive_below: a code whose average number of frames per batch falls below this is put on a
-            random frame of the batch.
         variable_depth: frames may stop early.
-        base_dim: the first two codebooks describe so many dimensions only, and tolerances are
-            distances in them. Latents that are held to what one or two codebooks can carry lose
-            everything finer: the other dimensions are for that, and only codebooks from the third
-            on hold them. None for all dimensions.
+        base_dim: dimensions that the first two codebooks describe; tolerances are distances in
+            them. Codebooks from the third on describe all dimensions. None for all everywhere.
     """
 
     codebooks: Tensor
@@ -126,8 +68,6 @@ class ResidualVQ(Quantizer):
         num_quantizers: int,
         codebook_size: int,
         dim: int,
-        decay: float = 0.97,
-        revive_below: float = 0.1,
         variable_depth: bool = False,
         base_dim: int | None = None,
     ):
@@ -136,26 +76,32 @@ class ResidualVQ(Quantizer):
         self.base_dim = base_dim or dim
         self.num_quantizers = num_quantizers
         self.codebook_size = codebook_size
-        self.decay = decay
-        self.revive_below = revive_below
         self.register_buffer("codebooks", torch.empty(num_quantizers, codebook_size, dim))
         self.reset_parameters()
         # Averages exist only while training: shipping them would double the codebooks' size.
-        self._ema_count: Tensor | None = None
-        self._ema_sum: Tensor | None = None
+        self._averages: _Averages | None = None
 
     def reset_parameters(self) -> None:
+        """Draw random codebooks."""
         nn.init.normal_(self.codebooks, std=self.codebooks.shape[-1] ** -0.5)
         self._reserve()
 
     @torch.no_grad()
     def _reserve(self) -> None:
-        """Put zeros where codes must not say anything."""
+        """Zero the reserved entries: dimensions outside the base, and the stop."""
         self.codebooks[:BASE_CODEBOOKS, :, self.base_dim :] = 0.0
         if self.variable_depth:
             self.codebooks[1:, STOP] = 0.0
 
     def encode(self, latents: Tensor, num_quantizers: int, tolerance: float = 0.0) -> Tensor:
+        """Nearest codes: (batch, frames, dim) float32 -> (batch, num_quantizers, frames) int64.
+
+        Args:
+            latents: to be quantized.
+            num_quantizers: codebooks to use.
+            tolerance: squared distance at which a frame stops; 0 uses all codebooks for all frames.
+                Only with variable depth.
+        """
         batch, frames, dim = latents.shape
         with torch.autocast(latents.device.type, enabled=False):
             flat = latents.reshape(-1, dim).float()
@@ -185,6 +131,7 @@ class ResidualVQ(Quantizer):
         return nearest(residual, self.codebooks[level])
 
     def decode(self, codes: Tensor) -> Tensor:
+        """(batch, n, frames) int -> (batch, frames, dim); code -1 (no frame) adds zero."""
         latents = torch.zeros(
             codes.shape[0], codes.shape[2], self.codebooks.shape[-1], device=codes.device
         )
@@ -193,6 +140,7 @@ class ResidualVQ(Quantizer):
         return latents * (codes[:, :1] >= 0).transpose(1, 2)
 
     def depths(self, codes: Tensor) -> Tensor:
+        """(batch, n, frames) int codes -> (batch, frames) int64, codebooks before the stop."""
         if not self.variable_depth:
             return codes.new_full((codes.shape[0], codes.shape[2]), codes.shape[1])
         return 1 + (codes[:, 1:] != STOP).sum(1)
@@ -200,109 +148,155 @@ class ResidualVQ(Quantizer):
     def forward(
         self, latents: Tensor, levels: Tensor, mask: Tensor, refined: Tensor | None = None
     ) -> QuantizerOutput:
+        """Quantize for training; in training mode, collect what `update_codebooks` needs.
+
+        Args:
+            latents: (batch, frames, dim).
+            levels: (batch,) int, codebooks that each item may use; 0 leaves it continuous.
+            mask: (batch, frames) bool, True on real frames.
+            refined: (batch,) 0 to 1, the share of the batch's frames that would use a second
+                codebook at each item's tolerance; None for tolerance 0. Only with variable depth.
+        """
         with torch.autocast(latents.device.type, enabled=False):
             return self._forward(latents.float(), levels, mask, refined)
 
     def _forward(
         self, latents: Tensor, levels: Tensor, mask: Tensor, refined: Tensor | None
     ) -> QuantizerOutput:
-        residual = latents.detach()
-        base = self.base_dim
+        # No indexing by masks and no counts on the host: a GPU would wait for each of them.
+        batch, frames, dim = latents.shape
+        flat, real = latents.reshape(-1, dim), mask.reshape(-1)
+        level_of = levels[:, None].expand(batch, frames).reshape(-1)
+        residual, quantized = flat.detach(), torch.zeros_like(flat)
+        going_on, depths = real, torch.zeros_like(level_of)
         commitment = latents.new_zeros(())
-        quantized = torch.zeros_like(residual)
         codes, perplexity = [], []
-        going_on, depths = mask, torch.zeros_like(mask, dtype=torch.long)
-        tolerances: Tensor | None = None
+        tolerance: Tensor | None = None
         for level in range(self.num_quantizers):
             if level and refined is not None:
-                left_over = residual[..., :base].square().sum(-1)
-                if tolerances is None:
-                    tolerances = torch.quantile(left_over[mask], 1.0 - refined)
-                    tolerances = tolerances.masked_fill(refined >= 1.0, 0.0)
-                going_on = going_on & (left_over > tolerances[:, None])
-            code = self._search(level, residual.flatten(0, 1)).view(mask.shape)
+                left_over = residual[:, : self.base_dim].square().sum(1)
+                if tolerance is None:
+                    tolerance = _tolerances(left_over, real, refined)
+                    tolerance = tolerance[:, None].expand(batch, frames).reshape(-1)
+                going_on = going_on & (left_over > tolerance)
+            code = self._search(level, residual)
             picked = self.codebooks[level][code]
             # A codebook learns from every frame that goes on so far; only the sum that is passed
             # on stops at the item's own number of codebooks.
             if self.training:
-                self._update(level, residual[going_on], code[going_on])
-            used = (levels > level)[:, None] & going_on
+                self._collect(level, residual, code, going_on)
+            used = (level_of > level) & going_on
             depths = depths + used
-            in_use = used[..., None]
-            # latents - (sum of codes before) is this residual with a gradient to the latents.
-            distance = (latents - quantized - picked)[..., :base].square() * in_use
-            commitment = commitment + distance.sum()
-            quantized = quantized + picked * in_use
+            described = self.base_dim if level < BASE_CODEBOOKS else dim
+            distance = (flat - quantized - picked)[:, :described].square().sum(1)
+            commitment = commitment + (distance * used).sum()
+            quantized = quantized + picked * used[:, None]
             residual = residual - picked
             codes.append(torch.where(going_on, code, STOP))
-            perplexity.append(_perplexity(code[going_on], self.codebook_size))
-        finer = (latents - (latents.detach() - residual))[..., base:].square() * mask[..., None]
-        commitment = (commitment + finer.sum()) / (mask.sum() * latents.shape[-1])
-        continuous = (levels == 0)[:, None, None]
-        passed_on = torch.where(continuous, latents, latents + (quantized - latents).detach())
+            perplexity.append(_perplexity(code, going_on, self.codebook_size))
+        depths, quantized = depths.view(batch, frames), quantized.view(latents.shape)
+        base = torch.arange(dim, device=latents.device) < self.base_dim
+        described_here = base | (depths > BASE_CODEBOOKS)[..., None]
+        straight_through = quantized + (latents - latents.detach()) * described_here
         return QuantizerOutput(
-            passed_on, torch.stack(codes, 1), depths, commitment, torch.stack(perplexity)
+            torch.where((levels == 0)[:, None, None], latents, straight_through),
+            torch.stack(codes).view(-1, batch, frames).transpose(0, 1),
+            depths,
+            commitment / (real.sum().clamp_min(1) * dim),
+            torch.stack(perplexity),
         )
 
     @torch.no_grad()
-    def _update(self, level: int, frames: Tensor, code: Tensor) -> None:
-        if self._ema_count is None or self._ema_sum is None:
-            self._ema_count = torch.ones(self.codebooks.shape[:2], device=self.codebooks.device)
-            self._ema_sum = self.codebooks.clone()
-        count, total = self._ema_count[level], self._ema_sum[level]
-        batch_count = torch.bincount(code, minlength=self.codebook_size).to(count.dtype)
-        batch_sum = torch.zeros_like(total).index_add_(0, code, frames)
-        count.lerp_(batch_count, 1 - self.decay)
-        total.lerp_(batch_sum, 1 - self.decay)
-        dead = (count < self.revive_below).nonzero()[:, 0]
-        if len(dead) and len(frames):
-            chosen = frames[torch.randint(len(frames), (len(dead),), device=frames.device)]
-            count[dead] = 1.0
-            total[dead] = chosen
-        self.codebooks[level] = total / count[:, None].clamp_min(1e-5)
+    def _collect(self, level: int, residual: Tensor, code: Tensor, going_on: Tensor) -> None:
+        if self._averages is None:
+            self._averages = _Averages.of(self.codebooks)
+        averages, weight = self._averages, going_on.float()
+        averages.batch_count[level].index_add_(0, code, weight)
+        averages.batch_total[level].index_add_(0, code, residual * weight[:, None])
+        drawn = torch.multinomial(weight + 1e-9, self.codebook_size, replacement=True)
+        averages.candidates[level] = residual[drawn]
+
+    @torch.no_grad()
+    def update_codebooks(self, decay: float) -> None:
+        """Move the codebooks towards the frames of all training passes since the last call.
+
+        Codes that are hardly used are moved onto frames of the batch, with their averages:
+        otherwise the next update would move them straight back.
+
+        Args:
+            decay: of the moving averages.
+        """
+        averages = self._averages
+        if averages is None:
+            return
+        averages.count.lerp_(averages.batch_count, 1.0 - decay)
+        averages.total.lerp_(averages.batch_total, 1.0 - decay)
+        averages.batch_count.zero_(), averages.batch_total.zero_()
+        mean = averages.count.mean(1, keepdim=True)
+        dead = averages.count < REVIVE_BELOW * mean
+        if self.variable_depth:
+            dead[1:, STOP] = False
+        revived = (REVIVED_COUNT * mean).expand_as(averages.count)
+        averages.count = torch.where(dead, revived, averages.count)
+        moved = averages.candidates * revived[..., None]
+        averages.total = torch.where(dead[..., None], moved, averages.total)
+        self.codebooks.copy_(averages.total / averages.count.clamp_min(1e-5)[..., None])
         self._reserve()
 
     @torch.no_grad()
-    def fit(self, latents: Tensor, generator: torch.Generator, first: int = 0) -> None:
-        """k-means per codebook on the residuals of those before; forgets the averages."""
+    def fit(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Start the codebooks from (frames, dim) latents: k-means on each one's residuals."""
         residual = latents.float()
         for level in range(self.num_quantizers):
-            if level >= first:
-                described = residual[:, : self.base_dim] if level < BASE_CODEBOOKS else residual
-                codebook = kmeans(described, self.codebook_size, generator)
-                self.codebooks[level, :, : codebook.shape[1]] = codebook
-                self._reserve()
+            described = self.base_dim if level < BASE_CODEBOOKS else residual.shape[1]
+            centres = kmeans(residual[:, :described], self.codebook_size, generator)
+            self.codebooks[level, :, :described] = centres
+            self._reserve()
             residual = residual - self.codebooks[level][self._search(level, residual)]
-        self._ema_count = self._ema_sum = None
+        self._averages = None
 
     def training_state(self) -> dict[str, Tensor]:
-        if self._ema_count is None or self._ema_sum is None:
-            return {}
-        return {"ema_count": self._ema_count, "ema_sum": self._ema_sum}
+        """Tensors beyond the weights that an interrupted training needs to go on."""
+        averages = self._averages
+        return {} if averages is None else {"count": averages.count, "total": averages.total}
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
-        device = self.codebooks.device
-        self._ema_count, self._ema_sum = (
-            state[name].to(device) if name in state else None for name in ("ema_count", "ema_sum")
-        )
-        self._reserve()  # the state may be of a run without variable depth
+        """Put back what `training_state` gave."""
+        self._averages = _Averages.of(self.codebooks)
+        for name, value in state.items():
+            setattr(self._averages, name, value.to(self.codebooks.device))
 
 
-def build_quantizer(
-    num_quantizers: int,
-    codebook_size: int,
-    dim: int,
-    variable_depth: bool,
-    base_dim: int | None = None,
-) -> Quantizer:
-    """The quantizer of codecs and adapters: the one place that names a family."""
-    return ResidualVQ(
-        num_quantizers, codebook_size, dim, variable_depth=variable_depth, base_dim=base_dim
-    )
+@dataclass
+class _Averages:
+    """Moving averages of the frames of each code, and sums over the frames since the last update.
+
+    (num_quantizers, codebook_size) counts and (num_quantizers, codebook_size, dim) totals.
+    """
+
+    count: Tensor
+    total: Tensor
+    batch_count: Tensor
+    batch_total: Tensor
+    candidates: Tensor
+
+    @classmethod
+    def of(cls, codebooks: Tensor) -> "_Averages":
+        count = torch.ones(codebooks.shape[:2], device=codebooks.device)
+        zeros = torch.zeros_like(codebooks)
+        return cls(count, codebooks.clone(), torch.zeros_like(count), zeros, zeros.clone())
 
 
-def _perplexity(code: Tensor, size: int) -> Tensor:
-    share = torch.bincount(code, minlength=size).float() / max(1, code.numel())
+def _tolerances(left_over: Tensor, real: Tensor, refined: Tensor) -> Tensor:
+    """Squared distances (items,) that this share of the batch's real frames exceeds."""
+    ordered = left_over.masked_fill(~real, torch.inf).sort().values
+    place = ((1.0 - refined) * (real.sum() - 1)).long().clamp(0, len(ordered) - 1)
+    return ordered[place].masked_fill(refined >= 1.0, 0.0)
+
+
+def _perplexity(code: Tensor, counted: Tensor, size: int) -> Tensor:
+    counts = torch.zeros(size, device=code.device).index_add_(0, code, counted.float())
+    share = counts / counts.sum().clamp_min(1.0)
     return torch.exp(-(share * share.clamp_min(1e-10).log()).sum())
 
 

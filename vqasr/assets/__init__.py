@@ -9,7 +9,10 @@ CLIPS = ASSETS / "clips"
 
 _CODECS = {DEFAULT_CODEC: ASSETS / "vqasr-base"}
 _PRIORS = {folder.name: folder for folder in (ASSETS / "vqasr-base-prior",)}
-_ADAPTERS = {folder.name: folder for folder in (ASSETS / "vqasr-base-whisper-tiny.en",)}
+_ADAPTERS = {
+    folder.name: folder
+    for folder in (ASSETS / "vqasr-base-whisper-tiny.en", ASSETS / "vqasr-base-whisper-base")
+}
 _CTC = {"ctc-small": ASSETS / "ctc-small"}
 
 

@@ -1,161 +1,178 @@
-"""Batches of whole utterances of similar length, in an order that depends on the seed alone."""
+"""Batches of whole utterances of similar length; number i depends on the seed and i alone."""
 
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterator
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor
 
-from vqasr.data import row_audio
 from vqasr.mel import SAMPLING_RATE_HZ
-from vqasr.training.augment import Augment
-from vqasr.training.config import DataConfig
+from vqasr.training.augment import Augment, Draws
+from vqasr.training.config import NO_CHANGE, TrainConfig
+from vqasr.training.recordings import Recordings
 
 # Batches come in a few widths only: on CPU, oneDNN compiles its kernels anew for every shape, which
 # with free widths took longer than the training itself.
 WIDTHS_S = (3.2, 4.48, 6.4, 9.6, 13.44, 16.64, 20.48, 30.0)
 # At least this much silence follows each utterance: the adapter learns how an end sounds.
 TAIL_S = 0.4
+HOP_LENGTH = 640
+# A chunk that gets lost: 1 s of frames at 25 Hz; at most this share of an item's chunks.
+LOST_CHUNK_FRAMES = 25
+MOST_LOST = 0.3
+# The share of utterances whose frames all use all codebooks, and the smallest share of refined
+# frames in the others.
+ALL_REFINED = 0.3
+FEWEST_REFINED = 0.1
 
 
 @dataclass
 class Batch:
-    """Utterances, padded on the right with zeros.
+    """Utterances on the device, padded on the right with zeros.
 
     Attributes:
-        clean: (batch, samples) float32, what the recogniser hears.
-        heard: (batch, samples) float32, what the encoder hears.
-        lengths: (batch,) int64 samples.
-        texts: transcripts; empty where there is none or the utterance was cropped.
+        rows: (items,) numbers of the recordings.
+        clean: (items, samples) float32, the target.
+        heard: (items, samples) float32, the encoder's input; may go on behind the utterance.
+        lengths: (items,) int64 samples of the utterances, on the CPU.
+        heard_lengths: the same with the silence behind them.
+        levels: (items,) int64 codebooks that each item may use, 0 for unquantized.
+        refined: (items,) see `ResidualVQ.forward`.
+        lost: (items, frames) bool, frames that get lost.
+        full_stop: (items,) bool, texts without punctuation end with a full stop.
+        share: of the items of the whole batch.
     """
 
+    rows: np.ndarray
     clean: Tensor
     heard: Tensor
     lengths: Tensor
-    texts: list[str]
+    heard_lengths: Tensor
+    levels: Tensor
+    refined: Tensor
+    lost: Tensor
+    full_stop: np.ndarray
+    share: float
 
-    @property
     def sample_mask(self) -> Tensor:
-        """(batch, samples) bool, True on real samples."""
-        positions = torch.arange(self.heard.shape[1], device=self.heard.device)
-        return positions[None] < self.lengths[:, None]
+        """(items, samples) bool, True on the samples of the utterance."""
+        place = torch.arange(self.heard.shape[1], device=self.heard.device)
+        return place < self.lengths.to(place.device, non_blocking=True)[:, None]
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(
-            self.clean.to(device), self.heard.to(device), self.lengths.to(device), self.texts
-        )
+    def frame_mask(self, lengths: Tensor) -> Tensor:
+        """(items, frames) bool, True on the frames of the first `lengths` samples."""
+        frames = -(-lengths // HOP_LENGTH).to(self.heard.device, non_blocking=True)
+        count = self.heard.shape[1] // HOP_LENGTH
+        return torch.arange(count, device=self.heard.device) < frames[:, None]
 
 
 class Batches:
-    """Endless batches; number i is the same in every run with the same seed.
+    """Endless batches of recordings.
 
-    Decoded audio is kept in memory as int16 (115 MB an hour), because decoding Opus would take a
-    good part of a training step.
+    Args:
+        recordings: speech.
+        augment: changes it.
+        config: batch_s, levels, seed and augmentation.
+        piece_s: seconds of audio in a piece.
     """
 
-    def __init__(self, data: Dataset, config: DataConfig, augment: Augment, seed: int):
-        self._data = data
-        self._config = config
-        self._augment = augment
-        self._seed = seed
-        self._pcm: dict[int, np.ndarray] = {}
-        seconds = data["seconds"] if "seconds" in data.column_names else None
-        self._seconds = np.asarray(
-            seconds
-            if seconds is not None
-            else [len(self._read(i)) / SAMPLING_RATE_HZ for i in range(len(data))]
-        )
+    def __init__(
+        self, recordings: Recordings, augment: Augment, config: TrainConfig, piece_s: float
+    ):
+        self.recordings, self.device = recordings, augment.device
+        self._augment, self._config = augment, config
+        self._piece_s = piece_s
+        lengths_s = recordings.lengths / SAMPLING_RATE_HZ + TAIL_S
+        bucket = np.searchsorted(WIDTHS_S, lengths_s - 1e-3)
+        self._buckets = [np.flatnonzero(bucket == i) for i in range(len(WIDTHS_S))]
+        seconds = np.array([len(b) * w for b, w in zip(self._buckets, WIDTHS_S, strict=True)])
+        self._share = seconds / seconds.sum()
 
-    def from_step(self, first: int) -> Generator[Batch]:
-        """Batches first, first + 1, ...; prepared by a thread while the model trains."""
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=3)
-        stop = threading.Event()
-
-        def prepare() -> None:
-            try:
-                for step, indices in self._order():
-                    if step < first:
-                        continue
-                    batch = self._make(step, indices)
-                    while not stop.is_set():
-                        try:
-                            ready.put(batch, timeout=0.2)
-                            break
-                        except queue.Full:
-                            continue
-                    if stop.is_set():
-                        return
-            except BaseException as error:  # handed to the consumer
-                ready.put(error)
-
-        thread = threading.Thread(target=prepare, daemon=True)
-        thread.start()
-        try:
-            while True:
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stop.set()
-
-    def _order(self) -> Iterator[tuple[int, list[int]]]:
-        lengths_s = np.minimum(self._seconds, self._config.max_utterance_s) + TAIL_S
-        widths = np.searchsorted(WIDTHS_S, lengths_s)
-        step, epoch = 0, 0
-        while True:
-            rng = np.random.default_rng([self._seed, epoch])
-            batches = []
-            for width in np.unique(widths):
-                members = rng.permutation(np.flatnonzero(widths == width))
-                size = max(1, round(self._config.batch_s / WIDTHS_S[width]))
-                # The last batch is filled up from the beginning, so that all have one shape.
-                members = np.resize(members, -(-len(members) // size) * size)
-                batches += members.reshape(-1, size).tolist()
-            for j in rng.permutation(len(batches)):
-                yield step, batches[j]
-                step += 1
-            epoch += 1
-
-    def _make(self, step: int, indices: list[int]) -> Batch:
-        rng = np.random.default_rng([self._seed, 1, step])
-        column = self._config.text_column
-        limit = int(self._config.max_utterance_s * SAMPLING_RATE_HZ)
-        texts_of: Callable[[int], Any] = (
-            (lambda i: self._data[i][column]) if column in self._data.column_names else lambda i: ""
-        )
-        pieces, texts = [], []
-        for i in indices:
-            samples = self._read(i).astype(np.float32) / 32768.0
-            text = texts_of(i) or ""
-            if len(samples) > limit:
-                start = rng.integers(len(samples) - limit)
-                samples, text = samples[start : start + limit], ""
-            pieces.append(samples)
-            texts.append(text)
-        longest_s = max(map(len, pieces)) / SAMPLING_RATE_HZ + TAIL_S
-        width_s = WIDTHS_S[int(np.searchsorted(WIDTHS_S, longest_s - 1e-3))]
+    def pieces(self, step: int) -> Iterator[Batch]:
+        """Yield batch number `step`, in pieces of at most `piece_s`."""
+        config = self._config
+        rng = np.random.default_rng([config.seed, step])
+        bucket = rng.choice(len(WIDTHS_S), p=self._share)
+        width_s, members = WIDTHS_S[bucket], self._buckets[bucket]
+        count = max(1, round(config.data.batch_s / width_s))
+        rows = rng.choice(members, count, replace=len(members) < count)
         width = round(width_s * SAMPLING_RATE_HZ)
-        room = width - int(TAIL_S * SAMPLING_RATE_HZ)
-        pairs = [self._augment(samples, rng, room) for samples in pieces]
-        clean, heard = [target for target, _ in pairs], [changed for _, changed in pairs]
-        lengths = torch.tensor([len(c) for c in clean])
-        return Batch(_pad(clean, width), _pad(heard, width), lengths, texts)
+        room = width - round(TAIL_S * SAMPLING_RATE_HZ)
+        draws = self._augment.draw(rng, self.recordings.lengths[rows], room)
+        names = np.array(list(config.levels))
+        weights = np.array(list(config.levels.values()), float)
+        levels = rng.choice(names, count, p=weights / weights.sum())
+        refined = draw_refined(rng, count)
+        lost = lost_frames(rng, count, width // HOP_LENGTH, config.augment.lost)
+        full_stop = rng.random(count) < config.augment.full_stop
+        size = min(count, max(1, round(self._piece_s / width_s)))
+        noise_seed = int(rng.integers(2**62))
+        for start in range(0, count, size):
+            i = slice(start, start + size)
+            yield self._piece(
+                rows[i], draws[i], width, noise_seed + start, levels[i], refined[i], lost[i],
+                full_stop[i], len(rows[i]) / count,
+            )  # fmt: skip
 
-    def _read(self, i: int) -> np.ndarray:
-        if i not in self._pcm:
-            samples = row_audio(self._data[i])
-            self._pcm[i] = np.clip(samples * 32768.0, -32768, 32767).astype(np.int16)
-        return self._pcm[i]
+    def of_all(self, seed: list[int], batch_s: float, changed: bool) -> Iterator[Batch]:
+        """Yield every recording once, in batches of similar lengths.
+
+        Args:
+            seed: of the changes.
+            batch_s: seconds of audio in a batch.
+            changed: by augmentation, or as they are.
+        """
+        for number, (width_s, members) in enumerate(zip(WIDTHS_S, self._buckets, strict=True)):
+            width = round(width_s * SAMPLING_RATE_HZ)
+            room = width - round(TAIL_S * SAMPLING_RATE_HZ)
+            size = max(1, round(batch_s / width_s))
+            for start in range(0, len(members), size):
+                rows = members[start : start + size]
+                rng = np.random.default_rng([*seed, number, start])
+                chance = None if changed else NO_CHANGE
+                draws = self._augment.draw(rng, self.recordings.lengths[rows], room, chance)
+                none = np.zeros((len(rows), width // HOP_LENGTH), bool)
+                yield self._piece(
+                    rows, draws, width, int(rng.integers(2**62)), none[:, 0].astype(np.int64),
+                    draw_refined(rng, len(rows)), none, ~none[:, 0], 1.0,
+                )  # fmt: skip
+
+    def about(self) -> str:
+        """Name the recordings and how they are changed."""
+        recordings = self.recordings
+        digest = hashlib.sha256(recordings.lengths.tobytes())
+        digest.update(recordings.pcm[:: 1 + len(recordings.pcm) // 10**6].cpu().numpy().tobytes())
+        return f"{digest.hexdigest()[:12]} {self._augment.config}"
+
+    def _piece(
+        self, rows: np.ndarray, draws: Draws, width: int, seed: int, levels: np.ndarray,
+        refined: np.ndarray, lost: np.ndarray, full_stop: np.ndarray, share: float,
+    ) -> Batch:  # fmt: skip
+        clean, heard = self._augment(self.recordings, rows, draws, width, seed)
+        lengths = torch.from_numpy(draws.lengths)
+        silence = torch.from_numpy(draws.silence)
+
+        def to_device(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(heard.device, non_blocking=True)
+
+        return Batch(
+            rows, clean, heard, lengths, (lengths + silence).clamp_max(width),
+            to_device(levels), to_device(refined.astype(np.float32)), to_device(lost), full_stop,
+            share,
+        )  # fmt: skip
 
 
-def _pad(items: list[np.ndarray], width: int) -> Tensor:
-    padded = np.zeros((len(items), width), np.float32)
-    for row, item in zip(padded, items, strict=True):
-        row[: len(item)] = item
-    return torch.from_numpy(padded)
+def draw_refined(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Shares of refined frames of `count` utterances, 1 for all."""
+    share = FEWEST_REFINED + (1.0 - FEWEST_REFINED) * rng.random(count)
+    return np.where(rng.random(count) < ALL_REFINED, 1.0, share)
+
+
+def lost_frames(rng: np.random.Generator, items: int, frames: int, chance: float) -> np.ndarray:
+    """(items, frames) bool: frames of chunks of 1 s that get lost, in this share of the items."""
+    chunks = -(-frames // LOST_CHUNK_FRAMES)
+    share = MOST_LOST * rng.random((items, 1)) * (rng.random((items, 1)) < chance)
+    lost = rng.random((items, chunks)) < share
+    return np.repeat(lost, LOST_CHUNK_FRAMES, axis=1)[:, :frames]

@@ -86,3 +86,9 @@ def load_checkpoint(
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def append_log(folder: Path, record: dict[str, Any]) -> None:
+    """Add a line to log.jsonl."""
+    with open(folder / "log.jsonl", "a") as file:
+        file.write(json.dumps(record) + "\n")

@@ -1,277 +1,259 @@
-"""Training configuration: one TOML file."""
+"""Training configuration: one TOML file, checked by pydantic."""
 
-import dataclasses
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vqasr.errors import TrainingError
 
 LONGEST_UTTERANCE_S = 29.6
-OPTIMIZERS = ("adamw", "muon")
 
 
-@dataclass
-class DataConfig:
-    """Where speech comes from.
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DataConfig(_Table):
+    """Where speech comes from, and how much of it makes a batch.
 
     Attributes:
         train, dev: parquet files, folders or hub ids with columns audio and text.
         noise: the same with column kind ("rir" for room impulse responses, else noise); every
-            fifth noise is held out for testing. Empty for no augmentation with either.
-        batch_s: seconds of audio in a batch.
-        max_utterance_s: longer utterances are cropped (and then have no transcript); at most 29.6.
-        dev_utterances: size of the slice that judges each stage.
+            fifth noise is held out for testing.
         train_split, dev_split: of hub data sets; in folders, how the files' names begin.
         text_column: column of the transcripts.
+        batch_s: seconds of audio in a batch, padding included.
+        piece_s: a batch is computed in pieces of this size and the gradients are added up: what
+            fits into memory. 0 takes whole batches on a GPU and 48 s on a CPU.
+        max_utterance_s: longer utterances are cropped, and then have no transcript.
+        dev_utterances: those that measure the divergence.
+        transcribe: the first recogniser transcribes recordings without text, once.
+        min_log_probability: mean log-probability of a token (nats) from which such a transcript is
+            used.
+        sure_log_probability: the same for CTC, which learns from letters alone.
     """
 
-    train: list[str]
-    dev: list[str]
-    noise: list[str] = field(default_factory=list)
-    batch_s: float = 48.0
-    max_utterance_s: float = 16.0
-    dev_utterances: int = 60
+    train: list[str] = Field(min_length=1)
+    dev: list[str] = Field(min_length=1)
+    noise: list[str] = []
     train_split: str = "train"
     dev_split: str = "validation"
     text_column: str = "text"
+    batch_s: float = Field(768.0, ge=3.2)
+    piece_s: float = Field(0.0, ge=0.0)
+    max_utterance_s: float = Field(16.2, ge=1.0, le=LONGEST_UTTERANCE_S)
+    dev_utterances: int = Field(128, ge=1)
+    transcribe: bool = True
+    min_log_probability: float = -1.0
+    sure_log_probability: float = -0.4
 
 
-@dataclass
-class AugmentConfig:
-    """Probability of each change of the encoder's input.
+class AugmentConfig(_Table):
+    """Probability of each change of an utterance.
 
-    The target stays clean; speed (with the pitch, as on a tape), tone and gain change it too.
-    `shared` is the probability that noise, reverberation and bands change it as well: the codes
-    then carry what the recogniser hears in a bad recording, instead of cleaning it up.
+    Speed (with the pitch, as on a tape), tone and gain change the encoder's input and the target.
+    Reverberation, noise and band limits change the encoder's input; `shared` is the probability
+    that they change the target too. `lost` is the probability that some chunks of 1 s are missing,
+    `silence` that the recording goes on after the speech, `full_stop` that a text without
+    punctuation ends with a full stop.
     """
 
-    speed: float = 0.0
-    tone: float = 0.0
-    gain: float = 0.5
-    noise: float = 0.25
-    reverberation: float = 0.1
-    band_limit: float = 0.15
-    shared: float = 0.0
+    speed: float = Field(0.7, ge=0, le=1)
+    tone: float = Field(0.5, ge=0, le=1)
+    gain: float = Field(0.6, ge=0, le=1)
+    reverberation: float = Field(0.3, ge=0, le=1)
+    noise: float = Field(0.5, ge=0, le=1)
+    band_limit: float = Field(0.2, ge=0, le=1)
+    shared: float = Field(0.5, ge=0, le=1)
+    lost: float = Field(0.12, ge=0, le=1)
+    silence: float = Field(0.5, ge=0, le=1)
+    full_stop: float = Field(0.5, ge=0, le=1)
 
 
-@dataclass
-class StageConfig:
-    """One stage's length and step size."""
-
-    steps: int
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
+NO_CHANGE = AugmentConfig(**dict.fromkeys(AugmentConfig.model_fields, 0.0))
 
 
-@dataclass
-class PriorTrainConfig:
-    """The code prior, trained last; with 0 steps there is none.
-
-    Attributes:
-        steps, learning_rate, dropout: of its training.
-        passes: over the training data; the first as they are, the others changed as in [augment]
-            and in speed.
-        batch_chunks: chunks of 250 frames in a batch.
-        levels_per_step: codebooks whose codes are predicted in a step.
-        num_modelled, width, head_size, dilations: sizes, see CodePriorConfig.
-        dev_utterances: that judge it.
-        save_every: steps between resumable checkpoints.
-        priced_steps: further steps, on codes that the prior has chosen by then, at different prices
-            of a bit (`CodeChoice`): what is chosen is more probable than what is nearest.
-    """
-
-    steps: int = 0
-    learning_rate: float = 2e-3
-    dropout: float = 0.15
-    passes: int = 3
-    batch_chunks: int = 32
-    levels_per_step: int = 3
-    num_modelled: int = 4
-    width: int = 176
-    head_size: int = 144
-    dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32])
-    dev_utterances: int = 1000
-    save_every: int = 250
-    priced_steps: int = 0
-
-
-@dataclass
-class LossConfig:
-    """Weights of the joint stage.
+class LossConfig(_Table):
+    """Weights of the parts of the loss.
 
     Attributes:
         stem: distance to the recogniser's own front end.
-        layers: mean distance to the recogniser's encoder layers.
+        layers: mean distance to the recogniser's encoder layers, the last one counted twice.
         decoder: divergence from the decoder's predictions on the transcript.
-        transcript: cross-entropy of the transcript: what was said, not what the recogniser hears.
-        decoder_from: fraction of the stage after which the decoder joins.
-        end: cross-entropy of a text's end. Where it is not 0, half of the steps read without
-            padding, with closing frames (`[adapter] num_closing_frames`); for a frozen codec.
+        transcript: cross-entropy of the transcript.
+        end: cross-entropy of a text's end, in steps without padding.
         reconstruction: log-mel error.
         commitment: latents to their codes.
+        ctc: letters from the encoder's features, before the quantizer (dropped afterwards).
+        scale: squared logarithms of the latents' variances over their targets.
+        autoencoder_decoder: factor of `decoder` and `transcript` in the autoencoder stage.
     """
 
-    stem: float = 0.5
+    stem: float = 0.25
     layers: float = 2.0
-    decoder: float = 0.5
-    transcript: float = 0.0
-    decoder_from: float = 0.4
-    end: float = 0.0
+    decoder: float = 0.7
+    transcript: float = 0.1
+    end: float = 0.1
     reconstruction: float = 0.1
-    commitment: float = 0.25
+    commitment: float = 0.5
+    ctc: float = 0.1
+    scale: float = 0.05
+    autoencoder_decoder: float = 0.3
 
 
-@dataclass
-class TrainConfig:
+class ScheduleConfig(_Table):
+    """Steps and learning rate of the gradient stages.
+
+    Attributes:
+        autoencoder_steps: without a quantizer; the codebooks are fitted behind them.
+        joint_steps: with everything.
+        learning_rate: the highest, of Muon and AdamW.
+        warmup_steps: linear, from the first step on.
+        hold: fraction of all steps up to which the rate stays; then it falls linearly to 1 %.
+        settle_steps: joint steps with the fastest moving averages of the codebooks.
+        save_every: steps between resumable checkpoints.
+        judge_every: steps between measurements on dev.
+        log_every: steps between lines of the log.
+    """
+
+    autoencoder_steps: int = Field(150, ge=0)
+    joint_steps: int = Field(3010, ge=0)
+    learning_rate: float = Field(2e-3, gt=0)
+    warmup_steps: int = Field(150, ge=0)
+    hold: float = Field(0.4, ge=0, le=1)
+    settle_steps: int = Field(400, ge=0)
+    save_every: int = Field(200, ge=1)
+    judge_every: int = Field(500, ge=1)
+    log_every: int = Field(50, ge=1)
+
+
+class RecogniserConfig(_Table):
+    """A frozen recogniser that is distilled into the codes, and its adapter.
+
+    Attributes:
+        name: as `load_recogniser` takes it; the adapter's folder is named after it.
+        weight: of its losses; the first recogniser's is 1.
+        share: of each batch that it reads.
+        adapter: folder or name of an adapter to begin with; empty for random weights.
+    """
+
+    name: str
+    weight: float = Field(1.0, gt=0)
+    share: float = Field(1.0, gt=0, le=1)
+    adapter: str = ""
+
+
+class PriorConfig(_Table):
+    """The code prior, trained on the codes of the finished codec; with 0 steps there is none.
+
+    Attributes:
+        steps, learning_rate, dropout: of its training.
+        priced_steps: further steps, on codes that the prior has chosen by then, at different prices
+            of a bit (`CodeChoice`): what is chosen is more probable than what is nearest.
+        passes: over the training data; the first as they are, the others changed as in [augment].
+        batch_chunks: chunks of 250 frames in a batch.
+        levels_per_step: codebooks whose codes are predicted in a step.
+        num_modelled, width, head_size, dilations: sizes, see CodePriorConfig.
+        dev_utterances: those that measure it.
+        save_every: steps between resumable checkpoints.
+    """
+
+    steps: int = Field(0, ge=0)
+    priced_steps: int = Field(0, ge=0)
+    learning_rate: float = Field(2e-3, gt=0)
+    dropout: float = Field(0.15, ge=0, lt=1)
+    passes: int = Field(3, ge=1)
+    batch_chunks: int = Field(32, ge=1)
+    levels_per_step: int = Field(3, ge=1)
+    num_modelled: int = Field(4, ge=1)
+    width: int = Field(176, ge=1)
+    head_size: int = Field(144, ge=1)
+    dilations: list[int] = [1, 2, 4, 8, 16, 32]
+    dev_utterances: int = Field(1000, ge=1)
+    save_every: int = Field(250, ge=1)
+
+
+class TrainConfig(_Table):
     """Everything a training run depends on.
 
     Attributes:
-        output_dir: checkpoints, logs and the finished codec and adapter.
-        recogniser: the frozen recogniser that is distilled.
-        start_from: folder of a run whose codec and adapter to begin with, its state or, where that
-            is gone, the finished folders codec and adapter; stages that are not to be repeated have
-            0 steps. With a frozen codec, folder or name of the adapter to begin with. Empty: random
-            weights.
-        frozen_codec: name or folder of a finished codec that stays as it is; only an adapter for
-            `recogniser` is trained, and the stages of the codec must have 0 steps.
-        frozen_prior: name or folder of the prior of the codec in `start_from`. Only the codec's
-            encoder is trained, on codes that are chosen with this prior; all else stays as it is
-            (but the prior may learn the new encoder's codes afterwards, in `priced_steps`).
-        optimizer: of the joint stage, "adamw" or "muon".
-        seed: of weights, data order, augmentation and codebook draws.
+        output_dir: checkpoints, logs and the finished codec, adapters and prior.
+        start_from: name or folder of a finished codec to begin with; empty for random weights.
+        frozen_codec: that codec stays as it is, and only adapters are trained.
+        optimizer: "muon" (for matrices, AdamW for the rest) or "adamw".
+        seed: of weights, data, augmentation and codebook draws.
         threads: CPU threads; 0 leaves torch's choice.
-        save_every: steps between resumable checkpoints.
         levels: relative frequency of using n codebooks, as {"n": frequency}; "0" is unquantized.
         codec, adapter: overrides of VQCodecConfig's and CodeEmbedderConfig's defaults.
     """
 
     output_dir: str
     data: DataConfig
-    autoencoder: StageConfig
-    quantizer: StageConfig
-    joint: StageConfig
-    gaps: StageConfig = field(default_factory=lambda: StageConfig(steps=0))
-    closing: StageConfig = field(default_factory=lambda: StageConfig(0, 2e-2, 10))
-    recogniser: str = "tiny.en"
+    recognisers: list[RecogniserConfig] = Field([RecogniserConfig(name="tiny.en")], min_length=1)
     start_from: str = ""
-    frozen_codec: str = ""
-    frozen_prior: str = ""
-    optimizer: str = "adamw"
-    seed: int = 0
-    threads: int = 0
-    save_every: int = 200
-    levels: dict[str, float] = field(
-        default_factory=lambda: {"0": 1, "1": 5, "2": 6, "3": 2, "4": 4, "8": 2}
-    )
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    prior: PriorTrainConfig = field(default_factory=PriorTrainConfig)
-    codec: dict[str, Any] = field(default_factory=dict)
-    adapter: dict[str, Any] = field(default_factory=dict)
+    frozen_codec: bool = False
+    optimizer: Literal["muon", "adamw"] = "muon"
+    seed: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0)
+    levels: dict[int, float] = {0: 0.5, 1: 3, 2: 4, 3: 3, 4: 9, 6: 1, 8: 2}
+    schedule: ScheduleConfig = ScheduleConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    prior: PriorConfig = PriorConfig()
+    codec: dict[str, Any] = {}
+    adapter: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if self.start_from and self.schedule.autoencoder_steps:
+            raise ValueError(
+                f"start_from = {self.start_from!r} begins with finished codebooks: [schedule] "
+                "autoencoder_steps must be 0"
+            )
+        if self.frozen_codec and not self.start_from:
+            raise ValueError("frozen_codec = true needs the codec's name in start_from")
+        if self.start_from and self.codec:
+            raise ValueError(
+                f"[codec] has {sorted(self.codec)}, but the sizes are those of {self.start_from!r}"
+            )
+        if not self.levels or min(self.levels) < 0 or min(self.levels.values()) <= 0:
+            raise ValueError(
+                f"[levels] has {self.levels}; keys are numbers of codebooks (0 for none), values "
+                "frequencies above 0"
+            )
+        return self
 
 
 def load_train_config(path: str | Path) -> TrainConfig:
     """Read a TOML file; paths in it are relative to the folder that the command runs in.
 
     Raises:
-        TrainingError: unreadable, an unknown or missing key, or a value of the wrong type.
+        TrainingError: unreadable, an unknown or missing key, or a value that is not allowed.
     """
     try:
-        values = tomllib.loads(Path(path).read_text())
+        return TrainConfig(**tomllib.loads(Path(path).read_text()))
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']} (is {_short(e['input'])})"
+            for e in error.errors()
+        )
+        raise TrainingError(f"{path}: {wrong}. See recipes/train_codec/train.toml.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path}: cannot be read as TOML ({error}).") from error
-    config: TrainConfig = _build(TrainConfig, values, str(path))
-    if not 1 <= config.data.max_utterance_s <= LONGEST_UTTERANCE_S:
-        raise TrainingError(
-            f"{path}: max_utterance_s = {config.data.max_utterance_s}; 1 to {LONGEST_UTTERANCE_S} "
-            "fit into a recogniser's window of 30 s."
-        )
-    if config.frozen_codec and (config.autoencoder.steps or config.quantizer.steps):
-        raise TrainingError(
-            f"{path}: with frozen_codec = {config.frozen_codec!r} the stages [autoencoder] and "
-            "[quantizer] must have steps = 0: they would change the codec."
-        )
-    if config.frozen_prior:
-        _check_frozen_prior(config, path)
-    closes = config.adapter.get("num_closing_frames", 0)
-    if config.loss.end and not (config.frozen_codec and closes):
-        raise TrainingError(
-            f"{path}: [loss] end = {config.loss.end} needs frozen_codec and, in [adapter], "
-            "num_closing_frames = 50."
-        )
-    if config.optimizer not in OPTIMIZERS:
-        raise TrainingError(
-            f"{path}: optimizer = {config.optimizer!r}; there are {', '.join(OPTIMIZERS)}."
-        )
-    drawn_levels(config)
-    return config
-
-
-def _check_frozen_prior(config: TrainConfig, path: str | Path) -> None:
-    others = config.autoencoder, config.quantizer, config.gaps, config.closing, config.prior
-    if any(stage.steps for stage in others) or config.frozen_codec or not config.start_from:
-        raise TrainingError(
-            f"{path}: with frozen_prior = {config.frozen_prior!r} only the encoder of the codec in "
-            "start_from is trained: name one, no frozen_codec, and give all stages but [joint] "
-            "0 steps (of [prior], `priced_steps` are allowed)."
-        )
-    if 0 in drawn_levels(config):
-        raise TrainingError(
-            f"{path}: [levels] draws 0, no quantizer; with frozen_prior every utterance has codes. "
-            "Draw 1 and more."
-        )
-    if not config.codec.get("variable_depth"):
-        raise TrainingError(
-            f"{path}: frozen_prior needs a codec with variable_depth = true: at a price of a bit "
-            "frames stop early."
-        )
 
 
 def config_hash(config: TrainConfig) -> str:
-    """Names what codec and adapter depend on.
-
-    Where they are written and how fast is left out, and so are prior and closing frames, which come
-    after them.
-    """
-    values = dataclasses.asdict(config)
-    for name in ("output_dir", "threads", "save_every", "prior", "closing"):
-        del values[name]
+    """Name what codec and adapters depend on: neither place nor speed, nor the prior after them."""
+    values = config.model_dump(mode="json", exclude={"output_dir", "threads", "prior"})
+    for table, name in (("data", "piece_s"), ("schedule", "save_every"), ("schedule", "log_every")):
+        del values[table][name]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def drawn_levels(config: TrainConfig) -> list[int]:
-    """Numbers of codebooks that are drawn; TrainingError where [levels] names no such number."""
-    if not config.levels or not all(n.isdigit() for n in config.levels):
-        raise TrainingError(
-            f"[levels] has {sorted(config.levels)}: its keys are numbers of codebooks, 0 for none."
-        )
-    return [int(n) for n in config.levels]
-
-
-def _build(kind: type, values: dict[str, Any], where: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = set(values) - set(fields)
-    if unknown:
-        raise TrainingError(f"{where}: unknown {sorted(unknown)}; allowed are {sorted(fields)}.")
-    for name, value in values.items():
-        if dataclasses.is_dataclass(fields[name].type):
-            if not isinstance(value, dict):
-                raise TrainingError(f"{where}: {name} must be a table, not {value!r}.")
-            values[name] = _build(fields[name].type, value, f"{where} [{name}]")  # type: ignore
-        elif not _fits(value, fields[name].type):
-            raise TrainingError(f"{where}: {name} = {value!r} is not of type {fields[name].type}.")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise TrainingError(f"{where}: {error}.") from error
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    plain = get_origin(kind) or kind
-    return isinstance(value, plain) and not (isinstance(value, bool) and plain is int)
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

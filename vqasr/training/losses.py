@@ -1,47 +1,35 @@
-"""What each stage minimises."""
-
-from dataclasses import dataclass
+"""What training minimises."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqasr.adapters.code_embedder import CodeEmbedder
-from vqasr.mel import clip_log_mel
-from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.quantizer import QuantizerOutput
-from vqasr.training.batches import Batch
+from vqasr.mel import log_mel
 from vqasr.training.config import LossConfig
 from vqasr.training.teacher import WhisperTeacher
+from vqasr.training.texts import BLANK, Wanted
 
-# A lost chunk: 1 s of frames at 25 Hz.
-LOSS_CHUNK_FRAMES = 25
-HIGHEST_LOSS = 0.3
-POSITIONS = 64
-
-
-@dataclass
-class Losses:
-    """The sum to minimise and its parts for the log."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
+# Variance of the latents: of a base dimension, and of all others together as a share of all base
+# dimensions together. Without such targets the straight-through gradient makes them grow without
+# end: what is larger is less disturbed (recipes/train_codec/EXPERIMENTS.md, 2026-11-25).
+BASE_VARIANCE = 1.0
+OUTER_SHARE = 0.06
 
 
-def reconstruction_error(mel: Tensor, clean: Tensor, frame_mask: Tensor) -> Tensor:
+def reconstruction_error(mel: Tensor, power: Tensor, frame_mask: Tensor) -> Tensor:
     """Mean squared log-mel error on real frames, as a fraction of the log-mel's variance.
 
     Args:
         mel: (batch, 4 x frames, 80) decoded.
-        clean: (batch, samples) the audio that is wanted.
+        power: (batch, 4 x frames, 80) mel power of the audio that is wanted.
         frame_mask: (batch, frames) bool.
     """
-    target = clip_log_mel(clean)
-    frames = min(target.shape[1], mel.shape[1])
-    target, mel = target[:, :frames], mel[:, :frames].float()
+    frames = min(power.shape[1], mel.shape[1])
+    target, mel = log_mel(power[:, :frames]), mel[:, :frames].float()
     # Weights and not target[mask]: the gradient of boolean indexing runs on one core.
     weight = frame_mask.repeat_interleave(4, dim=1)[:, :frames, None].float()
-    values = weight.sum() * target.shape[2]
+    values = (weight.sum() * target.shape[2]).clamp_min(1.0)
     mean = (target * weight).sum() / values
     variance = ((target - mean).square() * weight).sum() / values
     return ((mel - target).square() * weight).sum() / values / variance.clamp_min(1e-4)
@@ -51,7 +39,7 @@ def relative_distance(student: Tensor, teacher: Tensor, exists: Tensor | None = 
     """Mean squared distance over the variance of each channel, where frames exist.
 
     A few of Whisper's channels carry most of the variance; half of the mean variance is added to
-    each channel's own, so that small channels count too without being blown up.
+    half of each channel's own, so that small channels count too without being blown up.
     """
     frames = min(student.shape[1], teacher.shape[1])
     student, teacher = student[:, :frames].float(), teacher[:, :frames].float()
@@ -63,196 +51,132 @@ def relative_distance(student: Tensor, teacher: Tensor, exists: Tensor | None = 
     return (distance * weight).sum() / weight.sum().clamp_min(1.0)
 
 
-def autoencoder_losses(
-    codec: VQCodecModel, embedder: CodeEmbedder, teacher: WhisperTeacher, batch: Batch
-) -> Losses:
-    """Stage 1: reconstruct the log-mel and, through the adapter, the recogniser's embeddings."""
-    latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
-    mel = reconstruction_error(codec.mel_decoder(latents), batch.clean, mask)
-    levels = torch.zeros(len(latents), 1, dtype=torch.long, device=latents.device)
-    with torch.no_grad():
-        target = teacher.stem(batch.clean)
-    stem = relative_distance(embedder.embed_latents(latents, mask, levels), target)
-    return Losses(mel + stem, {"reconstruction": mel, "stem": stem})
-
-
-def joint_losses(
-    codec: VQCodecModel,
-    embedder: CodeEmbedder,
-    teacher: WhisperTeacher,
-    batch: Batch,
-    levels: Tensor,
-    weights: LossConfig,
-    with_decoder: bool,
-    refined: Tensor | None = None,
-) -> Losses:
-    """Stage 3: codec and adapter together (or the adapter alone), distilling the recogniser.
+def scale_penalty(latents: Tensor, mask: Tensor, base_dim: int) -> Tensor:
+    """Squared logarithms of the latents' variances over `BASE_VARIANCE` and `OUTER_SHARE`.
 
     Args:
-        levels: (batch,) codebooks that each item may use, 0 for unquantized.
-        with_decoder: include the decoder's predictions.
-        refined: (batch,) see `Quantizer.forward`.
-    """
-    latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
-    quantized = codec.quantizer(latents, levels, mask, refined)
-    depths = torch.where(mask, quantized.depths, levels[:, None])
-    parts = distillation_parts(
-        codec, embedder, teacher, batch, quantized.quantized, mask, depths, codec.training,
-        with_decoder,
-    )  # fmt: skip
-    if codec.training:  # not a finished codec, for which an adapter is trained
-        parts["commitment"] = quantized.commitment_loss
-    return weighted_sum(parts, weights)
-
-
-def distillation_parts(
-    codec: VQCodecModel,
-    embedder: CodeEmbedder,
-    teacher: WhisperTeacher,
-    batch: Batch,
-    quantized: Tensor,
-    mask: Tensor,
-    depths: Tensor,
-    with_mel: bool,
-    with_decoder: bool,
-) -> dict[str, Tensor]:
-    """How far what is heard through the adapter is from what the recogniser hears.
-
-    Args:
-        quantized: (batch, frames, latent_dim).
+        latents: (batch, frames, dim).
         mask: (batch, frames) bool, True on real frames.
-        depths: (batch, frames) int, codebooks that describe a frame.
-        with_mel: include the error of the decoded log-mel.
-        with_decoder: include the decoder's predictions.
+        base_dim: dimensions that the first codebooks describe.
     """
-    embeddings = embedder.embed_latents(quantized, mask, depths)
-    with torch.no_grad():
-        stem = teacher.stem(batch.clean)
-        wanted = teacher.layers(stem)
-    heard = teacher.layers(embeddings)
-    parts = {
-        "stem": relative_distance(embeddings, stem),
-        "layers": layer_distance(heard, wanted),
-    }
-    if with_mel:
-        mel = codec.mel_decoder(quantized)
-        parts["reconstruction"] = reconstruction_error(mel, batch.clean, mask)
-    if with_decoder:
-        parts |= decoder_parts(teacher, heard[-1], wanted[-1], batch.texts)
-    return parts
+    weight = mask[..., None].float()
+    count = weight.sum().clamp_min(1.0)
+    mean = (latents * weight).sum((0, 1)) / count
+    variance = ((latents - mean).square() * weight).sum((0, 1)) / count
+    base, outer = variance[:base_dim].sum(), variance[base_dim:].sum()
+    penalty = (base.clamp_min(1e-4) / (base_dim * BASE_VARIANCE)).log().square()
+    if base_dim == latents.shape[-1]:
+        return penalty
+    share = (outer / base.detach().clamp_min(1e-4)).clamp_min(1e-5)
+    return penalty + (share / OUTER_SHARE).log().square()
 
 
-def gap_losses(
-    codec: VQCodecModel,
-    embedder: CodeEmbedder,
-    teacher: WhisperTeacher,
-    batch: Batch,
-    levels: Tensor,
-    weights: LossConfig,
-    generator: torch.Generator,
-    refined: Tensor | None = None,
-) -> Losses:
-    """Stage 4: the adapter learns what a lost frame is to look like; all else stays as it is.
+def letters_loss(logits: Tensor, frames: Tensor, letters: Tensor, lengths: Tensor) -> Tensor:
+    """CTC of letters, in nats a letter.
 
     Args:
-        levels: (batch,) codebooks that each item may use, 0 for unquantized.
-        generator: decides what is lost: up to 30 % of each item's chunks of 1 s.
-        refined: (batch,) see `Quantizer.forward`.
+        logits: (batch, frames, letters).
+        frames: (batch,) frames that exist, on the CPU.
+        letters: (batch, letters) int.
+        lengths: (batch,) letters of each text, on the CPU. Items without letters, or with more
+            letters than frames, do not count.
     """
-    mask, output, stem, wanted = coded_and_wanted(codec, teacher, batch, levels, refined)
-    missing = lost_frames(len(mask), mask.shape[1], generator).to(mask.device) & mask
-    quantized = torch.where(missing[..., None], embedder.missing_frame, output.quantized)
-    depths = torch.where(mask & ~missing, output.depths, levels[:, None])
-    embeddings = embedder.embed_latents(quantized, mask, depths)
-    heard = teacher.layers(embeddings)
-    parts = {
-        "stem": relative_distance(embeddings, stem),
-        "layers": layer_distance(heard, wanted),
-        **decoder_parts(teacher, heard[-1], wanted[-1], batch.texts),
-    }
-    return weighted_sum(parts, weights)
+    used = (lengths > 0) & (lengths < frames)
+    losses = F.ctc_loss(
+        logits.float().log_softmax(-1).transpose(0, 1), letters, frames, lengths, BLANK,
+        reduction="none", zero_infinity=True,
+    )  # fmt: skip
+    weight = (used / lengths.clamp_min(1)).to(logits.device, non_blocking=True)
+    return (losses * weight).sum() / max(1, int(used.sum()))
 
 
-@torch.no_grad()
-def coded_and_wanted(
-    codec: VQCodecModel,
-    teacher: WhisperTeacher,
-    batch: Batch,
-    levels: Tensor,
-    refined: Tensor | None,
-) -> tuple[Tensor, QuantizerOutput, Tensor, list[Tensor]]:
-    """What a finished codec makes of a batch, and what the recogniser makes of the clean audio.
+class Reading:
+    """A recogniser with its adapter: the parts of the loss that it computes.
 
-    Returns:
-        mask (batch, frames) bool of real frames, the quantizer's output, and the recogniser's own
-        embeddings and layers.
+    Args:
+        teacher: the frozen recogniser.
+        embedder: its adapter.
     """
-    latents, mask = codec.encode_latents(batch.heard, batch.sample_mask)
-    stem = teacher.stem(batch.clean)
-    return mask, codec.quantizer(latents, levels, mask, refined), stem, teacher.layers(stem)
 
+    def __init__(self, teacher: WhisperTeacher, embedder: CodeEmbedder):
+        self.teacher, self.embedder = teacher, embedder
 
-def lost_frames(items: int, frames: int, generator: torch.Generator) -> Tensor:
-    """(items, frames) bool: frames of chunks of 1 s that were lost."""
-    chunks = -(-frames // LOSS_CHUNK_FRAMES)
-    share = torch.rand(items, 1, generator=generator) * HIGHEST_LOSS
-    lost = torch.rand(items, chunks, generator=generator) < share
-    return lost.repeat_interleave(LOSS_CHUNK_FRAMES, dim=1)[:, :frames]
+    def parts(
+        self,
+        quantized: Tensor,
+        mask: Tensor,
+        depths: Tensor,
+        levels: Tensor,
+        power: Tensor,
+        wanted: Wanted,
+        closed: bool,
+    ) -> dict[str, Tensor]:
+        """Distances to what the recogniser makes of the target.
 
-
-def layer_distance(
-    heard: list[Tensor], wanted: list[Tensor], exists: Tensor | None = None
-) -> Tensor:
-    """`relative_distance`, mean over layers."""
-    distances = [relative_distance(a, b, exists) for a, b in zip(heard, wanted, strict=True)]
-    return torch.stack(distances).mean()
-
-
-def weighted_sum(parts: dict[str, Tensor], weights: LossConfig) -> Losses:
-    """Parts with their weights; each part is named as its weight."""
-    total = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
-    return Losses(total, parts)
+        Args:
+            quantized: (batch, frames, latent_dim).
+            mask: (batch, frames) bool, True on real frames.
+            depths: (batch, frames) int, codebooks that describe each frame.
+            levels: (batch,) int, codebooks that the item's frames are described with at most.
+            power: (batch, 4 x frames, 80) mel power of the target.
+            wanted: tokens.
+            closed: read without padding, with closing frames; then there is an `end` too.
+        """
+        with torch.no_grad():
+            stem = self.teacher.stem(power)
+            target = self.teacher.layers(stem)
+        exists = real = None
+        if closed:
+            embeddings, exists = self.embedder.close_latents(
+                quantized, mask, depths, mask.sum(1), levels
+            )
+            real = mask.repeat_interleave(2, dim=1)
+        else:
+            embeddings = self.embedder.embed_latents(quantized, mask, depths)
+        layers = self.teacher.layers(embeddings, exists)
+        distances = [relative_distance(a, b, real) for a, b in zip(layers, target, strict=True)]
+        parts = {
+            "stem": relative_distance(embeddings, stem, real),
+            "layers": torch.stack([*distances, distances[-1]]).mean(),
+        }
+        return parts | decoder_parts(self.teacher, layers[-1], target[-1], wanted, exists)
 
 
 def decoder_parts(
     teacher: WhisperTeacher,
-    heard: Tensor,
-    wanted: Tensor,
-    texts: list[str],
+    states: Tensor,
+    target: Tensor,
+    wanted: Wanted,
     exists: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The decoder's predictions, teacher-forced on transcripts, in nats a token.
 
-    "decoder": Kullback-Leibler divergence from its predictions on the clean audio; "transcript":
-    cross-entropy of what was really said. With `exists`, (batch, frames) bool of `heard`, also
+    "decoder": Kullback-Leibler divergence from its predictions on the target's states;
+    "transcript": cross-entropy of the text; with `exists`, (batch, frames) bool of `states`, also
     "end": cross-entropy of the end, which the teacher does not find without padding.
     """
-    tokens, mask = teacher.tokens(texts, heard.device, end=exists is not None)
-    positions, weight = _filled_up(mask)
     with torch.no_grad():
-        target = teacher.predictions(wanted, tokens, positions).float().log_softmax(-1)
-    predicted = teacher.predictions(heard, tokens, positions, exists).float().log_softmax(-1)
-    divergence = F.kl_div(predicted, target, log_target=True, reduction="none").sum(-1)
-    # The token that a position predicts is the next one; the last position predicts none.
-    said = -predicted.gather(1, tokens.roll(-1, dims=1).flatten()[positions, None])[:, 0]
-    parts = {}
-    if exists is not None:
-        last = mask & (mask.cumsum(1) == mask.sum(1, keepdim=True))
-        end = weight * last.flatten()[positions]
-        parts["end"] = (said * end).sum() / end.sum().clamp_min(1.0)
-        weight = weight - end
-    count = weight.sum().clamp_min(1.0)
-    parts["decoder"] = (divergence * weight).sum() / count
-    parts["transcript"] = (said * weight).sum() / count
-    return parts
+        goal = teacher.predictions(target, wanted.tokens, wanted.positions).log_softmax(-1)
+    found = teacher.predictions(states, wanted.tokens, wanted.positions, exists).log_softmax(-1)
+    divergence = F.kl_div(found, goal, log_target=True, reduction="none").sum(-1)
+    surprise = -found.gather(1, wanted.following[:, None])[:, 0]
+    parts = {
+        "decoder": _mean(divergence, wanted.word),
+        "transcript": _mean(surprise, wanted.word),
+    }
+    return parts if exists is None else parts | {"end": _mean(surprise, wanted.end)}
 
 
-def _filled_up(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of the True ones of a flattened mask, and their weights.
+def weights_of(config: LossConfig, autoencoder: bool) -> dict[str, float]:
+    """Weight of each part in a stage."""
+    weights: dict[str, float] = config.model_dump()
+    factor = weights.pop("autoencoder_decoder")
+    if autoencoder:
+        weights["decoder"] *= factor
+        weights["transcript"] *= factor
+        weights["scale"] = weights["commitment"] = 0.0
+    return weights
 
-    Filled up with weightless ones to a multiple of 64, so that matrices come in a few shapes only.
-    """
-    positions = mask.flatten().nonzero()[:, 0]
-    missing = -len(positions) % POSITIONS
-    weight = F.pad(torch.ones(len(positions), device=mask.device), (0, missing))
-    return F.pad(positions, (0, missing)), weight
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp_min(1.0)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from vqasr.errors import TrainingError
 from vqasr.training.precision import fast_dtype
 
 # Narrower matrices are no maps between features (depthwise kernels, one row per codebook).
@@ -14,6 +15,16 @@ NARROWEST = 16
 # Jordan's quintic Newton-Schulz iteration.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
+
+
+def finite(value: float, name: str, step: int) -> float:
+    """Return the value; TrainingError where it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"{name} is {value} at step {step}. Lower the learning rate and start again from the "
+            "last checkpoint."
+        )
+    return value
 
 
 def adamw(parameters: list[nn.Parameter], learning_rate: float) -> Optimizer:

@@ -1,26 +1,21 @@
-"""How finely training describes its utterances, with variable depth.
+"""Prices of a bit: those that the prior learns with, and those at which rates are measured.
 
-An utterance draws the share of its frames that goes beyond the first codebook: squared distances
-mean something else for each codec. Until there is a code prior a tolerance makes the others stop;
-afterwards a price of a bit does, as it will when the codec is used.
+A clip draws the share of its frames that goes beyond the first codebook. Squared distances mean
+something else for each codec, so tolerances and prices are scaled by those of typical speech.
 """
 
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from vqasr.code_prior import CodePrior
-from vqasr.data import row_audio
 from vqasr.encoding import audio_to_stream, encode_latents
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.training.batches import FEWEST_REFINED
+from vqasr.training.recordings import Recordings
 
-# The share of utterances whose frames all use all codebooks, and the smallest share of refined
-# frames in the others.
-ALL_REFINED = 0.3
-FEWEST_REFINED = 0.1
 CLIPS = 300
 # The prices that shares between the smallest and 1 stand for, and those at which rates are
 # measured, as fractions of the mean squared distance that the first codebook leaves.
@@ -29,11 +24,6 @@ POINTS = (
     0.22, 0.16, 0.13, 0.11, 0.095, 0.08, 0.068, 0.057, 0.048, 0.04, 0.032, 0.025, 0.019, 0.014,
     0.009, 0.0,
 )  # fmt: skip
-
-
-def draw_refined(whole: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """Two uniform draws for each utterance -> its share of refined frames, 1 for all."""
-    return torch.where(whole < ALL_REFINED, 1.0, FEWEST_REFINED + (1.0 - FEWEST_REFINED) * share)
 
 
 class Fineness:
@@ -69,10 +59,10 @@ class Fineness:
         return fraction * float(self._distances.mean())
 
 
-def typical_clips(data: Dataset) -> Iterator[np.ndarray]:
-    """Some of a data set's clips, (samples,) float32 each."""
-    some = np.random.default_rng(0).permutation(len(data))[:CLIPS]
-    return (row_audio(data[int(i)]) for i in some)
+def typical_clips(recordings: Recordings) -> Iterator[np.ndarray]:
+    """Some recordings, (samples,) float32 each."""
+    some = np.random.default_rng(0).permutation(len(recordings))[:CLIPS]
+    return map(recordings.samples, some)
 
 
 def price_points(

@@ -1,40 +1,34 @@
 """Codes to train a prior on: the training recordings, as they are and changed."""
 
+import copy
 import hashlib
 import logging
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
-from rich.progress import track
+from rich.progress import Progress
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
-from vqasr.acoustics import change_speed
 from vqasr.code_choice import CodeChoice
 from vqasr.code_prior import CodePrior
-from vqasr.data import data_fingerprint, row_audio
-from vqasr.encoding import encode_latents
 from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.training.augment import Augment
-from vqasr.training.prices import Fineness, draw_refined, typical_clips
+from vqasr.training.batches import Batches
+from vqasr.training.prices import Fineness, typical_clips
 
-# Other speeds are other voices, and the residual codebooks hear voices before words.
-SPEEDS = (0.85, 0.9, 0.95, 1.0, 1.06, 1.12)
-# With fewer clips, starting processes takes longer than encoding.
-WORTH_PROCESSES = 500
+# Seconds of audio that are encoded together.
+BATCH_S = 96.0
 
 logger = logging.getLogger("vqasr.train")
 
 
 def training_codes(
     codec: VQCodecModel,
-    data: Dataset,
-    augment: Augment,
+    batches: Batches,
     passes: int,
     seed: int,
     folder: Path,
@@ -42,11 +36,11 @@ def training_codes(
 ) -> np.ndarray:
     """All codes of `passes` passes over the data, one clip after another.
 
+    With variable depth, some clips are described more finely than others.
+
     Args:
-        codec: on the CPU, trained.
-        data: rows with audio.
-        augment: changes what is heard, in all passes but the first. With variable depth, some clips
-            are described more finely than others.
+        codec: trained, on the CPU.
+        batches: of the recordings; all passes but the first are changed by augmentation.
         passes: over the data.
         seed: of the changes.
         folder: passes are kept here and not encoded again.
@@ -57,62 +51,51 @@ def training_codes(
         (num_quantizers, frames) int64.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = f"{codec.fingerprint().hex()} {data_fingerprint(data)} {seed} {SPEEDS} {augment.config}"
+    about = f"{codec.fingerprint().hex()} {batches.about()} {seed}"
     if prior is not None:
         about += f" {prior.fingerprint.hex()}"
     name = hashlib.sha256(about.encode()).hexdigest()[:12]
     paths = [folder / f"codes-{name}-{i}.safetensors" for i in range(passes)]
-    missing = [i for i in range(passes) if not paths[i].is_file()]
-    jobs = [
-        (codec, data, augment if i else None, [seed, 2, i], i, paths[i], i == missing[0], prior)
-        for i in missing
-    ]
-    workers = min(len(jobs), os.cpu_count() or 1)
-    if workers > 1 and len(data) >= WORTH_PROCESSES:
-        # A clip is too short for several threads, so passes share the cores.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
-            list(pool.map(_encode_pass, *zip(*jobs, strict=True)))
-    else:
-        for job in jobs:
-            _encode_pass(*job)
+    for i, path in enumerate(paths):
+        if not path.is_file():
+            _encode_pass(codec, batches, [seed, 2, i], i, path, prior)
     return np.concatenate([load_file(path)["codes"].astype(np.int64) for path in paths], axis=1)
 
 
+@torch.no_grad()
 def _encode_pass(
     codec: VQCodecModel,
-    data: Dataset,
-    augment: Augment | None,
+    batches: Batches,
     seed: list[int],
     number: int,
     path: Path,
-    with_bar: bool,
     prior: CodePrior | None,
 ) -> None:
     """Encode all clips into a file, which is there as a whole or not at all."""
     codec.eval()
-    fineness = Fineness(codec, typical_clips(data))
-    codes = []
-    name = f"codes for the prior, pass {number + 1}"
-    for i in track(range(len(data)), description=name, disable=not with_bar):
-        samples = row_audio(data[i])
-        rng = np.random.default_rng([*seed, i])
-        if augment is not None:
-            if not augment.config.speed:
-                samples = change_speed(samples, float(rng.choice(SPEEDS)))
-            _, samples = augment(samples, rng)
-        refined = float(draw_refined(*torch.from_numpy(rng.random(2))))
-        latents = encode_latents(codec, samples)
-        n = codec.config.num_quantizers
+    encoder = copy.deepcopy(codec.encoder).to(batches.device)
+    fineness = Fineness(codec, typical_clips(batches.recordings))
+    n = codec.config.num_quantizers
+    codes: list[np.ndarray] = []
+
+    def chosen(latents: Tensor, refined: float) -> np.ndarray:
         if prior is not None:
             choice = CodeChoice(codec, n, fineness.price(refined), prior)
-            codes.append(choice.choose(latents).numpy())
-        else:
-            tolerance = fineness.tolerance(refined) if codec.config.variable_depth else 0.0
-            codes.append(codec.quantizer.encode(latents[None], n, tolerance)[0].numpy())
-    frames = sum(c.shape[1] for c in codes)
-    seconds = frames * codec.config.hop_length / SAMPLING_RATE_HZ
-    logger.info("pass %d: %d frames of %.0f s", number + 1, frames, seconds)
+            return choice.choose(latents).numpy()
+        tolerance = fineness.tolerance(refined) if codec.config.variable_depth else 0.0
+        return codec.quantizer.encode(latents[None], n, tolerance)[0].numpy()
+
+    with Progress() as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        total = len(batches.recordings)
+        task = bar.add_task(f"codes for the prior, pass {number + 1}", total=total)
+        for batch in batches.of_all(seed, BATCH_S, changed=number > 0):
+            latents = encoder(batch.heard).cpu()
+            frames = (-(-batch.lengths // codec.config.hop_length)).tolist()
+            clips = [row[:length] for row, length in zip(latents, frames, strict=True)]
+            codes += pool.map(chosen, clips, batch.refined.tolist())
+            bar.advance(task, len(clips))
+    seconds = sum(c.shape[1] for c in codes) * codec.config.hop_length / SAMPLING_RATE_HZ
+    logger.info("pass %d: %.0f s", number + 1, seconds)
     together = np.concatenate(codes, axis=1).astype(np.uint16)
     save_file({"codes": together}, path.with_suffix(".partial"))
     path.with_suffix(".partial").rename(path)

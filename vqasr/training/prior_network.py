@@ -122,20 +122,6 @@ class PriorNetwork(nn.Module):
             weight = head["out"].weight  # type: ignore[index]
             weight.copy_(0.03 * codebook @ torch.randn(dim, self.config.head_size) / dim**0.5)
 
-    @torch.no_grad()
-    def go_on_from(self, prior: CodePrior) -> None:
-        """Take the integer weights of a prior of these sizes."""
-        tensors = {n: torch.from_numpy(t.astype(np.float32)) for n, t in prior.tensors.items()}
-        for name in ("embedding", "start", "level"):
-            getattr(self, name).copy_(tensors[name] / ACTIVATION_SCALE)
-        for kind, modules in (("block", self.blocks), ("head", self.heads)):
-            for i, module in enumerate(modules):
-                for part, layer in module.items():  # type: ignore[operator]
-                    name = f"{kind}.{i}.{part}"
-                    layer.weight.copy_(tensors[f"{name}.weight"] / WEIGHT_SCALE)
-                    layer.bias.copy_(tensors[f"{name}.bias"] / SUM_SCALE)
-        self.fixed.copy_(tensors["fixed.bias"] / SUM_SCALE)
-
     def forward(self, codes: Tensor, levels: list[int]) -> list[Tensor]:
         """Logits of some of the codebooks.
 

@@ -13,26 +13,28 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vqasr.code_prior import CodePrior
-from vqasr.data import row_audio
 from vqasr.encoding import encode_audio
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.prior_config import STOP, CodePriorConfig
 from vqasr.rates import Rates
-from vqasr.training.augment import Augment
-from vqasr.training.checkpoint import load_checkpoint, read_progress, save_checkpoint
-from vqasr.training.config import PriorTrainConfig, StageConfig
+from vqasr.training.batches import Batches
+from vqasr.training.checkpoint import append_log, load_checkpoint, read_progress, save_checkpoint
+from vqasr.training.config import PriorConfig
+from vqasr.training.optimizer import finite
 from vqasr.training.precision import autocast
 from vqasr.training.prior_data import training_codes
 from vqasr.training.prior_network import PriorNetwork
-from vqasr.training.step_loop import LOG_EVERY, append_log, finite, learning_rate
+from vqasr.training.recordings import Recordings
 
 # Learning rate of the priced steps, as a part of the first ones'.
 PRICED_RATE = 0.5
+WARMUP_STEPS, FINAL_RATE = 100, 0.02
+LOG_EVERY = 50
 # Of each chunk in a batch; the network looks back on 126.
 BATCH_FRAMES = 250
 
@@ -45,63 +47,45 @@ class PriorTrainer:
     Args:
         config: the table [prior].
         codec: trained, on the CPU.
-        train, dev: rows with audio; dev judges.
-        augment: changes what is heard in all passes but the first.
+        batches: of the training recordings; the prior is trained on their device.
+        dev: recordings that measure it.
         folder: of the run; the prior's state, codes and log go there.
         seed: of weights, order and augmentation.
-        device: to train on.
-        start: a prior of the codec to go on with; its sizes count then.
     """
 
     def __init__(
         self,
-        config: PriorTrainConfig,
+        config: PriorConfig,
         codec: VQCodecModel,
-        train: Dataset,
-        dev: Dataset,
-        augment: Augment,
+        batches: Batches,
+        dev: Recordings,
         folder: Path,
         seed: int,
-        device: torch.device,
-        start: CodePrior | None = None,
     ):
         self.config = config
         self.codec = codec
         self.folder = folder / "prior_run"
-        self._train, self._dev, self._augment = train, dev, augment
+        self._batches, self._dev = batches, dev
         self._seed = seed
-        self._device = device
+        self._device = batches.device
         torch.manual_seed(seed)
-        sizes = (
-            start.config
-            if start
-            else CodePriorConfig(
-                num_quantizers=codec.config.num_quantizers,
-                codebook_size=codec.config.codebook_size,
-                codec_fingerprint=codec.fingerprint().hex(),
-                num_modelled=min(config.num_modelled, codec.config.num_quantizers),
-                width=config.width,
-                head_size=config.head_size,
-                dilations=tuple(config.dilations),
-                variable_depth=codec.config.variable_depth,
-            )
+        sizes = CodePriorConfig(
+            num_quantizers=codec.config.num_quantizers,
+            codebook_size=codec.config.codebook_size,
+            codec_fingerprint=codec.fingerprint().hex(),
+            num_modelled=min(config.num_modelled, codec.config.num_quantizers),
+            width=config.width,
+            head_size=config.head_size,
+            dilations=tuple(config.dilations),
+            variable_depth=codec.config.variable_depth,
         )
         self.network = PriorNetwork(sizes, config.dropout)
-        codebooks: Tensor = codec.quantizer.codebooks  # type: ignore[assignment]
-        if start is None:
-            self.network.start_from(codebooks[: sizes.num_modelled].float())
-        else:
-            self.network.go_on_from(start)
-        named = [start.fingerprint.hex()] if start else []
-        about = json.dumps([dataclasses.asdict(config), dataclasses.asdict(sizes), seed, *named])
+        self.network.start_from(codec.quantizer.codebooks[: sizes.num_modelled].float())
+        about = json.dumps([config.model_dump(), dataclasses.asdict(sizes), seed])
         self._run = hashlib.sha256(about.encode()).hexdigest()[:12]
 
-    def run(self, codes: np.ndarray | None = None) -> CodePrior:
-        """Train what is still missing, judge, and return the integer prior.
-
-        Args:
-            codes: (num_quantizers, frames) int64 to learn; None encodes the training data.
-        """
+    def run(self) -> CodePrior:
+        """Train what is still missing, measure, and return the integer prior."""
         self.folder.mkdir(parents=True, exist_ok=True)
         progress = read_progress(self.folder)
         if progress is not None and progress["config"] != self._run:
@@ -117,18 +101,15 @@ class PriorTrainer:
             load_checkpoint(self.folder, {"prior": self.network}, optimizer)
         steps, draft = self.config.steps, self.folder / "draft"
         if first < steps:
-            learned = self._codes(None) if codes is None else codes
-            stage = StageConfig(steps, self.config.learning_rate, 100)
-            self._steps(stage, 0, first, learned, optimizer)
+            self._steps(0, steps, first, self._codes(None), optimizer)
         if self.config.priced_steps and first < steps + self.config.priced_steps:
             if first <= steps:
                 self._finished().save_pretrained(draft)
-            learned = self._codes(CodePrior.from_pretrained(draft)) if codes is None else codes
-            rate = self.config.learning_rate * PRICED_RATE
-            stage = StageConfig(self.config.priced_steps, rate, 20)
-            self._steps(stage, steps, max(first, steps), learned, optimizer)
+            learned = self._codes(CodePrior.from_pretrained(draft))
+            last = steps + self.config.priced_steps
+            self._steps(steps, last, max(first, steps), learned, optimizer)
         prior = self._finished()
-        verdict = self._judge(prior)
+        verdict = self._measure(prior)
         append_log(self.folder, {"stage": "prior", "dev": verdict})
         logger.info("prior: %s", json.dumps(verdict))
         return prior
@@ -136,24 +117,17 @@ class PriorTrainer:
     def _codes(self, prior: CodePrior | None) -> np.ndarray:
         """Those of the training data, chosen by a prior or the nearest ones."""
         return training_codes(
-            self.codec, self._train, self._augment, self.config.passes, self._seed, self.folder,
-            prior,
-        )  # fmt: skip
+            self.codec, self._batches, self.config.passes, self._seed, self.folder, prior
+        )
 
     def _finished(self) -> CodePrior:
         """The integer prior of what was learned so far."""
         return copy.deepcopy(self.network).eval().to("cpu").to_prior()
 
     def _steps(
-        self,
-        stage: StageConfig,
-        offset: int,
-        first: int,
-        codes: np.ndarray,
-        optimizer: torch.optim.Optimizer,
+        self, begin: int, last: int, first: int, codes: np.ndarray, optimizer: Optimizer
     ) -> None:
-        """From step `first` on, of a stage that begins with step `offset`."""
-        last = offset + stage.steps
+        """From step `first` on, of the steps from `begin` to `last`."""
         learned = torch.from_numpy(codes)
         self.network.count(learned)
         learned = learned.to(self._device)
@@ -167,7 +141,7 @@ class PriorTrainer:
             task = bar.add_task("prior", total=last, completed=first, loss="")
             for step in range(first, last):
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(stage, step - offset)
+                    group["lr"] = self._learning_rate(step, begin, last)
                 torch.manual_seed(self._seed * 7_919 + step)
                 loss = self._loss(learned, np.random.default_rng([self._seed, 3, step]))
                 optimizer.zero_grad(set_to_none=True)
@@ -188,6 +162,13 @@ class PriorTrainer:
                 if done % self.config.save_every == 0 or done == last:
                     state = {"step": done, "config": self._run}
                     save_checkpoint(self.folder, {"prior": self.network}, {}, optimizer, state)
+
+    def _learning_rate(self, step: int, begin: int, last: int) -> float:
+        """Linear warm-up, then a cosine down to 2 % of the highest."""
+        highest = self.config.learning_rate * (PRICED_RATE if begin else 1.0)
+        warm = min(1.0, (step - begin + 1) / WARMUP_STEPS)
+        cosine = 0.5 * (1.0 + math.cos(math.pi * (step - begin) / max(1, last - begin)))
+        return highest * warm * (FINAL_RATE + (1.0 - FINAL_RATE) * cosine)
 
     def _loss(self, codes: Tensor, rng: np.random.Generator) -> Tensor:
         """Mean bits (in nats) of a few codebooks of random chunks, read with n codebooks."""
@@ -211,10 +192,10 @@ class PriorTrainer:
             losses.append(bits.mean())
         return torch.stack(losses).mean()
 
-    def _judge(self, prior: CodePrior) -> dict[str, Any]:
+    def _measure(self, prior: CodePrior) -> dict[str, Any]:
         """Nominal, order-0 and cross-entropy rates on dev, for several numbers of codebooks."""
         count = min(self.config.dev_utterances, len(self._dev))
-        clips = [row_audio(self._dev[i]) for i in range(count)]
+        clips = [self._dev.samples(i) for i in range(count)]
         encoded = [encode_audio(self.codec, clip) for clip in clips]
         verdict = {}
         for n in sorted({1, 2, 4, self.codec.config.num_quantizers}):

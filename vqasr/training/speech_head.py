@@ -18,11 +18,11 @@ from vqasr.data import row_audio
 from vqasr.mel import clip_log_mel
 from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.augment import is_held_out
-from vqasr.training.batches import Batch
+from vqasr.training.batches import Batches
 
 # Frames of an utterance this far under its loud ones (95th percentile) are pauses.
 PAUSE_DB = 30.0
-SPEECH_BATCHES = 120
+SPEECH_PIECES = 120
 NEWTON_STEPS = 60
 
 
@@ -30,16 +30,16 @@ NEWTON_STEPS = 60
 def fit_speech_head(
     codec: VQCodecModel,
     embedder: CodeEmbedder,
-    batches: Iterator[Batch],
+    batches: Batches,
     noise: Dataset | None,
     seed: int,
 ) -> dict[str, float]:
     """Fit `embedder.speech_head` in place.
 
     Args:
-        codec, embedder: trained; nothing but the head changes.
-        batches: speech, `SPEECH_BATCHES` of which are used; labels come from the clean audio's
-            loudness, features from what the encoder hears.
+        codec, embedder: trained, on the CPU; nothing but the head changes.
+        batches: of speech, one piece of each of the first `SPEECH_PIECES`; labels come from the
+            loudness of the target, features from what the encoder hears.
         noise: sounds without speech; every fifth is left out. None: silence alone.
         seed: of the number of codebooks that each clip is read with.
 
@@ -52,19 +52,21 @@ def fit_speech_head(
     labels: list[Tensor] = []
     kinds: list[Tensor] = []
 
-    def add(samples: Tensor, mask: Tensor, speech: Tensor) -> None:
+    def add(samples: Tensor, mask: Tensor, speech: Tensor, is_noise: bool) -> None:
         hidden, frame_mask = _features(codec, embedder, samples, mask, generator)
         speech = speech[:, : frame_mask.shape[1]] & frame_mask
         features.append(hidden[frame_mask])
         labels.append(speech[frame_mask].float())
+        kinds.append(torch.full((len(features[-1]),), is_noise))
 
-    for _, batch in zip(range(SPEECH_BATCHES), batches, strict=False):
-        add(batch.heard, batch.sample_mask, speech_frames(batch.clean, batch.lengths))
-        kinds.append(torch.zeros(len(features[-1]), dtype=torch.bool))
+    for step in range(SPEECH_PIECES):
+        piece = next(batches.pieces(step))
+        clean, heard = piece.clean.cpu(), (piece.heard * piece.sample_mask()).cpu()
+        add(heard, piece.sample_mask().cpu(), speech_frames(clean, piece.lengths), False)
     for samples in _noises(noise):
         clip = torch.from_numpy(samples)[None]
-        add(clip, torch.ones_like(clip, dtype=torch.bool), torch.zeros(1, 10**6, dtype=torch.bool))
-        kinds.append(torch.ones(len(features[-1]), dtype=torch.bool))
+        nobody = torch.zeros(1, 10**6, dtype=torch.bool)
+        add(clip, torch.ones_like(clip, dtype=torch.bool), nobody, True)
     x, y, is_noise = torch.cat(features), torch.cat(labels), torch.cat(kinds)
     _fit_logistic(embedder, x, y)
     right = (embedder.speech_head(x)[:, 0] > 0) == (y > 0.5)

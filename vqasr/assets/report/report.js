@@ -118,7 +118,7 @@ function drawTable() {
   COLUMNS.forEach(([name]) => {
     const cell = document.createElement("th");
     const button = document.createElement("button");
-    button.textContent = name;
+    button.textContent = name.replaceAll("_", " "); // so that long names break
     button.addEventListener("click", () => {
       const rising = cell.getAttribute("aria-sort") !== "ascending";
       for (const other of head.cells) other.removeAttribute("aria-sort");
