@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 
-from vqasr.audio import check_samples, read_audio, to_mono_16_khz
-from vqasr.encoding import check_codec, encode_audio
+from vqasr.audio.files import check_samples, read_audio, to_mono_16_khz
+from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.compression import check_codec, encode_audio
 from vqasr.errors import AudioError, InvalidCodesError
 from vqasr.files import read_file
-from vqasr.mel import SAMPLING_RATE_HZ
-from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.stream import Stream, stream_from_bytes
-from vqasr.stream_content import NO_FRAME
-from vqasr.stream_header import is_stream
+from vqasr.stream.content import NO_FRAME
+from vqasr.stream.header import is_stream
+from vqasr.stream.whole import Stream, stream_from_bytes
 
 Sound = np.ndarray | Tensor | dict[str, Any] | str | os.PathLike[str] | bytes | Stream
 CHUNK_S = 30

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.whisper import to_features
 
-from vqasr.stream import MISSING
-from vqasr.stream_content import NO_FRAME
-from vqasr.tokenized import row_codes
+from vqasr.data.tokenized import row_codes
+from vqasr.stream.content import NO_FRAME
+from vqasr.stream.whole import MISSING
 
 # `accelerator_config` of Trainer: several processes draw one order of the rows and share it out.
 # Else each draws by itself, and once dropout has moved their generators apart some rows come twice.

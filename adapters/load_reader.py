@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 from transformers.utils.hub import cached_file
-from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.reader import CodesReader
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper_reader import CodesRecogniser
 
 from vqasr.assets import resolve_ctc
 from vqasr.errors import RecogniserError

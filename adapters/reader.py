@@ -7,15 +7,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vqasr.adapters.code_embedder import CodeEmbedder
+from vqasr.adapters.embedder import CodeEmbedder
+from vqasr.adapters.segments import Segment
 from vqasr.adapters.windows import cut_windows, has_speech
 
-from vqasr.encoding import check_codec
+from vqasr.compression import check_codec
 from vqasr.errors import InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.stream import MISSING, Stream
-from vqasr.stream_content import NO_FRAME
-from vqasr.subtitles import Segment
+from vqasr.stream.content import NO_FRAME
+from vqasr.stream.whole import MISSING, Stream
 
 # Speech is looked for in pieces of ten minutes, so that memory does not grow with the recording.
 PIECE_FRAMES = 15_000

@@ -18,11 +18,11 @@ from transformers import (
 )
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
 from vqasr.adapters.model_card import HUB_IDS
+from vqasr.adapters.segments import Segment
 
+from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.mel import SAMPLING_RATE_HZ
-from vqasr.subtitles import Segment
 
 WINDOW_S = 30
 WINDOW_SAMPLES = WINDOW_S * SAMPLING_RATE_HZ

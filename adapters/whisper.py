@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from transformers import LogitsProcessorList, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
-from vqasr.adapters.code_embedder import CodeEmbedder
+from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.masked_decoder import CrossMask, additive_mask, mask_decoder
 from vqasr.adapters.token_limit import TokenLimit
 from vqasr.adapters.token_masks import mask_tokens
 
-from vqasr.stream_content import NO_FRAME
+from vqasr.stream.content import NO_FRAME
 
 MEL_FRAMES_PER_CODE = 4
 CODE_S = 0.04

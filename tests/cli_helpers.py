@@ -5,7 +5,7 @@ import io
 import subprocess
 import sys
 
-from vqasr.cli import main
+from vqasr.cli.main import main
 
 
 def vqasr(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper_reader import CodesRecogniser
 
 from vqasr import VQCodecConfig, VQCodecModel
-from vqasr.demo import Clip, bundled_clips
+from vqasr.cli.demo import Clip, bundled_clips
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from vqasr.code_prior import CodePrior
-from vqasr.prior_config import CodePriorConfig
-from vqasr.prior_reader import PriorReader
+from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_config import CodePriorConfig
+from vqasr.entropy.prior_reader import PriorReader
 from vqasr.training.prior_network import exp_table
 
 CODEC = bytes.fromhex("0123456789ab")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from prior_helpers import CODEC, PRIOR
 
 from vqasr.errors import StreamError
-from vqasr.stream import MISSING, StreamHeader
-from vqasr.stream_header import CHUNK_FRAMES
+from vqasr.stream.header import CHUNK_FRAMES
+from vqasr.stream.whole import MISSING, StreamHeader
 
 FINGERPRINT = CODEC
 CODES = np.array([[1, 2, 3], [1023, 512, 0]])

@@ -11,21 +11,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
-from vqasr.adapters.code_embedder import (
+from vqasr.adapters.adapter import CodesAdapter
+from vqasr.adapters.embedder import (
     CodeEmbedder,
     CodeEmbedderConfig,
     fill_undrawn_levels,
 )
-from vqasr.adapters.codes_adapter import CodesAdapter
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.adapters.transcribe import CodesRecogniser
 from vqasr.adapters.whisper import WINDOW_FRAMES, CodesWhisper, to_features
+from vqasr.adapters.whisper_reader import CodesRecogniser
 from vqasr.adapters.windows import cut_windows
 
-from vqasr.encoding import audio_to_stream, encode_audio, encode_latents
+from vqasr.compression import audio_to_stream, encode_audio, encode_latents
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
-from vqasr.metrics import word_errors
-from vqasr.stream import MISSING, stream_from_bytes
+from vqasr.evaluation.error_rates import word_errors
+from vqasr.stream.whole import MISSING, stream_from_bytes
 
 
 def test_a_stream_is_heard_without_the_codec(codec, recogniser, clips) -> None:
@@ -139,7 +139,7 @@ def test_white_noise_is_empty_text(codec, recogniser, noise, loudness) -> None:
 
 def test_recorded_noise_is_empty_text(codec, recogniser, speech_parquet) -> None:
     """On noises that were held out of training; a few sound like voices."""
-    from vqasr.data import load_speech, row_audio
+    from vqasr.data.speech import load_speech, row_audio
     from vqasr.training.augment import is_held_out
 
     rows = load_speech(speech_parquet / "noise-00000-of-00001.parquet")

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from vqasr import VQCodecFeatureExtractor
-from vqasr.audio import read_audio, to_mono_16_khz
+from vqasr.audio.files import read_audio, to_mono_16_khz
 from vqasr.errors import AudioError
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqasr.bjontegaard import rate_ratio, ratio_interval
+from vqasr.evaluation.bd_rate import rate_ratio, ratio_interval
 
 WER = np.array([0.4, 0.2, 0.1, 0.08])
 BPS = np.array([250.0, 500.0, 1000.0, 2000.0])

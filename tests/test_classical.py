@@ -5,8 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from vqasr.classical import CODEC2_MODES, UnavailableError, classical_codec, classical_names
 from vqasr.errors import VqasrError
+from vqasr.evaluation.classical import (
+    CODEC2_MODES,
+    UnavailableError,
+    classical_codec,
+    classical_names,
+)
 
 pytest.importorskip("av")
 BPS = {"mulaw": 64_000, "adpcm": 64_000, "g722": 64_000}

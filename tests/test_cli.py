@@ -95,7 +95,7 @@ def test_damaged_streams(stream, tmp_path, damage) -> None:
     elif damage == "text":
         data = bytearray(b"hello, this is no stream")
     else:
-        from vqasr.stream import stream_from_bytes, stream_to_bytes
+        from vqasr.stream.whole import stream_from_bytes, stream_to_bytes
 
         read = stream_from_bytes(bytes(data))
         data = stream_to_bytes(

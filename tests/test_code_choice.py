@@ -6,13 +6,13 @@ import torch
 from prior_helpers import random_prior
 
 from vqasr import VQCodecConfig, VQCodecModel
-from vqasr.code_choice import CodeChoice
-from vqasr.code_prior import CodePrior
-from vqasr.encoding import audio_to_stream, encode_audio, encode_latents
+from vqasr.compression import audio_to_stream, encode_audio, encode_latents
+from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_config import STOP
 from vqasr.errors import InvalidCodesError
-from vqasr.prior_config import STOP
-from vqasr.priors import bundled_prior
-from vqasr.stream import stream_from_bytes
+from vqasr.rate.choice import CodeChoice
+from vqasr.stream.priors import bundled_prior
+from vqasr.stream.whole import stream_from_bytes
 
 
 def made_up(codebook_size: int, variable_depth: bool) -> tuple[VQCodecModel, CodePrior]:

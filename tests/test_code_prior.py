@@ -14,11 +14,11 @@ import torch
 from prior_helpers import CODEC, PRIOR, likely_codes, random_prior
 from safetensors.numpy import load_file, save_file
 
-from vqasr.code_prior import CodePrior
+from vqasr.entropy.payload import decode_payloads, encode_payload, range_code
+from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_config import EXACT, HIGHEST, STOP, TABLE_SIZE, CodePriorConfig
+from vqasr.entropy.prior_reader import PriorReader
 from vqasr.errors import CodecError, InvalidCodesError
-from vqasr.payload import decode_payloads, encode_payload, range_code
-from vqasr.prior_config import EXACT, HIGHEST, STOP, TABLE_SIZE, CodePriorConfig
-from vqasr.prior_reader import PriorReader
 from vqasr.training.prior_network import PriorNetwork, exp_table
 
 # What the frozen prior makes of fixed codes. If this changes, streams that exist become unreadable:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from prior_helpers import random_prior
 from transformers import AutoModel
 
-from vqasr import VQCodecConfig, VQCodecModel
-from vqasr.encoding import encode_audio
+from vqasr import VQCodecConfig, VQCodecFeatureExtractor, VQCodecModel
+from vqasr.codec.griffin_lim import OVERLAP_FRAMES, PIECE_FRAMES, log_mel_to_audio
+from vqasr.codec.mel import clip_log_mel
+from vqasr.compression import encode_audio
 from vqasr.errors import AudioError, CodecError, InvalidCodesError
-from vqasr.griffin_lim import OVERLAP_FRAMES, PIECE_FRAMES, log_mel_to_audio
-from vqasr.mel import clip_log_mel
 
 # The one excuse for differing codes is a float near-tie in the nearest-neighbour search.
 MOST_TIES = 1e-4
@@ -89,7 +89,7 @@ def test_batch_single_and_streaming_agree(codec, clips, long_clip) -> None:
 
 
 def test_agreement_on_recordings(codec, speech_parquet) -> None:
-    from vqasr.data import load_speech, row_audio
+    from vqasr.data.speech import load_speech, row_audio
 
     rows = load_speech(speech_parquet / "dev-00000-of-00001.parquet").select(range(12))
     total = ties = 0

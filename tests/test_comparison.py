@@ -2,7 +2,7 @@
 
 import pytest
 
-from vqasr.comparison import compare_rates, family, ratios_table
+from vqasr.evaluation.comparison import compare_rates, family, ratios_table
 
 TEXTS = [f"word{i} tree house river stone" for i in range(60)]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vqasr.conditions import make_condition
 from vqasr.errors import VqasrError
+from vqasr.evaluation.conditions import make_condition
 
 NAMES = ["clean", "noise:20", "noise:0", "reverb:0.6", "telephone"]
 

@@ -13,17 +13,17 @@ from transformers import (
     Wav2Vec2CTCTokenizer,
     WavLMConfig,
 )
-from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_reader import CTCRecogniser, group_words
+from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.int8_weights import WEIGHTS_FILE
 from vqasr.adapters.load_reader import load_reader
+from vqasr.adapters.segments import Segment
 
-from vqasr.encoding import audio_to_stream, encode_audio
+from vqasr.compression import audio_to_stream, encode_audio
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
-from vqasr.stream import stream_from_bytes
-from vqasr.subtitles import Segment
+from vqasr.stream.whole import stream_from_bytes
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

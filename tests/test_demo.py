@@ -2,8 +2,8 @@
 
 from vqasr.adapters.ctc_reader import CTCRecogniser
 
-from vqasr.demo import demo_clip
-from vqasr.metrics import word_errors
+from vqasr.cli.demo import demo_clip
+from vqasr.evaluation.error_rates import word_errors
 
 
 def test_high_rates_say_what_was_said(codec, recogniser, clips) -> None:

@@ -11,12 +11,12 @@ from datasets import Dataset
 from typer.testing import CliRunner
 
 from vqasr.assets import CLIPS
-from vqasr.cli import app
-from vqasr.encoding import audio_to_stream
+from vqasr.cli.main import app
+from vqasr.compression import audio_to_stream
 from vqasr.errors import RecogniserError, VqasrError
-from vqasr.evaluate import ResultsFolder, with_statistics
-from vqasr.report import marked
-from vqasr.system_names import expand_systems
+from vqasr.evaluation.report import marked
+from vqasr.evaluation.run import ResultsFolder, with_statistics
+from vqasr.evaluation.system_names import expand_systems
 
 FIELDS = {
     "system", "utterances", "words", "seconds", "bytes", "coded_bps", "nominal_bps",

@@ -19,13 +19,13 @@ from transformers import (
 )
 from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.load_reader import load_reader
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper_reader import CodesRecogniser
 
 from vqasr.assets import CLIPS
-from vqasr.audio import read_audio
-from vqasr.encoding import encode_audio
+from vqasr.audio.files import read_audio
+from vqasr.compression import encode_audio
+from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
-from vqasr.tokenized import TokenizeConfig, tokenize
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TWO_PROCESSES = [

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from vqasr.adapters.kmeans_tokens import KMeansTokens
 
 from vqasr.errors import RecogniserError, VqasrError
-from vqasr.metrics import word_errors
-from vqasr.system_names import expand_systems, make_system
-from vqasr.systems import KMeansSystem
+from vqasr.evaluation.error_rates import word_errors
+from vqasr.evaluation.kmeans import KMeansTokens
+from vqasr.evaluation.system_names import expand_systems, make_system
+from vqasr.evaluation.systems import KMeansSystem
 
 
 @pytest.fixture(scope="module")

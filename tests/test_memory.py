@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from vqasr.memory import peak_mib
+from vqasr.evaluation.memory import peak_mib
 
 # In a process of its own: of one that holds gigabytes the kernel may take pages back meanwhile.
 SCRIPT = """
 import numpy as np
-from vqasr.memory import forget_peak, peak_mib
+from vqasr.evaluation.memory import forget_peak, peak_mib
 forget_peak()
 before = peak_mib()
 data = np.ones(25 * 2**20)  # 200 MiB

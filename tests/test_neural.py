@@ -17,13 +17,13 @@ from transformers import (
     Xcodec2Model,
 )
 
-from vqasr.classical import UnavailableError
 from vqasr.errors import VqasrError
-from vqasr.evaluate import ResultsFolder, evaluate_system, with_statistics
-from vqasr.neural import NeuralCodec
-from vqasr.report import write_report
-from vqasr.system_names import expand_systems, make_system
-from vqasr.systems import AudioSystem
+from vqasr.evaluation.classical import UnavailableError
+from vqasr.evaluation.neural import NeuralCodec
+from vqasr.evaluation.report import write_report
+from vqasr.evaluation.run import ResultsFolder, evaluate_system, with_statistics
+from vqasr.evaluation.system_names import expand_systems, make_system
+from vqasr.evaluation.systems import AudioSystem
 
 SAMPLES = np.sin(np.arange(16_000 * 3 // 2) / 9).astype(np.float32)
 

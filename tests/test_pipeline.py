@@ -12,16 +12,16 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     pipeline,
 )
-from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.pipeline import CodesPipeline
 
 from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
-from vqasr.encoding import audio_to_stream, encode_audio
+from vqasr.compression import audio_to_stream, encode_audio
 from vqasr.errors import AudioError, CodecMismatchError, InvalidCodesError, VqasrError
-from vqasr.metrics import word_errors
+from vqasr.evaluation.error_rates import word_errors
 
 TASK = "automatic-speech-recognition"
 

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from vqasr.nearest import nearest
-from vqasr.prior_config import STOP
-from vqasr.quantizer import ResidualVQ, bits_per_code
+from vqasr.codec.nearest import nearest
+from vqasr.codec.quantizer import ResidualVQ, bits_per_code
+from vqasr.entropy.prior_config import STOP
 
 
 def latents(frames: int = 4000, dim: int = 6) -> torch.Tensor:

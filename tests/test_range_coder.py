@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stream_helpers import unhurried
 
-from vqasr.range_coder import RangeDecoder, RangeEncoder
+from vqasr.entropy.range_coder import RangeDecoder, RangeEncoder
 
 frequencies = st.lists(st.integers(1, 1 << 16), min_size=1, max_size=8)
 messages = st.lists(st.tuples(frequencies, st.integers(0, 7)), max_size=60)

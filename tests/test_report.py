@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vqasr.report import write_report
+from vqasr.evaluation.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Runs in the page: collects errors, sorts by rate, loads every sound, and writes down what it saw.

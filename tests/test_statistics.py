@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqasr.metrics import score, word_errors
-from vqasr.statistics import bootstrap_intervals, statistics
+from vqasr.evaluation.error_rates import score, word_errors
+from vqasr.evaluation.intervals import bootstrap_intervals, statistics
 
 WORDS = st.lists(st.sampled_from(["red", "green", "blue", "black", "white"]), max_size=8).map(
     " ".join

@@ -36,8 +36,14 @@ from vqasr.errors import (
     TruncatedStreamError,
     UnsupportedVersionError,
 )
-from vqasr.stream import MISSING, StreamReader, read_stream, stream_from_bytes, stream_to_bytes
-from vqasr.stream_header import StreamHeader
+from vqasr.stream.header import StreamHeader
+from vqasr.stream.whole import (
+    MISSING,
+    StreamReader,
+    read_stream,
+    stream_from_bytes,
+    stream_to_bytes,
+)
 
 FIRST = data_chunk(0, bytes.fromhex("007ff00a00"))
 LAST = last_chunk(1, bytes.fromhex("00c000"), 1, 20)

@@ -7,9 +7,9 @@ from stream_helpers import FIELDS
 from test_stream_format1 import format_1
 
 from vqasr.errors import InvalidCodesError, StreamError
-from vqasr.packet_loss import drop_chunks
-from vqasr.stream import MISSING, stream_from_bytes, stream_to_bytes
-from vqasr.stream_edit import cat_streams, trim_stream
+from vqasr.evaluation.packet_loss import drop_chunks
+from vqasr.stream.edit import cat_streams, trim_stream
+from vqasr.stream.whole import MISSING, stream_from_bytes, stream_to_bytes
 
 CODES = likely_codes(PRIOR, 3, 60)
 

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from stream_helpers import unhurried
 
-from vqasr.bitpack import pack_codes
+from vqasr.entropy.packing import pack_codes
 from vqasr.errors import (
     CodecMismatchError,
     CorruptStreamError,
@@ -23,7 +23,7 @@ from vqasr.errors import (
     StreamError,
     TruncatedStreamError,
 )
-from vqasr.stream import StreamHeader, read_stream, stream_from_bytes
+from vqasr.stream.whole import StreamHeader, read_stream, stream_from_bytes
 
 FINGERPRINT = bytes.fromhex("0123456789ab")
 HEADER = StreamHeader(FINGERPRINT, 2, 10, 640, version=1)

@@ -16,7 +16,7 @@ from stream_helpers import CODES, EXAMPLE, FIELDS, SAMPLES, streams, unhurried
 from test_code_prior import integers_only
 from test_stream_single import SHORT, with_checksum
 
-from vqasr.stream import stream_from_bytes, stream_to_bytes
+from vqasr.stream.whole import stream_from_bytes, stream_to_bytes
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "stream-format.md"
 LENGTHS = (1, 2, 5, 10, 15, 25, 50, 75, 125, 250, 375, 500, 625, 750, 1500, 3000)

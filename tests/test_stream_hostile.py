@@ -11,9 +11,9 @@ from prior_helpers import CODEC, random_prior
 from stream_helpers import assemble, check_recovered, data_chunk, last_chunk
 
 from vqasr.errors import CorruptStreamError, StreamError
-from vqasr.stream import stream_from_bytes
-from vqasr.stream_header import StreamHeader
-from vqasr.stream_reader import MAX_LOST_FRAMES
+from vqasr.stream.header import StreamHeader
+from vqasr.stream.reader import MAX_LOST_FRAMES
+from vqasr.stream.whole import stream_from_bytes
 
 LAST = last_chunk(1, bytes.fromhex("00c000"), 1, 20)
 

@@ -25,8 +25,8 @@ from stream_helpers import (
 )
 
 from vqasr.errors import InvalidCodesError, StreamError
-from vqasr.rates import container_bytes
-from vqasr.stream import (
+from vqasr.stream.rates import container_bytes
+from vqasr.stream.whole import (
     StreamReader,
     read_stream,
     stream_from_bytes,

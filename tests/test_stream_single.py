@@ -21,8 +21,14 @@ from vqasr.errors import (
     StreamError,
     TruncatedStreamError,
 )
-from vqasr.packet_loss import drop_chunks
-from vqasr.stream import StreamReader, StreamWriter, read_part, stream_from_bytes, stream_to_bytes
+from vqasr.evaluation.packet_loss import drop_chunks
+from vqasr.stream.whole import (
+    StreamReader,
+    StreamWriter,
+    read_part,
+    stream_from_bytes,
+    stream_to_bytes,
+)
 
 SHORT_FIELDS = {**FIELDS, "stream_id": None, "chunk_frames": 250}
 # The header, the end field, the packed codes, the checksum.

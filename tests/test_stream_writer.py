@@ -28,6 +28,7 @@ from stream_helpers import (
     unhurried,
 )
 
+from vqasr.entropy.payload import encode_payload
 from vqasr.errors import (
     CorruptStreamError,
     InvalidCodesError,
@@ -35,8 +36,7 @@ from vqasr.errors import (
     TruncatedStreamError,
     VqasrError,
 )
-from vqasr.payload import encode_payload
-from vqasr.stream import (
+from vqasr.stream.whole import (
     StreamHeader,
     StreamReader,
     StreamWriter,
@@ -156,7 +156,7 @@ def test_a_killed_writer_leaves_what_it_flushed(tmp_path: Path) -> None:
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from stream_helpers import CODES, HEADER
-from vqasr.stream import StreamWriter
+from vqasr.stream.whole import StreamWriter
 writer = StreamWriter(open({str(path)!r}, "wb"), HEADER, stream_id=0xBEEF)
 writer.write(CODES)
 os.kill(os.getpid(), 9)
@@ -303,7 +303,7 @@ def test_an_interruption_between_chunks_keeps_all_frames(monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         return encode_payload(*arguments)
 
-    monkeypatch.setattr("vqasr.stream_writer.encode_payload", interrupted_once)
+    monkeypatch.setattr("vqasr.stream.writer.encode_payload", interrupted_once)
     with pytest.raises(KeyboardInterrupt), StreamWriter(file, header) as writer:
         writer.write(codes)
     with pytest.raises(TruncatedStreamError) as caught:

@@ -11,12 +11,12 @@ import torch
 from datasets import Dataset
 from vqasr.adapters.collator import CodesCollator
 
-from vqasr import tokenized
 from vqasr.assets import CLIPS
-from vqasr.audio import read_audio
-from vqasr.encoding import audio_to_stream, encode_audio
+from vqasr.audio.files import read_audio
+from vqasr.compression import audio_to_stream, encode_audio
+from vqasr.data import tokenized
+from vqasr.data.tokenized import TokenizeConfig, load_tokenized, row_codes, tokenize
 from vqasr.errors import CodecMismatchError, VqasrError
-from vqasr.tokenized import TokenizeConfig, load_tokenized, row_codes, tokenize
 
 NAMES = ["clip01_af_heart.flac", "clip02_am_michael.flac", "clip03_bf_emma.flac"]
 

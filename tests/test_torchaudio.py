@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from vqasr import _torchaudio
+from vqasr.audio import _torchaudio
 
 
 def python(code: str) -> str:

@@ -1,6 +1,7 @@
 """A whole training on the bundled clips, small: it runs, resumes and writes no pickle."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -11,19 +12,19 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from training_helpers import training_data, write_config
 from transformers import WhisperForConditionalGeneration
-from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper_reader import CodesRecogniser
 
 from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
-from vqasr.audio import read_audio
-from vqasr.code_prior import CodePrior
-from vqasr.encoding import audio_to_stream, encode_audio
+from vqasr.audio.files import read_audio
+from vqasr.compression import audio_to_stream, encode_audio
+from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_config import STOP
 from vqasr.errors import InvalidCodesError, TrainingError
-from vqasr.prior_config import STOP
-from vqasr.stream import stream_from_bytes
-from vqasr.systems import CodesSystem
+from vqasr.evaluation.systems import CodesSystem
+from vqasr.stream.whole import stream_from_bytes
 from vqasr.training.config import load_train_config
 from vqasr.training.optimizer import Muon, MuonAndAdamW
 from vqasr.training.trainer import Trainer, learning_rate
@@ -160,9 +161,7 @@ def test_adapters_alone_on_a_finished_codec(folder, recogniser, codec, clips) ->
 
 
 def test_a_finished_codec_is_trained_further(folder, codec) -> None:
-    path = write_config(
-        folder, "further", start_from="vqasr-base", autoencoder=0, joint=1, prior=0
-    )
+    path = write_config(folder, "further", start_from="vqasr-base", autoencoder=0, joint=1, prior=0)
     Trainer(load_train_config(path)).run()
     further = VQCodecModel.from_pretrained(folder / "further" / "codec")
     assert further.fingerprint() != codec.fingerprint()
@@ -189,7 +188,7 @@ def test_learning_rate_rises_stays_and_falls(folder) -> None:
     highest = config.schedule.learning_rate
     assert rates[0] == highest / 2
     assert rates[1:41] == [highest] * 40
-    assert all(a > b for a, b in zip(rates[41:], rates[42:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[41:]))
     assert rates[-1] == pytest.approx(highest * 0.01 / 0.6)
 
 
@@ -245,7 +244,10 @@ def test_muon_is_that_of_torch() -> None:
         ('output_dir = "x"\nspeed = 3', "speed: Extra inputs"),
         ('output_dir = "x"\ndata = 3', "data: Input should be a valid dictionary"),
         ('output_dir = "x"\n[data]\ntrane = []', "data.trane: Extra inputs"),
-        ('output_dir = "x"\n[data]\ntrain = "a"\ndev = []', "data.train: Input should be a .* list"),
+        (
+            'output_dir = "x"\n[data]\ntrain = "a"\ndev = []',
+            "train: Input should be a .* list",
+        ),
         ('output_dir = "x"\nseed = "one"\n[data]\ntrain = ["a"]\ndev = ["b"]', "seed: .* integer"),
         (
             'output_dir = "x"\nfrozen_codec = true\n[data]\ntrain = ["a"]\ndev = ["b"]',

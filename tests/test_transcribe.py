@@ -10,11 +10,11 @@ import soundfile
 from cli_helpers import run as vqasr
 from hypothesis import given
 from hypothesis import strategies as st
+from vqasr.adapters.segments import Segment, to_lines, to_srt, to_tsv, to_vtt
 
 from vqasr.assets import CLIPS
+from vqasr.data.inputs import find_inputs
 from vqasr.errors import AudioError, RecogniserError, VqasrError
-from vqasr.inputs import find_inputs
-from vqasr.subtitles import Segment, to_lines, to_srt, to_tsv, to_vtt
 from vqasr.transcription import Transcriber, _begins_as_stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"

@@ -1,5 +1,5 @@
 """`python -m vqasr`."""
 
-from vqasr.cli import main
+from vqasr.cli.main import main
 
 main()

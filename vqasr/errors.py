@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vqasr.stream import Stream
+    from vqasr.stream.whole import Stream
 
 
 class VqasrError(Exception):

@@ -7,16 +7,16 @@ from typing import Any
 from vqasr.adapters.load_reader import load_reader, reads_codes_only
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.audio import read_audio
-from vqasr.code_prior import CodePrior
-from vqasr.encoding import audio_to_stream, check_codec
+from vqasr.adapters.segments import Segment
+from vqasr.audio.files import read_audio
+from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.compression import audio_to_stream, check_codec
+from vqasr.entropy.prior import CodePrior
 from vqasr.errors import AudioError, InvalidCodesError, RecogniserError, VqasrError
 from vqasr.files import read_file
-from vqasr.mel import SAMPLING_RATE_HZ
-from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.stream import read_part
-from vqasr.stream_header import is_stream
-from vqasr.subtitles import Segment
+from vqasr.stream.header import is_stream
+from vqasr.stream.whole import read_part
 
 
 class Transcriber:

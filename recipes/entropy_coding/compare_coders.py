@@ -9,11 +9,11 @@ import time
 import constriction
 import numpy as np
 
-from vqasr.demo import bundled_clips
-from vqasr.encoding import encode_audio
-from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.payload import decode_payloads, range_code
-from vqasr.priors import bundled_prior
+from vqasr.cli.demo import bundled_clips
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.compression import encode_audio
+from vqasr.entropy.payload import decode_payloads, range_code
+from vqasr.stream.priors import bundled_prior
 
 
 def main() -> None:

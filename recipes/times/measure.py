@@ -20,9 +20,9 @@ from rich.progress import track
 from transformers import pipeline
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.pipeline import CodesPipeline
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper_reader import CodesRecogniser
 
-from vqasr.data import load_speech, row_audio
+from vqasr.data.speech import load_speech, row_audio
 
 TASK = "automatic-speech-recognition"
 Chunk = dict

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
-from vqasr.adapters.transcribe import CodesRecogniser
+from vqasr.adapters.whisper_reader import CodesRecogniser
 
+from vqasr.data.tokenized import load_tokenized, row_codes
 from vqasr.files import replace_file
-from vqasr.tokenized import load_tokenized, row_codes
 
 SAVED_ROWS = 256  # an interrupted run loses no more
 BATCH_SIZE = 16

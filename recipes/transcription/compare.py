@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vqasr.data import load_speech
-from vqasr.metrics import Scores, score
-from vqasr.statistics import bootstrap_intervals, drawn_groups
+from vqasr.data.speech import load_speech
+from vqasr.evaluation.error_rates import Scores, score
+from vqasr.evaluation.intervals import bootstrap_intervals, drawn_groups
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from vqasr.adapters.codes_adapter import CONFIG_FILE, CodesAdapter
+from vqasr.adapters.adapter import CONFIG_FILE, CodesAdapter
 from vqasr.adapters.model_card import ctc_card
 
 KEPT = ("system", "utterances", "words", "nominal_bps", "coded_bps", "wer", "delta_wer")

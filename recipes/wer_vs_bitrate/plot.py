@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from vqasr.curve import draw_families, families
+from vqasr.evaluation.curve import draw_families, families
 
 HIGHEST_POINTS = 40  # above it a codec is of no use; the table has it
 

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 
-from vqasr.acoustics import CORNERS_HZ, from_direct_sound
-from vqasr.data import row_audio
+from vqasr.audio.acoustics import CORNERS_HZ, from_direct_sound
+from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.data.speech import row_audio
 from vqasr.errors import TrainingError
-from vqasr.mel import SAMPLING_RATE_HZ
 from vqasr.training.config import AugmentConfig
 from vqasr.training.recordings import PCM_SCALE, Recordings
 

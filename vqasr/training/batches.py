@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqasr.mel import SAMPLING_RATE_HZ
+from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.training.augment import Augment, Draws
 from vqasr.training.config import NO_CHANGE, TrainConfig
 from vqasr.training.recordings import Recordings

@@ -2,8 +2,8 @@
 
 import torch
 
+from vqasr.codec.mel import clip_mel_power
 from vqasr.errors import TrainingError
-from vqasr.mel import clip_mel_power
 from vqasr.training.batches import Batches
 from vqasr.training.losses import Reading, decoder_parts
 from vqasr.training.precision import autocast

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqasr.adapters.code_embedder import CodeEmbedder
-from vqasr.mel import log_mel
+from vqasr.adapters.embedder import CodeEmbedder
+from vqasr.codec.mel import log_mel
 from vqasr.training.config import LossConfig
 from vqasr.training.teacher import WhisperTeacher
 from vqasr.training.texts import BLANK, Wanted

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from vqasr.code_prior import CodePrior
-from vqasr.encoding import audio_to_stream, encode_latents
-from vqasr.mel import SAMPLING_RATE_HZ
-from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.compression import audio_to_stream, encode_latents
+from vqasr.entropy.prior import CodePrior
 from vqasr.training.batches import FEWEST_REFINED
 from vqasr.training.recordings import Recordings
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqasr.code_prior import CodePrior
-from vqasr.prior_config import (
+from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_config import (
     ACTIVATION_SCALE,
     HIGHEST,
     LARGEST_FREQUENCY,

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vqasr.code_prior import CodePrior
-from vqasr.encoding import encode_audio
-from vqasr.modeling_vqcodec import VQCodecModel
-from vqasr.prior_config import STOP, CodePriorConfig
-from vqasr.rates import Rates
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.compression import encode_audio
+from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_config import STOP, CodePriorConfig
+from vqasr.stream.rates import Rates
 from vqasr.training.batches import Batches
 from vqasr.training.checkpoint import append_log, load_checkpoint, read_progress, save_checkpoint
 from vqasr.training.config import PriorConfig

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from vqasr.adapters.code_embedder import CodeEmbedder
-from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.adapters.embedder import CodeEmbedder
+from vqasr.codec.modeling import VQCodecModel
 from vqasr.training.losses import BASE_VARIANCE, OUTER_SHARE
 
 # The outer dimensions are not blown up further than this beyond the base dimensions.

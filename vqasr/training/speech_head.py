@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 
-from vqasr.adapters.code_embedder import CodeEmbedder
-from vqasr.data import row_audio
-from vqasr.mel import clip_log_mel
-from vqasr.modeling_vqcodec import VQCodecModel
+from vqasr.adapters.embedder import CodeEmbedder
+from vqasr.codec.mel import clip_log_mel
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.data.speech import row_audio
 from vqasr.training.augment import is_held_out
 from vqasr.training.batches import Batches
 

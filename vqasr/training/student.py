@@ -4,12 +4,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from vqasr.adapters.code_embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.adapter import CodesAdapter
+from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.recogniser import WhisperRecogniser
-from vqasr.configuration_vqcodec import VQCodecConfig
+from vqasr.codec.configuration import VQCodecConfig
+from vqasr.codec.modeling import VQCodecModel
 from vqasr.errors import CodecError, RecogniserError, TrainingError
-from vqasr.modeling_vqcodec import VQCodecModel
 from vqasr.training.config import RecogniserConfig, TrainConfig
 from vqasr.training.texts import LETTERS
 

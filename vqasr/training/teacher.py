@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration
 
-from vqasr.mel import log_mel
+from vqasr.codec.mel import log_mel
 from vqasr.training.precision import fast_dtype
 
 # Whisper's own floor.

@@ -16,14 +16,14 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from vqasr.adapters.code_embedder import fill_undrawn_levels
-from vqasr.adapters.codes_adapter import CodesAdapter
+from vqasr.adapters.adapter import CodesAdapter
+from vqasr.adapters.embedder import fill_undrawn_levels
 from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
-from vqasr.data import load_speech
+from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
+from vqasr.codec.mel import SAMPLING_RATE_HZ, clip_mel_power
+from vqasr.codec.quantizer import QuantizerOutput
+from vqasr.data.speech import load_speech
 from vqasr.errors import TrainingError
-from vqasr.feature_extraction_vqcodec import VQCodecFeatureExtractor
-from vqasr.mel import SAMPLING_RATE_HZ, clip_mel_power
-from vqasr.quantizer import QuantizerOutput
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import append_log, load_checkpoint, read_progress, save_checkpoint

@@ -1,0 +1,1 @@
+"""Speech to codes and back."""

@@ -1,0 +1,72 @@
+"""Audio arrays to the codec's input."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+
+from vqasr.audio.files import check_samples
+from vqasr.errors import AudioError
+
+
+class VQCodecFeatureExtractor(SequenceFeatureExtractor):
+    """Pads mono clips at 16 kHz into a batch; computes nothing (the codec has its own log-mel)."""
+
+    model_input_names = ["input_values", "padding_mask"]  # noqa: RUF012 (transformers' convention)
+
+    def __init__(
+        self,
+        feature_size: int = 1,
+        sampling_rate: int = 16_000,
+        padding_value: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            feature_size=feature_size,
+            sampling_rate=sampling_rate,
+            padding_value=padding_value,
+            **kwargs,
+        )
+
+    def __call__(
+        self,
+        raw_audio: np.ndarray | Sequence[np.ndarray],
+        sampling_rate: int | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """Make a batch.
+
+        Args:
+            raw_audio: one clip (samples,), or several of any lengths; float in -1 to 1.
+            sampling_rate: of the clips in Hz; must be given and be 16,000.
+            return_tensors: "pt" or "np".
+
+        Returns:
+            input_values (batch, 1, samples) float32 and padding_mask (batch, samples) of 0 and 1.
+
+        Raises:
+            AudioError: no or another rate, several channels, empty, NaN or infinite samples.
+        """
+        if sampling_rate != self.sampling_rate:
+            given = "no sampling rate was given" if sampling_rate is None else f"{sampling_rate} Hz"
+            raise AudioError(
+                f"{given}: the codec needs sampling_rate={self.sampling_rate}. "
+                "vqasr.audio.files.to_mono_16_khz resamples."
+            )
+        single = isinstance(raw_audio, np.ndarray) and raw_audio.ndim == 1
+        clips = [np.asarray(clip) for clip in ([raw_audio] if single else raw_audio)]
+        if not clips:
+            raise AudioError("raw_audio holds no clip.")
+        for i, clip in enumerate(clips):
+            check_samples(clip, f"clip {i}")
+        width = max(map(len, clips))
+        values = np.full((len(clips), 1, width), self.padding_value, np.float32)
+        mask = np.zeros((len(clips), width), np.int64)
+        for i, clip in enumerate(clips):
+            values[i, 0, : len(clip)] = clip
+            mask[i, : len(clip)] = 1
+        return BatchFeature(
+            {"input_values": values, "padding_mask": mask}, tensor_type=return_tensors
+        )

@@ -1,0 +1,313 @@
+"""The codec: 16 kHz speech -> codes at 25 Hz -> log-mel -> speech."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedAudioTokenizerBase
+from transformers.utils import ModelOutput
+
+from vqasr.assets import resolve_codec
+from vqasr.codec.configuration import VQCodecConfig
+from vqasr.codec.convolution import StreamBlock, StreamConv, StreamState
+from vqasr.codec.griffin_lim import log_mel_to_audio
+from vqasr.codec.mel import N_MELS, LogMel
+from vqasr.codec.mel_decoder import VQCodecMelDecoder
+from vqasr.codec.quantizer import ResidualVQ
+from vqasr.codec.streaming import StreamingEncoder
+from vqasr.entropy.prior import CodePrior
+from vqasr.errors import CodecError, InvalidCodesError
+from vqasr.fingerprint import weights_fingerprint
+from vqasr.rate.choice import CodeChoice
+
+
+@dataclass
+class VQCodecEncoderOutput(ModelOutput):
+    """Codes of a batch.
+
+    Attributes:
+        audio_codes: (batch, num_quantizers, frames) int64; -1 where an item has no frame.
+        audio_codes_mask: (batch, frames) bool, True on real frames.
+    """
+
+    audio_codes: torch.LongTensor | None = None
+    audio_codes_mask: torch.BoolTensor | None = None
+
+
+@dataclass
+class VQCodecDecoderOutput(ModelOutput):
+    """Decoded audio.
+
+    Attributes:
+        audio_values: (batch, 1, samples) float32 at 16 kHz.
+    """
+
+    audio_values: torch.FloatTensor | None = None
+
+
+@dataclass
+class VQCodecOutput(ModelOutput):
+    """Codes and the audio decoded from them; see the other two outputs."""
+
+    audio_codes: torch.LongTensor | None = None
+    audio_values: torch.FloatTensor | None = None
+
+
+class VQCodecEncoder(nn.Module):
+    """Samples to latents at 25 Hz; bounded past, `config.lookahead_samples` of future."""
+
+    def __init__(self, config: VQCodecConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.lookahead_samples = config.lookahead_samples
+        self.hop_length = config.hop_length
+        self.log_mel = LogMel()
+        self.stem = StreamConv(N_MELS, width // 2, kernel=3, left=1)
+        self.to_50_hz = StreamConv(width // 2, width, kernel=4, left=1, stride=2)
+        self.fine_blocks = nn.ModuleList(
+            StreamBlock(width, config.fine_expansion, config.kernel_size)
+            for _ in range(config.num_fine_layers)
+        )
+        self.to_25_hz = StreamConv(width, width, kernel=4, left=1, stride=2)
+        self.blocks = nn.ModuleList(
+            StreamBlock(width, config.expansion, config.kernel_size)
+            for _ in range(config.num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.to_latent = nn.Linear(width, config.latent_dim)
+
+    def features(self, samples: Tensor, state: StreamState) -> Tensor:
+        """Next (batch, samples) of a stream -> (batch, frames possible so far, hidden_size)."""
+        hidden = self.log_mel(samples, state)
+        hidden = F.gelu(self.stem(hidden, state))
+        hidden = self.to_50_hz(hidden, state).float()  # under autocast, sums stay float32
+        for block in self.fine_blocks:
+            hidden = block(hidden, state)
+        hidden = self.to_25_hz(hidden, state).float()
+        for block in self.blocks:
+            hidden = block(hidden, state)
+        return self.norm(hidden)
+
+    def step(self, samples: Tensor, state: StreamState) -> Tensor:
+        """Next (batch, samples) of a stream -> (batch, frames possible so far, latent_dim)."""
+        return self.to_latent(self.features(samples, state))
+
+    def clip_features(self, samples: Tensor) -> Tensor:
+        """Clips (batch, samples), zero after their ends -> (batch, frames, hidden_size)."""
+        frames = -(-samples.shape[-1] // self.hop_length)
+        wanted = frames * self.hop_length + self.lookahead_samples
+        return self.features(F.pad(samples, (0, wanted - samples.shape[-1])), StreamState())
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Clips (batch, samples), zero after their ends -> (batch, frames, latent_dim)."""
+        return self.to_latent(self.clip_features(samples))
+
+
+class VQCodecModel(PreTrainedAudioTokenizerBase):
+    """VQ autoencoder of speech, after the conventions of transformers' Mimi.
+
+    The codes are defined by this model in float32; `from_pretrained` therefore loads float32
+    weights whatever the file holds.
+    """
+
+    config_class = VQCodecConfig
+    config: VQCodecConfig
+    base_model_prefix = "vqcodec"
+    main_input_name = "input_values"
+
+    def __init__(self, config: VQCodecConfig):
+        super().__init__(config)
+        self.encoder = VQCodecEncoder(config)
+        self.quantizer = ResidualVQ(
+            config.num_quantizers, config.codebook_size, config.latent_dim, config.variable_depth,
+            config.base_dim,
+        )  # fmt: skip
+        self.mel_decoder = VQCodecMelDecoder(config)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, name_or_path: str | os.PathLike[str] = "vqasr-base", *args: Any, **kwargs: Any
+    ) -> "VQCodecModel":
+        """Load a codec.
+
+        Args:
+            name_or_path: `"vqasr-base"` (ships with the package, no network), a folder or a hub id.
+
+        Raises:
+            CodecError: nothing there, or not the whole of a vqasr codec.
+        """
+        if kwargs.get("dtype", "auto") == "auto":  # what the Auto classes pass
+            kwargs["dtype"] = torch.float32
+        kwargs["output_loading_info"] = True
+        try:
+            loaded: Any = super().from_pretrained(resolve_codec(name_or_path), *args, **kwargs)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CodecError(
+                f"codec {str(name_or_path)!r} cannot be loaded ({str(error).splitlines()[0]}). Use "
+                "the bundled vqasr-base, a folder or a hub id."
+            ) from error
+        model, info = loaded
+        # transformers only warns, and would encode with random weights.
+        wrong = {key: sorted(map(str, value))[:3] for key, value in info.items() if value}
+        if wrong:
+            raise CodecError(f"{str(name_or_path)!r} does not hold a vqasr codec: {wrong}.")
+        return model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, ResidualVQ | StreamBlock | nn.Linear | nn.LayerNorm):
+            module.reset_parameters()
+
+    def encode(  # type: ignore[override]
+        self,
+        input_values: Tensor,
+        padding_mask: Tensor | None = None,
+        num_quantizers: int | None = None,
+        bit_price: float = 0.0,
+        prior: CodePrior | None = None,
+    ) -> VQCodecEncoderOutput:
+        """Encode whole clips.
+
+        Args:
+            input_values: (batch, 1, samples) or (batch, samples) float at 16 kHz.
+            padding_mask: (batch, samples), 1 on real samples, padded on the right.
+            num_quantizers: codebooks to use, 1 to config.num_quantizers; None for all.
+            bit_price: squared distance of latent and codes that a bit must save, see `CodeChoice`;
+                0 takes the nearest code of every codebook.
+            prior: says what codes cost; None for the one that ships for the codec.
+
+        Returns:
+            Codes and their mask; item i has ceil(its samples / hop_length) frames.
+
+        Raises:
+            InvalidCodesError: `num_quantizers` or `bit_price` is out of range, or there is no prior
+                to say what codes cost.
+            ValueError: `input_values` has another shape.
+        """
+        num_quantizers = self.check_num_quantizers(num_quantizers)
+        latents, mask = self.encode_latents(input_values, padding_mask)
+        if bit_price:
+            chosen = [
+                CodeChoice(self, num_quantizers, bit_price, prior).choose(item) for item in latents
+            ]
+            codes = torch.stack(chosen)
+        else:
+            codes = self.quantizer.encode(latents, num_quantizers)
+        codes = codes.masked_fill(~mask[:, None], -1)
+        return VQCodecEncoderOutput(codes, mask)  # type: ignore[arg-type]
+
+    def encode_latents(
+        self, input_values: Tensor, padding_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `encode`, without the quantizer.
+
+        Returns:
+            latents (batch, frames, latent_dim) and mask (batch, frames) bool.
+        """
+        samples = input_values
+        if samples.dim() == 3 and samples.shape[1] == 1:
+            samples = samples[:, 0]
+        if samples.dim() != 2:
+            raise ValueError(
+                f"input_values has shape {tuple(input_values.shape)}; mono audio of shape "
+                "(batch, 1, samples) is needed. VQCodecFeatureExtractor makes it."
+            )
+        lengths = torch.full((samples.shape[0],), samples.shape[1], device=samples.device)
+        if padding_mask is not None:
+            padding_mask = padding_mask.reshape(samples.shape)
+            lengths = padding_mask.long().sum(-1)
+            samples = samples * padding_mask
+        latents = self.encoder(samples)
+        frames = -(-lengths // self.config.hop_length)
+        mask = torch.arange(latents.shape[1], device=samples.device)[None] < frames[:, None]
+        return latents, mask
+
+    def streaming(
+        self,
+        num_quantizers: int | None = None,
+        bit_price: float = 0.0,
+        prior: CodePrior | None = None,
+    ) -> StreamingEncoder:
+        """Start encoding a clip chunk by chunk; see `StreamingEncoder`, `encode`, `CodeChoice`."""
+        return StreamingEncoder(self, num_quantizers, bit_price, prior)
+
+    def decode_mel(self, audio_codes: Tensor) -> Tensor:
+        """(batch, n, frames) codes -> log-mel (batch, 4 x frames, 80), (log10 power + 4) / 4."""
+        return self.mel_decoder(self.quantizer.decode(self._checked_codes(audio_codes)))
+
+    def decode(  # type: ignore[override]
+        self, audio_codes: Tensor, samples: int | None = None
+    ) -> VQCodecDecoderOutput:
+        """Decode codes to audio: log-mel, then Griffin-Lim.
+
+        Args:
+            audio_codes: (batch, n, frames) int, n <= config.num_quantizers; -1 for no frame.
+            samples: cut the audio to this length; None for frames x hop_length.
+
+        Returns:
+            audio_values (batch, 1, samples) float32.
+
+        Raises:
+            InvalidCodesError: shape, type or range of the codes is wrong.
+        """
+        audio = log_mel_to_audio(self.decode_mel(audio_codes))
+        return VQCodecDecoderOutput(audio[:, None, :samples])  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        input_values: Tensor,
+        padding_mask: Tensor | None = None,
+        num_quantizers: int | None = None,
+    ) -> VQCodecOutput:
+        """Encode and decode; arguments as in `encode`."""
+        codes = self.encode(input_values, padding_mask, num_quantizers).audio_codes
+        assert codes is not None  # for the type checker; encode always sets it
+        return VQCodecOutput(codes, self.decode(codes).audio_values)
+
+    def check_num_quantizers(self, num_quantizers: int | None) -> int:
+        """The number itself, or all for None; InvalidCodesError when out of range."""
+        if num_quantizers is None:
+            return self.config.num_quantizers
+        if not 1 <= num_quantizers <= self.config.num_quantizers:
+            raise InvalidCodesError(
+                f"num_quantizers={num_quantizers}: this codec has 1 to "
+                f"{self.config.num_quantizers} codebooks."
+            )
+        return num_quantizers
+
+    def _checked_codes(self, codes: Tensor) -> Tensor:
+        if codes.dim() != 3 or codes.is_floating_point():
+            raise InvalidCodesError(
+                f"audio_codes has shape {tuple(codes.shape)} and type {codes.dtype}; integer codes "
+                "of shape (batch, num_quantizers, frames) are needed."
+            )
+        self.check_num_quantizers(codes.shape[1])
+        if (
+            codes.numel()
+            and not -1 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size
+        ):
+            raise InvalidCodesError(
+                f"audio_codes range from {int(codes.min())} to {int(codes.max())}; allowed are 0 "
+                f"to {self.config.codebook_size - 1} (and -1 for no frame). Were they made by "
+                "another codec?"
+            )
+        return codes
+
+    def fingerprint(self) -> bytes:
+        """6 bytes that name this encoder and quantizer; the same after saving in float16.
+
+        The log-mel decoder is left out: training it further leaves streams readable.
+        """
+        parts = {"encoder": self.encoder, "quantizer": self.quantizer}
+        tensors = {
+            f"{part}.{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+        config = self.config
+        about = f"{config.model_type} {config.hop_length} {config.kernel_size}"
+        return weights_fingerprint(tensors, about)

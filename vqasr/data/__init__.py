@@ -1,0 +1,1 @@
+"""Data sets of speech and of codes."""

@@ -1,0 +1,1 @@
+"""Codes to bits and back: the code prior, range coder and packing; no torch."""

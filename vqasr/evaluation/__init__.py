@@ -1,0 +1,1 @@
+"""WER against bytes: systems, error rates, intervals, reports."""

@@ -1,0 +1,1 @@
+"""Which codes to send at a rate."""

@@ -1,0 +1,110 @@
+"""Which codes describe a frame: the nearest, or those whose distance and bits together cost least.
+
+Rate-distortion optimization as video coders do it (Sullivan and Wiegand 1998; for vector
+quantizers Chou, Lookabaugh and Gray 1989): among all descriptions of a frame, stops after any
+codebook included, the one with the least `squared distance + bit_price x bits`. Bits are those of
+the code prior, which are real: the range coder will spend them (a few more where a chunk begins, of
+which the choice knows nothing, so that codes do not depend on the length of chunks). The stream
+stays what it is, and nothing that reads it needs to know.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqasr.codec.quantizer import BASE_CODEBOOKS
+from vqasr.entropy.prior import CodePrior
+from vqasr.errors import InvalidCodesError
+from vqasr.stream.priors import bundled_prior
+
+if TYPE_CHECKING:
+    from vqasr.codec.modeling import VQCodecModel
+
+
+class CodeChoice:
+    """Codes of one clip, frame after frame.
+
+    Args:
+        codec: with a prior's codebooks.
+        num_quantizers: the most codebooks that describe a frame.
+        bit_price: squared distance of latent and codes that a bit must save; 0 takes the nearest
+            code of every codebook.
+        prior: says what codes cost; None for the one that ships for the codec. It should be the one
+            that writes the stream.
+
+    Raises:
+        InvalidCodesError: a price below 0, or one without a prior for this codec.
+    """
+
+    def __init__(
+        self,
+        codec: "VQCodecModel",
+        num_quantizers: int,
+        bit_price: float = 0.0,
+        prior: CodePrior | None = None,
+    ):
+        if not 0.0 <= bit_price < float("inf"):
+            raise InvalidCodesError(f"bit_price={bit_price}: 0 or more is needed.")
+        self._quantizer = codec.quantizer
+        self._n = num_quantizers
+        self._price = bit_price
+        if not bit_price:
+            return
+        fingerprint = codec.fingerprint()
+        if prior is None:
+            prior = bundled_prior(fingerprint)
+        if prior is None:
+            raise InvalidCodesError(
+                f"bit_price={bit_price}: no code prior ships for this codec, so that nobody knows "
+                "what its codes cost. Give the prior, or bit_price=0 and a number of codebooks."
+            )
+        if prior.config.codec_fingerprint != fingerprint.hex():
+            raise InvalidCodesError(
+                f"the prior was trained for codec {prior.config.codec_fingerprint}, this is "
+                f"{fingerprint.hex()}. Give the codec's own prior."
+            )
+        codebooks: Tensor = codec.quantizer.codebooks  # type: ignore[assignment]
+        used = codebooks[:num_quantizers].float().cpu().numpy()
+        base, dim = codec.config.base_dim or used.shape[2], used.shape[2]
+        self._search = (
+            np.ascontiguousarray(used.transpose(0, 2, 1)),
+            (used**2).sum(2),
+            np.array([base if j < BASE_CODEBOOKS else dim for j in range(num_quantizers)]),
+            np.float32(bit_price),
+            codec.config.variable_depth,
+        )
+        from vqasr.entropy.prior_reader import PriorArrays  # numba takes half a second to import
+
+        arrays = PriorArrays.of(prior, num_quantizers)
+        modelled = len(arrays.heads[0])
+        fixed = [prior.unmodelled(j, 1)[0] for j in range(modelled, num_quantizers)]
+        fixed_bits = [np.log2(row.sum() / row) for row in fixed]
+        self._prior = (
+            arrays.blocks,
+            arrays.heads,
+            np.log2(arrays.table).astype(np.float32),
+            arrays.table,
+            np.array(fixed_bits, np.float32).reshape(-1, codebooks.shape[1]),
+            arrays.embedding,
+            arrays.level,
+            arrays.dilations,
+        )
+        self._past = arrays.new_past(1)
+        self._below = arrays.start[None].copy()
+        self._frame = 0
+
+    def choose(self, latents: Tensor) -> Tensor:
+        """(frames, dim) float32, the next of the clip -> (num_quantizers, frames) int64."""
+        if not self._price:
+            return self._quantizer.encode(latents[None], self._n)[0]
+        from vqasr.rate.kernels import choose
+
+        codes = np.zeros((self._n, len(latents)), np.int64)
+        choose(
+            latents.detach().float().cpu().numpy(), *self._search, *self._prior, self._past,
+            self._below, self._frame, codes,
+        )  # fmt: skip
+        self._frame += len(latents)
+        return torch.from_numpy(codes).to(latents.device)

@@ -1,0 +1,1 @@
+"""Bits to bytes and back: the `.vqs` stream; no torch."""
