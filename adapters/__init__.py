@@ -1,1 +1,5 @@
-"""Adapters: codes straight to the embeddings of a recogniser."""
+"""Codes to the embeddings of a recogniser, and to text."""
+
+from vqasr.audio._torchaudio import ensure_torchaudio
+
+ensure_torchaudio()  # as in vqasr.codec

@@ -10,10 +10,10 @@ from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 from safetensors.torch import load_file, save_file
+
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.adapters.model_card import model_card
-
 from vqasr.assets import resolve_adapter
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint

@@ -1,4 +1,4 @@
-"""What stands where transformers expects a feature extractor: sound, or a stream, to codes."""
+"""Feature extractor that turns audio or streams into codes."""
 
 import os
 from pathlib import Path
@@ -6,21 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 
-from vqasr.audio.files import check_samples, read_audio, to_mono_16_khz
-from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression import check_codec, encode_audio
-from vqasr.errors import AudioError, InvalidCodesError
+from vqasr.compression.compress import check_codec, encode_audio
+from vqasr.compression.rates import operating_point
+from vqasr.errors import AudioError
 from vqasr.files import read_file
-from vqasr.stream.content import NO_FRAME
+from vqasr.grid import NO_FRAME, SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
 from vqasr.stream.header import is_stream
-from vqasr.stream.whole import Stream, stream_from_bytes
-
-Sound = np.ndarray | Tensor | dict[str, Any] | str | os.PathLike[str] | bytes | Stream
-CHUNK_S = 30
+from vqasr.stream.stream import Stream
 
 
 class CodesFeatureExtractor(SequenceFeatureExtractor):
@@ -48,8 +44,8 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
         self.num_quantizers = num_quantizers
         self.bps = bps
         # What transformers' pipeline asks of Whisper's feature extractor.
-        self.chunk_length = CHUNK_S
-        self.n_samples = CHUNK_S * SAMPLING_RATE_HZ
+        self.chunk_length = WINDOW_S
+        self.n_samples = WINDOW_SAMPLES
         self._model: VQCodecModel | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +57,7 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
             self._model = VQCodecModel.from_pretrained(self.codec).eval()
         return self._model
 
-    def codes(self, sound: Sound) -> np.ndarray:
+    def codes(self, sound: Sound | Stream) -> np.ndarray:
         """Codes (n, frames) int64 of one recording.
 
         Args:
@@ -75,25 +71,18 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
         """
         if isinstance(sound, str | os.PathLike):
             sound = read_file(Path(sound))
-        if isinstance(sound, bytes):
-            sound = stream_from_bytes(sound) if is_stream(sound) else read_audio(sound)
+        if isinstance(sound, bytes) and is_stream(sound):
+            sound = Stream.load(sound)
         if isinstance(sound, Stream):
             check_codec(sound, self.model().fingerprint())
-            wanted = self.num_quantizers or len(sound.codes)
-            if wanted > len(sound.codes):
-                raise InvalidCodesError(
-                    f"num_quantizers={wanted}, but the stream holds {len(sound.codes)} codebooks."
-                )
-            return sound.codes[:wanted]
+            return sound.trim(self.num_quantizers or len(sound.codes)).codes
         codec = self.model()
-        n, bit_price = self.num_quantizers, 0.0
-        if self.bps is not None:
-            n, bit_price = codec.config.operating_point(self.bps)
-        return encode_audio(codec, _samples(sound), n, bit_price)
+        point = operating_point(codec.config, num_quantizers=self.num_quantizers, bps=self.bps)
+        return encode_audio(codec, load_audio(sound), point.num_quantizers, point.bit_price)
 
     def __call__(
         self,
-        raw_speech: Sound | list[Sound],
+        raw_speech: Any,
         sampling_rate: int | None = None,
         **ignored: Any,
     ) -> BatchFeature:
@@ -121,20 +110,3 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
         values = torch.nn.utils.rnn.pad_sequence(items, True, NO_FRAME)
         mask = torch.tensor([[i < len(x) for i in range(values.shape[1])] for x in items])
         return BatchFeature({"input_values": values, "attention_mask": mask.long()})
-
-
-def _samples(sound: Any) -> np.ndarray:
-    if isinstance(sound, dict):
-        array = sound.get("raw", sound.get("array"))
-        if array is None or "sampling_rate" not in sound:
-            raise AudioError(
-                f"a dictionary with {sorted(sound)}; sampling_rate and raw (or array) are needed."
-            )
-        return to_mono_16_khz(_array(array), int(sound["sampling_rate"]))
-    samples = _array(sound)
-    check_samples(samples)
-    return samples.astype(np.float32)
-
-
-def _array(sound: Any) -> np.ndarray:
-    return sound.detach().cpu().numpy() if isinstance(sound, Tensor) else np.asarray(sound)

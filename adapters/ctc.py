@@ -22,15 +22,15 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.models.whisper.modeling_whisper import sinusoids
 from transformers.utils.hub import cached_file
+
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.int8_weights import WEIGHTS_FILE, load_int8, save_int8
-
 from vqasr.codec.convolution import StreamBlock
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.stream.content import NO_FRAME
+from vqasr.grid import NO_FRAME
 
 BASES = ("wav2vec2", "hubert", "wavlm")
 IGNORED = -100  # labels behind a text's end, as everywhere in transformers

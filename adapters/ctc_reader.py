@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
+
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.segments import Segment
-
 from vqasr.assets import resolve_ctc
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint

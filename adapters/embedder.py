@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from vqasr.codec.convolution import StreamBlock, StreamState
 from vqasr.codec.quantizer import ResidualVQ
-from vqasr.stream.content import NO_FRAME
-from vqasr.stream.whole import MISSING
+from vqasr.grid import MISSING, NO_FRAME
 
 
 @dataclass(frozen=True)

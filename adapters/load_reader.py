@@ -4,17 +4,22 @@ import json
 from pathlib import Path
 
 from transformers.utils.hub import cached_file
+
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.whisper_reader import CodesRecogniser
-
 from vqasr.assets import resolve_ctc
 from vqasr.errors import RecogniserError
 
 
-def load_reader(asr: str = "tiny.en", adapter: str | None = None) -> CodesReader:
+def load_reader(
+    asr: str = "tiny.en",
+    adapter: str | None = None,
+    language: str | None = None,
+    task: str | None = None,
+) -> CodesReader:
     """Load what reads codes.
 
     Args:
@@ -22,21 +27,24 @@ def load_reader(asr: str = "tiny.en", adapter: str | None = None) -> CodesReader
             `load_recogniser` takes them; or, with its adapter, a CTC model (folder or hub id of a
             Wav2Vec2, HuBERT or WavLM).
         adapter: folder, hub id or name; None for the one that ships for a Whisper's weights.
+        language, task: of a multilingual Whisper, see `load_recogniser`.
 
     Raises:
         RecogniserError: it cannot be had, or recogniser and adapter do not belong together.
     """
-    if reads_codes_only(asr):
-        if adapter is not None:
-            raise RecogniserError(
-                f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
-            )
-        return CTCRecogniser.from_pretrained(asr)
-    if adapter is not None:
-        loaded = CodesAdapter.from_pretrained(adapter)
-        if loaded.kind == "ctc":
-            return CTCRecogniser.with_adapter(asr, loaded)
-    return CodesRecogniser.from_pretrained(asr, adapter)
+    loaded = None if adapter is None else CodesAdapter.from_pretrained(adapter)
+    own = reads_codes_only(asr)
+    if own and adapter is not None:
+        raise RecogniserError(
+            f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
+        )
+    if own or (loaded is not None and loaded.kind == "ctc"):
+        if language or task:
+            raise RecogniserError(f"{asr} has no languages or tasks to choose; Whisper base has.")
+        if loaded is None:
+            return CTCRecogniser.from_pretrained(asr)
+        return CTCRecogniser.with_adapter(asr, loaded)
+    return CodesRecogniser.from_pretrained(asr, adapter, language=language, task=task)
 
 
 def reads_codes_only(name: str) -> bool:

@@ -11,13 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutomaticSpeechRecognitionPipeline
-from vqasr.adapters.code_features import CodesFeatureExtractor, Sound
-from vqasr.adapters.whisper import MEL_FRAMES_PER_CODE, to_features
 
+from vqasr.adapters.code_features import CodesFeatureExtractor
+from vqasr.adapters.whisper import to_features
 from vqasr.errors import CodecMismatchError, VqasrError
-
-FRAME_RATE_HZ = 25
-HOP_LENGTH = 640
+from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, MEL_FRAMES_PER_FRAME
 
 
 class CodesPipeline(AutomaticSpeechRecognitionPipeline):
@@ -50,7 +48,7 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
 
     def preprocess(  # type: ignore[override]
         self,
-        inputs: Sound,
+        inputs: Any,
         chunk_length_s: float = 0,
         stride_length_s: float | tuple[float, float] | None = None,
     ) -> Iterator[dict[str, Any]]:
@@ -88,7 +86,7 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
         self, model_inputs: dict[str, Any], **kwargs: Any
     ) -> Any:
         if self.type == "seq2seq_whisper":
-            mask = model_inputs["attention_mask"].repeat_interleave(MEL_FRAMES_PER_CODE, dim=1)
+            mask = model_inputs["attention_mask"].repeat_interleave(MEL_FRAMES_PER_FRAME, dim=1)
             features = to_features(model_inputs.pop("input_values").transpose(1, 2))
             model_inputs["input_features"] = features
             # Of short clips Whisper wants no mask; of long ones it is where each of them ends.

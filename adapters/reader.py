@@ -7,19 +7,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.windows import cut_windows, has_speech
-
-from vqasr.compression import check_codec
+from vqasr.compression.compress import check_codec
 from vqasr.errors import InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.stream.content import NO_FRAME
-from vqasr.stream.whole import MISSING, Stream
+from vqasr.grid import FRAME_S, MISSING, NO_FRAME
+from vqasr.stream.stream import Stream
 
 # Speech is looked for in pieces of ten minutes, so that memory does not grow with the recording.
 PIECE_FRAMES = 15_000
-FRAME_S = 0.04
 
 
 @dataclass

@@ -16,16 +16,15 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperTokenizer,
 )
+from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
 from vqasr.adapters.model_card import HUB_IDS
 from vqasr.adapters.segments import Segment
-
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
+from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
 
-WINDOW_S = 30
-WINDOW_SAMPLES = WINDOW_S * SAMPLING_RATE_HZ
 # A text that zlib makes so much smaller repeats itself: the threshold of Whisper's own
 # transcription (arXiv 2212.04356, 4.5).
 LOOP_COMPRESSION = 2.4
@@ -162,17 +161,54 @@ def _loops_within_a_window(segments: list[Segment]) -> bool:
     return False
 
 
-def load_recogniser(name: str | os.PathLike[str] = "tiny.en") -> WhisperRecogniser:
+def load_recogniser(
+    name: str | os.PathLike[str] = "tiny.en", language: str | None = None, task: str | None = None
+) -> WhisperRecogniser:
     """Load a Whisper recogniser.
 
     Args:
         name: "tiny.en" (from the package of the extra `demo`, else the hub), "base" (OpenAI's
             multilingual one, from the packages of the extra `base`, else the hub), a hub id, or a
             folder in the format of transformers or of CTranslate2 / faster-whisper.
+        language: of a multilingual Whisper, as in "fr" or "french"; "auto" detects it; None for
+            the model's own default ("base": English).
+        task: of a multilingual Whisper, "transcribe" or "translate" (to English); None for its own
+            default.
 
     Raises:
-        RecogniserError: nothing by that name can be loaded here.
+        RecogniserError: nothing by that name can be loaded here, or it has no such language or
+            task.
     """
+    recogniser = _load(name)
+    if language is not None or task is not None:
+        _choose(recogniser, language, task)
+    return recogniser
+
+
+def _choose(recogniser: WhisperRecogniser, language: str | None, task: str | None) -> None:
+    config: Any = recogniser.model.generation_config
+    if not getattr(config, "is_multilingual", False):
+        raise RecogniserError(
+            f"{recogniser.name} knows English only: language and task cannot be chosen. Use a "
+            "multilingual Whisper, for instance base."
+        )
+    if language is not None and language != "auto":
+        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        if f"<|{code}|>" not in config.lang_to_id:
+            raise RecogniserError(
+                f"language {language!r}: {recogniser.name} knows "
+                f"{', '.join(t.strip('<|>') for t in config.lang_to_id)}, and auto."
+            )
+        config.language = code
+    elif language == "auto":
+        config.language = None
+    if task is not None:
+        if task not in config.task_to_id:
+            raise RecogniserError(f"task {task!r}: there are {', '.join(config.task_to_id)}.")
+        config.task = task
+
+
+def _load(name: str | os.PathLike[str]) -> WhisperRecogniser:
     name = str(name)
     folder, weights = _PACKAGED.get(name, _nowhere)()
     if folder is None and is_ctranslate2_folder(name):

@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from transformers import LogitsProcessorList, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.masked_decoder import CrossMask, additive_mask, mask_decoder
 from vqasr.adapters.token_limit import TokenLimit
 from vqasr.adapters.token_masks import mask_tokens
-
-from vqasr.stream.content import NO_FRAME
-
-MEL_FRAMES_PER_CODE = 4
-CODE_S = 0.04
-WINDOW_FRAMES = 750  # code frames in Whisper's 30 s
+from vqasr.grid import FRAME_S, MEL_FRAMES_PER_FRAME, NO_FRAME, WINDOW_FRAMES
 
 
 class CodesWhisperEncoder(nn.Module):
@@ -53,7 +49,7 @@ class CodesWhisperEncoder(nn.Module):
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
         """(batch, n, 3000) from `to_features` -> states (batch, at most 1500, d_model)."""
-        heard = input_features[..., ::MEL_FRAMES_PER_CODE]
+        heard = input_features[..., ::MEL_FRAMES_PER_FRAME]
         self.token_limit.restart(_seconds(heard))
         mask = None
         if heard.is_floating_point():
@@ -129,7 +125,7 @@ def _seconds(heard: Tensor) -> Tensor | None:
     """(batch,) seconds of the frames that exist, of codes + 1 as `to_features` puts them."""
     if heard.is_floating_point():
         return None
-    return (heard[:, 0] != 0).sum(1) * CODE_S
+    return (heard[:, 0] != 0).sum(1) * FRAME_S
 
 
 def to_features(heard: Tensor) -> Tensor:
@@ -144,5 +140,5 @@ def to_features(heard: Tensor) -> Tensor:
         to 30 s with 0, which means "no frame" and is also what `generate` pads with.
     """
     grid = heard if heard.is_floating_point() else (heard + 1).to(torch.int32)
-    grid = grid.repeat_interleave(MEL_FRAMES_PER_CODE, dim=-1)
-    return F.pad(grid, (0, max(0, MEL_FRAMES_PER_CODE * WINDOW_FRAMES - grid.shape[-1])))
+    grid = grid.repeat_interleave(MEL_FRAMES_PER_FRAME, dim=-1)
+    return F.pad(grid, (0, max(0, MEL_FRAMES_PER_FRAME * WINDOW_FRAMES - grid.shape[-1])))

@@ -2,12 +2,12 @@
 
 import numpy as np
 from torch import Tensor
+
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.whisper import CodesWhisper, to_features
-
 from vqasr.assets import bundled_adapters
 from vqasr.errors import RecogniserError
 
@@ -41,14 +41,21 @@ class CodesRecogniser(CodesReader):
 
     @classmethod
     def from_pretrained(
-        cls, asr: str = "tiny.en", adapter: str | None = None, padded: bool = False
+        cls,
+        asr: str = "tiny.en",
+        adapter: str | None = None,
+        padded: bool = False,
+        language: str | None = None,
+        task: str | None = None,
     ) -> "CodesRecogniser":
         """Load recogniser and adapter; without `adapter`, the one that ships for its weights.
+
+        language, task: see `load_recogniser`.
 
         Raises:
             RecogniserError: either cannot be had.
         """
-        recogniser = load_recogniser(asr)
+        recogniser = load_recogniser(asr, language, task)
         if adapter is not None:
             return cls(recogniser, CodesAdapter.from_pretrained(adapter), padded)
         for name in bundled_adapters():

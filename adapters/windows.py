@@ -1,7 +1,8 @@
 """Cutting long recordings into windows that Whisper can hear, over the codes' own time base."""
 
 import numpy as np
-from vqasr.adapters.whisper import WINDOW_FRAMES
+
+from vqasr.grid import WINDOW_FRAMES
 
 # A window shorter than this is only cut where there is nothing better.
 SHORTEST_FRAMES = WINDOW_FRAMES // 2

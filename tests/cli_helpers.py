@@ -5,7 +5,7 @@ import io
 import subprocess
 import sys
 
-from vqasr.cli.main import main
+from vqasr.cli.commands import main
 
 
 def vqasr(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from vqasr.adapters.whisper_reader import CodesRecogniser
 
 from vqasr import VQCodecConfig, VQCodecModel
+from vqasr.adapters.whisper_reader import CodesRecogniser
 from vqasr.cli.demo import Clip, bundled_clips
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"

@@ -40,7 +40,7 @@ def random_prior(
 def likely_codes(prior: CodePrior, n: int, frames: int, seed: int = 0) -> np.ndarray:
     """(n, frames) codes drawn from the prior itself."""
     rng = np.random.default_rng(seed)
-    reader = PriorReader(prior, n, 1)
+    reader = PriorReader(prior, n, 1, frames)
     codes = np.zeros((n, frames), np.int64)
     for t in range(frames):
         if t:

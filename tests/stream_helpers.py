@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from prior_helpers import CODEC, PRIOR
 
 from vqasr.errors import StreamError
-from vqasr.stream.header import CHUNK_FRAMES
-from vqasr.stream.whole import MISSING, StreamHeader
+from vqasr.grid import MISSING
+from vqasr.stream.header import CHUNK_FRAMES, StreamHeader
+from vqasr.stream.stream import Stream
 
 FINGERPRINT = CODEC
 CODES = np.array([[1, 2, 3], [1023, 512, 0]])
@@ -30,7 +31,7 @@ FIELDS: dict[str, Any] = {
 HEADER = StreamHeader(FINGERPRINT[:3], 2, 10, 640, chunk_frames=2, stream_id=0xBEEF)
 # stream_to_bytes(CODES, **FIELDS): the header, a full chunk, the last chunk.
 EXAMPLE = bytes.fromhex(
-    "56510201234500001931efbe55d2ef00000500007ff00a000451be5cef0100034001400100c0004586f411"
+    "56510101234500001931efbe9a63ef00000500007ff00a004a4a5b69ef0100034001400100c000c90fa580"
 )
 CHUNK_ENDS = (14, 28)  # of the header and the first chunk
 
@@ -58,6 +59,15 @@ def streams(draw: st.DrawFn, max_frames: int = 40) -> dict[str, Any]:
         "prior": PRIOR if with_prior else None,
         "stream_id": draw(st.none() | st.integers(0, 65535)),
     }
+
+
+def save(
+    destination: Any, codes: Any, *, samples: int, stream_id: int | None = None,
+    prior: Any = None, **fields: Any,
+) -> None:  # fmt: skip
+    """Save what `stream_to_bytes` makes of the same fields."""
+    header = header_of(fields | {"codes": codes})
+    Stream(header, codes, samples, prior=prior).save(destination, stream_id=stream_id)
 
 
 def header_of(fields: dict[str, Any]) -> StreamHeader:

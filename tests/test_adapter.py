@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
+
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.embedder import (
     CodeEmbedder,
@@ -18,18 +19,18 @@ from vqasr.adapters.embedder import (
     fill_undrawn_levels,
 )
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.adapters.whisper import WINDOW_FRAMES, CodesWhisper, to_features
+from vqasr.adapters.whisper import CodesWhisper, to_features
 from vqasr.adapters.whisper_reader import CodesRecogniser
 from vqasr.adapters.windows import cut_windows
-
-from vqasr.compression import audio_to_stream, encode_audio, encode_latents
+from vqasr.compression.compress import compress, encode_audio, encode_latents
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
 from vqasr.evaluation.error_rates import word_errors
-from vqasr.stream.whole import MISSING, stream_from_bytes
+from vqasr.grid import MISSING, WINDOW_FRAMES
+from vqasr.stream.stream import Stream
 
 
 def test_a_stream_is_heard_without_the_codec(codec, recogniser, clips) -> None:
-    streams = [stream_from_bytes(audio_to_stream(codec, c.samples)) for c in clips]
+    streams = [Stream.load(compress(c.samples, codec=codec).to_bytes()) for c in clips]
     texts = recogniser.transcribe_streams(streams)
     errors, words = word_errors([c.text for c in clips], texts)
     assert errors / words < 0.10, texts
@@ -234,13 +235,13 @@ def test_bundled_adapter_belongs_to_the_bundled_codec(codec, recogniser) -> None
 
 
 def test_a_stream_of_another_codec_is_refused(codec, recogniser, clips) -> None:
-    data = bytearray(audio_to_stream(codec, clips[0].samples, 2))
-    other = stream_from_bytes(bytes(data))
+    data = bytearray(compress(clips[0].samples, codec=codec, num_quantizers=2).to_bytes())
+    other = Stream.load(bytes(data))
     object.__setattr__(other.header, "fingerprint", b"oth")
     with pytest.raises(CodecMismatchError, match=b"oth".hex()):
         recogniser.transcribe_streams([other])
     with pytest.raises(CodecMismatchError):
-        stream_from_bytes(bytes(data), fingerprint=b"other!")
+        Stream.load(bytes(data), fingerprint=b"other!")
 
 
 @pytest.mark.parametrize(

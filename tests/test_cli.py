@@ -13,6 +13,7 @@ import soundfile
 from cli_helpers import vqasr
 
 from vqasr.assets import CLIPS
+from vqasr.stream.stream import Stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"
 
@@ -95,9 +96,9 @@ def test_damaged_streams(stream, tmp_path, damage) -> None:
     elif damage == "text":
         data = bytearray(b"hello, this is no stream")
     else:
-        from vqasr.stream.whole import stream_from_bytes, stream_to_bytes
+        from vqasr.stream.stream import stream_to_bytes
 
-        read = stream_from_bytes(bytes(data))
+        read = Stream.load(bytes(data))
         data = stream_to_bytes(
             read.codes,
             samples=read.samples,

@@ -6,13 +6,13 @@ import torch
 from prior_helpers import random_prior
 
 from vqasr import VQCodecConfig, VQCodecModel
-from vqasr.compression import audio_to_stream, encode_audio, encode_latents
+from vqasr.compression.choice import CodeChoice
+from vqasr.compression.compress import encode_audio, encode_latents, stream_of
+from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
-from vqasr.entropy.prior_config import STOP
 from vqasr.errors import InvalidCodesError
-from vqasr.rate.choice import CodeChoice
-from vqasr.stream.priors import bundled_prior
-from vqasr.stream.whole import stream_from_bytes
+from vqasr.grid import STOP
+from vqasr.stream.stream import Stream
 
 
 def made_up(codebook_size: int, variable_depth: bool) -> tuple[VQCodecModel, CodePrior]:
@@ -91,9 +91,10 @@ def test_bytes_fall_as_bits_become_dear(codec, clips) -> None:
     latents = encode_latents(codec, samples)
     sizes, errors = [], []
     for price in (0.0, 0.5, 1.0, 2.0, 4.0, 16.0):
-        data = audio_to_stream(codec, samples, 4, bit_price=price)
-        codes = stream_from_bytes(data).codes
-        np.testing.assert_array_equal(codes, encode_audio(codec, samples, 4, price))
+        chosen = encode_audio(codec, samples, 4, price)
+        data = stream_of(codec, chosen, len(samples)).to_bytes()
+        codes = Stream.load(data).codes
+        np.testing.assert_array_equal(codes, chosen)
         quantized = codec.quantizer.decode(torch.from_numpy(codes)[None])[0]
         sizes.append(len(data))
         errors.append(float((latents - quantized).square().sum()))
@@ -128,7 +129,7 @@ def test_what_cannot_be_chosen_is_refused(codec, small_config, noise) -> None:
     with pytest.raises(InvalidCodesError, match="bit_price=nan"):
         encode_audio(codec, noise, 4, bit_price=float("nan"))
     other = VQCodecModel(small_config).eval()
-    with pytest.raises(InvalidCodesError, match="no code prior ships"):
+    with pytest.raises(InvalidCodesError, match="no prior is available"):
         encode_audio(other, noise, bit_price=1.0)
     with pytest.raises(InvalidCodesError, match="own prior"):
         encode_audio(other, noise, bit_price=1.0, prior=random_prior())

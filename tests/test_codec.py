@@ -13,7 +13,8 @@ from transformers import AutoModel
 from vqasr import VQCodecConfig, VQCodecFeatureExtractor, VQCodecModel
 from vqasr.codec.griffin_lim import OVERLAP_FRAMES, PIECE_FRAMES, log_mel_to_audio
 from vqasr.codec.mel import clip_log_mel
-from vqasr.compression import encode_audio
+from vqasr.compression.compress import LiveEncoder, encode_audio
+from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.errors import AudioError, CodecError, InvalidCodesError
 
 # The one excuse for differing codes is a float near-tie in the nearest-neighbour search.
@@ -58,9 +59,9 @@ def test_frames_are_samples_over_hop_rounded_up(tiny: VQCodecModel, samples: int
 @given(cuts=st.lists(st.integers(0, 4_000), max_size=12), tail=st.integers(1, 3_000))
 @settings(max_examples=30, deadline=None)
 def test_any_chunking_gives_as_many_frames(tiny: VQCodecModel, cuts: list[int], tail: int) -> None:
-    encoder = tiny.streaming()
+    encoder = LiveEncoder(tiny)
     parts = [encoder.push(np.zeros(n, np.float32)) for n in [*cuts, tail]]
-    codes = torch.cat([*parts, encoder.finish()], dim=1)
+    codes = np.concatenate([*parts, encoder.finish()], axis=1)
     assert codes.shape == (2, tiny.config.frames(sum(cuts) + tail))
 
 
@@ -77,12 +78,12 @@ def test_batch_single_and_streaming_agree(codec, clips, long_clip) -> None:
         assert (row[:, frames:] == -1).all()
         ties += differing(row[:, :frames], single[i])
         for largest in (700, 5_000, 40_000):
-            encoder, parts, at = codec.streaming(), [], 0
+            encoder, parts, at = LiveEncoder(codec), [], 0
             while at < len(wave):
                 step = int(rng.integers(1, largest))
                 parts.append(encoder.push(wave[at : at + step]))
                 at += step
-            streamed = torch.cat([*parts, encoder.finish()], dim=1).numpy()
+            streamed = np.concatenate([*parts, encoder.finish()], axis=1)
             ties += differing(streamed, single[i])
         total += 4 * single[i].size
     assert ties <= MOST_TIES * total, f"{ties} of {total} codes differ"
@@ -96,9 +97,9 @@ def test_agreement_on_recordings(codec, speech_parquet) -> None:
     for row in rows:
         wave = row_audio(row)
         whole = codec.encode(torch.from_numpy(wave)[None, None]).audio_codes[0].numpy()
-        encoder = codec.streaming()
+        encoder = LiveEncoder(codec)
         parts = [encoder.push(wave[i : i + 1600]) for i in range(0, len(wave), 1600)]
-        streamed = torch.cat([*parts, encoder.finish()], dim=1).numpy()
+        streamed = np.concatenate([*parts, encoder.finish()], axis=1)
         ties += near_ties(codec, wave, whole, streamed)
         total += whole.shape[1]
     print(f"{ties} of {total} frames differ between whole and streamed")
@@ -132,7 +133,7 @@ def test_nothing_beyond_the_look_ahead_is_heard(codec, clips) -> None:
 
 
 def test_frames_come_as_soon_as_the_look_ahead_allows(codec) -> None:
-    encoder = codec.streaming(1)
+    encoder = LiveEncoder(codec, num_quantizers=1)
     needed = 640 + codec.config.lookahead_samples
     assert encoder.push(np.zeros(needed - 1, np.float32)).shape == (1, 0)
     assert encoder.push(np.zeros(1, np.float32)).shape == (1, 1)
@@ -242,11 +243,11 @@ def test_decode_refuses_codes_that_are_not_its_own(codec, codes) -> None:
 
 def test_streaming_refuses_nan_and_goes_on(codec, clips) -> None:
     wave = clips[0].samples
-    encoder = codec.streaming()
+    encoder = LiveEncoder(codec)
     first = encoder.push(wave[:20_000])
     with pytest.raises(AudioError, match="NaN"):
         encoder.push(np.full(100, np.nan, np.float32))
-    codes = torch.cat([first, encoder.push(wave[20_000:]), encoder.finish()], 1).numpy()
+    codes = np.concatenate([first, encoder.push(wave[20_000:]), encoder.finish()], axis=1)
     assert differing(codes, encode_audio(codec, wave)) <= 1
     with pytest.raises(AudioError, match="finished"):
         encoder.push(wave)
@@ -257,32 +258,46 @@ def test_config_refuses_a_longer_look_ahead() -> None:
         VQCodecConfig(num_layers=7)
 
 
+def at(config: VQCodecConfig, bps: float) -> tuple[int, float]:
+    point = operating_point(config, bps=bps)
+    return point.num_quantizers, point.bit_price
+
+
 def test_a_rate_is_met_between_measured_points(small_config) -> None:
     small_config.price_points = [(199.6, 2, 9.0), (300.0, 2, 5.0), (500.4, 3, 0.0)]
     with pytest.raises(InvalidCodesError, match="200 to 500"):  # and what it names is possible
-        small_config.operating_point(501)
-    assert small_config.operating_point(200)[0] == 2
-    assert small_config.operating_point(500)[0] == 3
+        at(small_config, 501)
+    assert at(small_config, 200)[0] == 2
+    assert at(small_config, 500)[0] == 3
     small_config.price_points = [(200.0, 2, 9.0), (300.0, 2, 5.0), (500.0, 3, 0.0)]
-    assert small_config.operating_point(200) == (2, 9.0)
-    assert small_config.operating_point(250) == (2, 7.0)
-    assert small_config.operating_point(500) == (3, 0.0)
+    assert at(small_config, 200) == (2, 9.0)
+    assert at(small_config, 250) == (2, 7.0)
+    assert at(small_config, 500) == (3, 0.0)
     with pytest.raises(InvalidCodesError, match="200 to 500"):
-        small_config.operating_point(100)
+        at(small_config, 100)
     again = VQCodecConfig.from_dict(json.loads(small_config.to_json_string()))
-    assert again.operating_point(400) == (3, 2.5)
-    with pytest.raises(InvalidCodesError, match="nobody has measured"):
-        VQCodecConfig().operating_point(300)
+    assert at(again, 400) == (3, 2.5)
+    with pytest.raises(InvalidCodesError, match="no calibrated rates"):
+        at(VQCodecConfig(), 300)
 
 
-def test_chosen_codes_agree_in_batches_and_streams(small_config, noise) -> None:
+def test_one_rule_for_rates(small_config) -> None:
+    assert operating_point(small_config).num_quantizers == 3
+    assert operating_point(small_config, num_quantizers=2).bit_price == 0.0
+    with pytest.raises(InvalidCodesError, match="1 to 3 codebooks"):
+        operating_point(small_config, num_quantizers=4)
+    with pytest.raises(InvalidCodesError, match="both choose the rate"):
+        operating_point(small_config, num_quantizers=2, bps=300)
+
+
+def test_chosen_codes_agree_in_one_piece_and_live(small_config, noise) -> None:
     small_config.variable_depth = True
     codec = VQCodecModel(small_config).eval()
     prior = random_prior(codec=codec.fingerprint())
-    clips = torch.from_numpy(np.stack([noise, np.roll(noise, 3000)]))
-    codes = codec.encode(clips, bit_price=0.02, prior=prior).audio_codes
-    assert not torch.equal(codes, codec.encode(clips).audio_codes)
-    for row, clip in zip(codes, clips, strict=True):
-        streamed = codec.streaming(bit_price=0.02, prior=prior)
-        pieces = [streamed.push(piece) for piece in clip.split(1000)] + [streamed.finish()]
-        assert torch.equal(torch.cat(pieces, dim=1), row)
+    point = OperatingPoint(3, 0.02)
+    for clip in (noise, np.roll(noise, 3000)):
+        codes = encode_audio(codec, clip, 3, 0.02, prior)
+        assert not np.array_equal(codes, encode_audio(codec, clip))
+        live = LiveEncoder(codec, point=point, prior=prior)
+        pieces = [live.push(clip[i : i + 1000]) for i in range(0, len(clip), 1000)]
+        np.testing.assert_array_equal(np.concatenate([*pieces, live.finish()], axis=1), codes)

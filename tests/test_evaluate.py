@@ -11,8 +11,8 @@ from datasets import Dataset
 from typer.testing import CliRunner
 
 from vqasr.assets import CLIPS
-from vqasr.cli.main import app
-from vqasr.compression import audio_to_stream
+from vqasr.cli.commands import app
+from vqasr.compression.compress import compress
 from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluation.report import marked
 from vqasr.evaluation.run import ResultsFolder, with_statistics
@@ -59,7 +59,9 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert set(pcm) >= FIELDS
     assert pcm["cer"] <= two["cer"] < two["wer"]
     seconds = sum(len(c.samples) for c in clips[:3]) / 16_000
-    size = sum(len(audio_to_stream(codec, c.samples, 2)) for c in clips[:3])
+    size = sum(
+        len(compress(c.samples, codec=codec, num_quantizers=2).to_bytes()) for c in clips[:3]
+    )
     frames = sum(codec.config.frames(len(c.samples)) for c in clips[:3])
     assert two["utterances"] == 3
     assert two["words"] == pcm["words"] > 30

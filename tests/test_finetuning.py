@@ -17,13 +17,13 @@ from transformers import (
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
+
 from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.load_reader import load_reader
 from vqasr.adapters.whisper_reader import CodesRecogniser
-
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
-from vqasr.compression import encode_audio
+from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
 

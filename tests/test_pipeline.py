@@ -12,14 +12,14 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     pipeline,
 )
+
+from vqasr import VQCodecModel
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.pipeline import CodesPipeline
-
-from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
-from vqasr.compression import audio_to_stream, encode_audio
+from vqasr.compression.compress import compress, encode_audio
 from vqasr.errors import AudioError, CodecMismatchError, InvalidCodesError, VqasrError
 from vqasr.evaluation.error_rates import word_errors
 
@@ -63,7 +63,7 @@ def ctc(codec, features, tmp_path_factory):
 def test_all_that_holds_speech_says_the_same(whisper, recogniser, codec, clips, tmp_path) -> None:
     samples = clips[0].samples
     path = CLIPS / "clip01_af_heart.flac"
-    stream = audio_to_stream(codec, samples)
+    stream = compress(samples, codec=codec).to_bytes()
     (tmp_path / "clip.vqs").write_bytes(stream)
     ways = [
         samples, torch.from_numpy(samples), {"raw": samples, "sampling_rate": 16_000},
@@ -185,8 +185,8 @@ def test_what_cannot_be_heard(whisper, features, clips, codec) -> None:
     with pytest.raises(AudioError):
         whisper(np.full(16_000, np.nan, np.float32))
     with pytest.raises(InvalidCodesError, match="holds 2 codebooks"):
-        features.codes(audio_to_stream(codec, clips[0].samples, 2))
-    damaged = bytearray(audio_to_stream(codec, clips[0].samples, 4))
+        features.codes(compress(clips[0].samples, codec=codec, num_quantizers=2).to_bytes())
+    damaged = bytearray(compress(clips[0].samples, codec=codec, num_quantizers=4).to_bytes())
     damaged[200] ^= 1
     with pytest.raises(VqasrError):
         whisper(bytes(damaged))

@@ -7,7 +7,7 @@ import torch
 
 from vqasr.codec.nearest import nearest
 from vqasr.codec.quantizer import ResidualVQ, bits_per_code
-from vqasr.entropy.prior_config import STOP
+from vqasr.grid import STOP
 
 
 def latents(frames: int = 4000, dim: int = 6) -> torch.Tensor:

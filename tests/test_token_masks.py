@@ -8,6 +8,7 @@ from transformers import (
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
 )
+
 from vqasr.adapters.token_masks import MaskedTokens, mask_tokens
 
 STOCK = [

@@ -12,19 +12,20 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from training_helpers import training_data, write_config
 from transformers import WhisperForConditionalGeneration
+
+from vqasr import VQCodecModel
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.whisper_reader import CodesRecogniser
-
-from vqasr import VQCodecModel
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
-from vqasr.compression import audio_to_stream, encode_audio
+from vqasr.compression.compress import compress, encode_audio
+from vqasr.compression.rates import operating_point
 from vqasr.entropy.prior import CodePrior
-from vqasr.entropy.prior_config import STOP
 from vqasr.errors import InvalidCodesError, TrainingError
 from vqasr.evaluation.systems import CodesSystem
-from vqasr.stream.whole import stream_from_bytes
+from vqasr.grid import STOP
+from vqasr.stream.stream import Stream
 from vqasr.training.config import load_train_config
 from vqasr.training.optimizer import Muon, MuonAndAdamW
 from vqasr.training.trainer import Trainer, learning_rate
@@ -89,7 +90,7 @@ def test_a_whole_training_and_resuming(folder, monkeypatch) -> None:
     assert adapter.codec_fingerprint == codec.fingerprint()
     assert prior.config.codec_fingerprint == codec.fingerprint().hex()
     samples = read_audio(CLIPS / "clip01_af_heart.flac")
-    read = stream_from_bytes(audio_to_stream(codec, samples, prior=prior), prior=prior)
+    read = Stream.load(compress(samples, codec=codec, prior=prior).to_bytes(), prior=prior)
     np.testing.assert_array_equal(read.codes, encode_audio(codec, samples))
     check_rates(codec, adapter, prior, samples)
     suffixes = {p.suffix for p in (folder / "whole").rglob("*") if p.is_file()}
@@ -102,9 +103,10 @@ def check_rates(codec, adapter, prior, samples) -> None:
     assert rates == sorted(rates)
     assert rates[0] < 0.97 * rates[-1]
     middle = round((rates[0] + rates[-1]) / 2)
-    n, bit_price = codec.config.operating_point(middle)
-    assert bit_price > 0
-    depths = (encode_audio(codec, samples, n, bit_price, prior) != STOP)[1:].sum(0)
+    point = operating_point(codec.config, bps=middle)
+    assert point.bit_price > 0
+    codes = encode_audio(codec, samples, point.num_quantizers, point.bit_price, prior)
+    depths = (codes != STOP)[1:].sum(0)
     assert 0 < (depths == 0).sum() < len(depths)
     reads = CodesRecogniser(load_recogniser("tiny.en"), adapter)
     sizes = {}

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from training_helpers import training_data
-from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.whisper import CodesWhisper, to_features
 
 from vqasr import VQCodecModel
+from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.whisper import CodesWhisper, to_features
 from vqasr.codec.convolution import depthwise_by_conv1d, depthwise_by_shifts
 from vqasr.codec.mel import clip_mel_power
 from vqasr.data.speech import data_fingerprint, load_speech
@@ -392,7 +392,7 @@ def test_recordings_without_text_are_transcribed_once(recogniser, clips, tmp_pat
 
 
 def test_codes_for_the_prior_are_chosen_by_it(folder, speech, codec, tmp_path) -> None:
-    from vqasr.stream.priors import bundled_prior
+    from vqasr.entropy.bundled import bundled_prior
 
     some = batches(folder, speech.select([*range(6)]), chance=NO_CHANGE)
     prior = bundled_prior(codec.fingerprint())

@@ -10,12 +10,13 @@ import soundfile
 from cli_helpers import run as vqasr
 from hypothesis import given
 from hypothesis import strategies as st
-from vqasr.adapters.segments import Segment, to_lines, to_srt, to_tsv, to_vtt
 
+from vqasr.adapters.segments import Segment
+from vqasr.adapters.transcriber import Transcriber
 from vqasr.assets import CLIPS
-from vqasr.data.inputs import find_inputs
-from vqasr.errors import AudioError, RecogniserError, VqasrError
-from vqasr.transcription import Transcriber, _begins_as_stream
+from vqasr.cli.inputs import find_inputs
+from vqasr.cli.subtitles import to_lines, to_srt, to_tsv, to_vtt
+from vqasr.errors import RecogniserError, VqasrError
 
 CLIP = CLIPS / "clip01_af_heart.flac"
 LONG = CLIPS / "long01_af_heart.ogg"
@@ -52,7 +53,7 @@ def test_folders_patterns_and_lists(folder, tmp_path, monkeypatch) -> None:
         find_inputs([str(tmp_path / "empty")])
 
 
-TIMES = st.floats(0, 400_000)
+TIMES = st.floats(0, 359_999)  # 100 hours is the longest that the formats can write
 
 
 @given(
@@ -139,8 +140,6 @@ def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
     assert "1 of 2" in run.stderr
     assert "warm bread before breakfast" in run.stdout
     (folder / "gone.wav").unlink()
-    with pytest.raises(AudioError, match="cannot be read"):
-        _begins_as_stream(folder)  # a folder here; a file without permission is another
     assert (
         vqasr("transcribe", folder, "-o", out, "--format", "srt", "--skip-existing").returncode == 0
     )

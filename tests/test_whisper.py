@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+
 from vqasr.adapters.whisper import CodesWhisper, to_features
 
 # (encoder layers, decoder layers, mel bands, vocabulary): tiny.en, base, small, medium, large-v3,

@@ -1,5 +1,5 @@
 """`python -m vqasr`."""
 
-from vqasr.cli.main import main
+from vqasr.cli.commands import main
 
 main()

@@ -1,11 +1,6 @@
 """Every exception that vqasr raises on purpose, so that a caller can catch ``VqasrError`` alone."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from vqasr.stream.whole import Stream
+from typing import Any
 
 
 class VqasrError(Exception):
@@ -19,11 +14,11 @@ class InvalidCodesError(VqasrError, ValueError):
 class StreamError(VqasrError, ValueError):
     """A ``.vqs`` stream that cannot be read, or was about to be written wrongly.
 
-    ``stream`` holds what was intact before the damage (only a truncated or corrupt stream that
-    was read as a whole has such a part), else None.
+    ``stream`` is the `vqasr.Stream` of what was intact (only a truncated or corrupt stream that was
+    read as a whole has such a part), else None.
     """
 
-    stream: Stream | None = None
+    stream: Any = None
 
 
 class NotAStreamError(StreamError):
@@ -37,8 +32,8 @@ class UnsupportedVersionError(StreamError):
 class CorruptStreamError(StreamError):
     """The stream was damaged: a checksum, sequence number, field, padding or length is wrong.
 
-    ``stream`` holds all intact chunks, with -2 for lost frames between them (of format 1: the
-    frames before the damage), or None where no chunk is intact.
+    ``stream`` holds all intact chunks, with -2 for lost frames between them, or None where no chunk
+    is intact.
     """
 
 

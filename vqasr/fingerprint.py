@@ -1,9 +1,13 @@
 """Short names for weights."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # streams need fingerprints, but no torch
+    from torch import Tensor
 
 FINGERPRINT_BYTES = 6
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from vqasr.cli.demo import bundled_clips
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression import encode_audio
+from vqasr.compression.compress import encode_audio
+from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.payload import decode_payloads, range_code
-from vqasr.stream.priors import bundled_prior
 
 
 def main() -> None:

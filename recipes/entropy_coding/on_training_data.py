@@ -8,7 +8,7 @@ import argparse
 import numpy as np
 from safetensors.numpy import load_file
 
-from vqasr.stream.priors import load_bundled
+from vqasr.entropy.bundled import load_bundled
 
 CHUNKS, FRAMES = 300, 250
 

@@ -14,14 +14,17 @@ import atheris
 
 with atheris.instrument_imports(include=["vqasr"]):
     from vqasr.errors import StreamError
+    from vqasr.grid import MISSING
     from vqasr.stream.chunk import Chunk, EndField, checksum_seed
-    from vqasr.stream.header import CHUNK_FRAMES, SINGLE_VERSION, StreamHeader
+    from vqasr.stream.header import CHUNK_FRAMES, StreamHeader
     from vqasr.stream.single import single_to_bytes
-    from vqasr.stream.whole import MISSING, stream_from_bytes, stream_to_bytes
+    from vqasr.stream.stream import stream_to_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import numpy as np
 from prior_helpers import CODEC, PRIOR, likely_codes
+
+from vqasr.stream.stream import Stream
 
 SLOWEST_S = 5.0  # for one input of at most 4 KB
 CODES = likely_codes(PRIOR, 3, 60)
@@ -40,7 +43,7 @@ def seeds() -> list[tuple[bytes, np.ndarray]]:
             prior=prior, stream_id=1000 + i, **COMMON,
         )  # fmt: skip
         streams.append((data, codes))
-    for n, frames, prior in [(3, 60, PRIOR), (2, 40, None), (1, 0, None)]:  # of format 3
+    for n, frames, prior in [(3, 60, PRIOR), (2, 40, None), (1, 0, None)]:  # single chunks
         codes = CODES[:n, :frames]
         samples = 640 * frames - (frames > 0) * 9
         data = stream_to_bytes(codes, samples=samples, bits_per_code=4, prior=prior, **COMMON)
@@ -76,7 +79,7 @@ def with_right_checksums(data: bytes) -> bytes:
     )
     fingerprint = PRIOR.fingerprint if prior else b""
     if source.ConsumeBool():
-        short = replace(header, version=SINGLE_VERSION)
+        short = replace(header, single=True)
         end = EndField(source.ConsumeIntInRange(0, 4095), source.ConsumeIntInRange(0, 4095))
         return single_to_bytes(short, source.ConsumeBytes(4096), end, fingerprint)
     seed = checksum_seed(header, fingerprint)
@@ -100,7 +103,7 @@ def read(data: bytes, written: np.ndarray | None) -> None:
     """Read a stream; `written` are the codes that belong to its header, where there are any."""
     started = time.perf_counter()
     try:
-        stream = stream_from_bytes(data, prior=PRIOR)
+        stream = Stream.load(data, prior=PRIOR)
         outcome = "whole"
     except StreamError as error:
         stream, outcome = error.stream, "partly" if error.stream is not None else "refused"

@@ -30,16 +30,16 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
+
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.code_features import CodesFeatureExtractor
-from vqasr.adapters.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.recogniser import load_recogniser
-
 from vqasr.data.tokenized import load_tokenized
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.files import replace_file
+from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
 
 HEAD_TIMES = 10  # the head's learning rate is so many times the others'

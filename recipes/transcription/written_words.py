@@ -6,6 +6,7 @@ Trained on plain transcripts, Whisper forgets its punctuation, and words get wor
 
 from torch import Tensor
 from transformers import WhisperTokenizer
+
 from vqasr.adapters.ctc import IGNORED
 
 

@@ -11,8 +11,8 @@ import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
 import argparse
 
 from rich.progress import track
-from vqasr.adapters.recogniser import load_recogniser
 
+from vqasr.adapters.recogniser import load_recogniser
 from vqasr.data.speech import load_speech, row_audio
 from vqasr.evaluation.kmeans import FITTED_STATES, STATE_SAMPLES, KMeansTokens
 

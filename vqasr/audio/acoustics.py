@@ -7,7 +7,7 @@ between operations (measured: 0.59 s a step instead of 0.35 s).
 
 import numpy as np
 
-from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.grid import SAMPLING_RATE_HZ
 
 # Spectra are lines through levels at these corners.
 CORNERS_HZ = (0.0, 150.0, 400.0, 1000.0, 2000.0, 3500.0, 5500.0, 8000.0)

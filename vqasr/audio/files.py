@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from vqasr.audio._torchaudio import ensure_torchaudio
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.errors import AudioError
+from vqasr.grid import SAMPLING_RATE_HZ
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000
 

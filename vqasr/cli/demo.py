@@ -9,11 +9,10 @@ from vqasr.adapters.ctc_reader import CTCRecogniser
 from vqasr.adapters.whisper_reader import CodesRecogniser
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression import audio_to_stream
+from vqasr.compression.compress import compress
 from vqasr.evaluation.error_rates import word_errors
-from vqasr.stream.whole import stream_from_bytes
+from vqasr.grid import SAMPLING_RATE_HZ
 
 DEMO_LEVELS = (1, 2, 4, 8)
 CTC_LEVELS = (2, 4)
@@ -74,14 +73,14 @@ def demo_clip(
     seconds = len(clip.samples) / SAMPLING_RATE_HZ
     plain = whisper.recogniser.transcribe_audio([clip.samples])[0]
     reference = clip.text if clip.text is not None else plain
-    streams = {n: audio_to_stream(codec, clip.samples, n) for n in demo_levels(codec)}
+    streams = {n: compress(clip.samples, codec=codec, num_quantizers=n) for n in demo_levels(codec)}
     results = [("uncompressed", 2 * len(clip.samples), plain)]
     for n, stream in streams.items():
-        text = whisper.transcribe_streams([stream_from_bytes(stream)])[0]
-        results.append((f"{n} codebook{'s' if n > 1 else ''}", len(stream), text))
+        text = whisper.transcribe_streams([stream])[0]
+        results.append((f"{n} codebook{'s' if n > 1 else ''}", len(stream.to_bytes()), text))
     for n in CTC_LEVELS:
-        text = ctc.transcribe_streams([stream_from_bytes(streams[n])])[0]
-        results.append((f"{n}, ctc-small", len(streams[n]), text))
+        text = ctc.transcribe_streams([streams[n]])[0]
+        results.append((f"{n}, ctc-small", len(streams[n].to_bytes()), text))
     lines = []
     for system, size, text in results:
         errors, words = word_errors([reference], [text])

@@ -1,10 +1,8 @@
 """Commands that experiment: evaluate and train."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.table import Table
 
@@ -17,15 +15,14 @@ from vqasr.cli.options import (
     Threads,
     app,
     chunk_frames,
-    complain,
     err,
     example,
-    load_codec,
     load_prior,
     out,
+    progress,
+    set_threads,
 )
 from vqasr.errors import VqasrError
-from vqasr.files import replace_file
 
 SHOWN = (
     "system", "bytes", "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "wer", "delta_wer",
@@ -33,9 +30,10 @@ SHOWN = (
 )  # fmt: skip
 
 
+# As in vqasr.evaluation.evaluate, which takes a second to import.
 DEFAULT_SYSTEMS = (
-    "pcm,vqasr:1,vqasr:2,vqasr:4,vqasr:4:audio,codec2:1300,codec2:3200,amrnb:4750,opus:6000,"
-    "opus:12000,mp3:16000,text"
+    "pcm, vqasr:1, vqasr:2, vqasr:4, vqasr:4:audio, codec2:1300, codec2:3200, amrnb:4750, "
+    "opus:6000, opus:12000, mp3:16000, text"
 )
 
 
@@ -70,7 +68,7 @@ def evaluate(
             "mp3:16000, sbc:32000, g726:16000, g722, adpcm, mulaw, text, text:xz, kmeans:FILE, "
             "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (the same with random "
             "weights: bytes and time, no text). What is not installed is left out. By default "
-            + DEFAULT_SYSTEMS.replace(",", ", ")
+            + DEFAULT_SYSTEMS
             + " (of these, for a recogniser that reads codes only, the codes)."
         ),
     ] = None,
@@ -100,69 +98,22 @@ def evaluate(
     An interrupted run goes on: systems that were measured with the same settings are not measured
     again.
     """
-    from vqasr.adapters.load_reader import load_reader
-    from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
-    from vqasr.evaluation.classical import UnavailableError
-    from vqasr.evaluation.conditions import CLEAN, make_condition
-    from vqasr.evaluation.measure import Speech, measure, slices_table
-    from vqasr.evaluation.run import ResultsFolder, format_value, read_utterances
-    from vqasr.evaluation.system_names import expand_systems, make_system, readable, with_losses
-    from vqasr.evaluation.text_floor import TEXT_FLOORS
-    from vqasr.stream.priors import bundled_prior
+    from vqasr.evaluation.evaluate import evaluate as measure_systems
+    from vqasr.evaluation.run import format_value
 
-    model = load_codec(codec, threads)
-    recogniser = load_reader(asr, adapter)
-    expanded = expand_systems(systems or readable(DEFAULT_SYSTEMS, recogniser), model)
-    names = with_losses(expanded, _percentages(chunk_loss))
-    heard_as = {name: make_condition(name) for name in _names(conditions)}
-    frames = chunk_frames(chunk_s, model.config.frame_rate)
-    coder = load_prior(prior) or bundled_prior(model.fingerprint())
-    make = partial(
-        make_system, codec=model, recogniser=recogniser, prior=coder, chunk_frames=frames, seed=seed
-    )
-    compared, skipped = [], {}
-    for name in names:
-        try:
-            if name not in TEXT_FLOORS:
-                compared.append(make(name))
-        except UnavailableError as error:
-            skipped[name] = str(error)
-            complain(error)
-    floors = [name for name in names if name in TEXT_FLOORS]
-    several = [set_name(source) for source in data] if len(data) > 1 else [""]
-    if len(set(several)) < len(data):
-        raise VqasrError(f"--data: {several} are the folders of results; two have the same name.")
-    slices = {}
-    opened = [load_speech(source, split) for source in data]  # all, before any work
-    for source, data_name, rows_data in zip(data, several, opened, strict=True):
-        clips, texts = read_utterances(rows_data, text_column, limit)
-        speakers = speakers_of(rows_data)
-        settings = {
-            "split": split, "text_column": text_column, "utterances": len(clips),
-            "rows": data_fingerprint(rows_data), "asr": recogniser.fingerprint().hex(),
-            "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
-            "batch_size": batch_size, "threads": torch.get_num_threads(), "chunk_frames": frames,
-            "prior": coder.fingerprint.hex() if coder else None,
-            "seed": seed,
-        }  # fmt: skip
-        for name, condition in heard_as.items():
-            parts = [data_name] if data_name else []
-            parts += [name] if len(heard_as) > 1 else []
-            folder = out_dir.joinpath(*(part.replace(":", "-") for part in parts))
-            speech = Speech([condition(clip) for clip in clips], texts, speakers)
-            label = ", ".join(parts)
-            slices[label] = measure(
-                # Made anew: what one condition lost on the way must not depend on those before it.
-                [make(system.name) for system in compared], floors, skipped, speech, batch_size,
-                ResultsFolder(folder, settings | ({} if name == CLEAN else {"condition": name})),
-                {"data": source, "asr": asr, "condition": name},
-            )  # fmt: skip
-            table = Table(*SHOWN, title=label or None)
-            for row in slices[label]:
-                table.add_row(*(format_value(row[c]) for c in SHOWN))
-            out.print(table)
-    if len(slices) > 1:
-        replace_file(out_dir / "slices.md", slices_table(slices).encode())
+    set_threads(threads)
+    with progress() as bar:
+        slices = measure_systems(
+            data, out_dir, systems=systems, asr=asr, split=split, text_column=text_column,
+            limit=limit, batch_size=batch_size, conditions=_names(conditions), adapter=adapter,
+            codec=codec, prior=load_prior(prior), chunk_frames=chunk_frames(chunk_s),
+            chunk_losses=_percentages(chunk_loss), seed=seed, bar=bar,
+        )  # fmt: skip
+    for label, rows in slices.items():
+        table = Table(*SHOWN, title=label or None)
+        for row in rows:
+            table.add_row(*(format_value(row[c]) for c in SHOWN))
+        out.print(table)
 
 
 def _names(text: str) -> list[str]:
@@ -191,6 +142,7 @@ def train(
     from vqasr.training.config import load_train_config
     from vqasr.training.trainer import Trainer
 
+    set_threads(0)
     logging.basicConfig(
         level=logging.INFO, handlers=[RichHandler(console=err)], format="%(message)s"
     )

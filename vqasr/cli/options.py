@@ -1,20 +1,22 @@
 """What the commands share: the application, its options, and how errors are said."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from vqasr import __version__
 from vqasr.errors import VqasrError
+from vqasr.grid import FRAME_RATE_HZ
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Speech as a few hundred bits per second that recognisers read directly.",
@@ -72,21 +74,27 @@ def load_prior(name: str | None) -> Any:
     return None if name is None else CodePrior.from_pretrained(name)
 
 
-def chunk_frames(chunk_s: float | None, frame_rate: float) -> int | None:
+def chunk_frames(chunk_s: float | None) -> int | None:
     """Frames in chunks of that many seconds; VqasrError where the format has no such length."""
     if chunk_s is None:
         return None
     from vqasr.stream.header import CHUNK_FRAMES
 
-    if round(chunk_s * frame_rate, 6) not in CHUNK_FRAMES:
-        allowed = ", ".join(f"{frames / frame_rate:g}" for frames in CHUNK_FRAMES)
+    if round(chunk_s * FRAME_RATE_HZ, 6) not in CHUNK_FRAMES:
+        allowed = ", ".join(f"{frames / FRAME_RATE_HZ:g}" for frames in CHUNK_FRAMES)
         raise VqasrError(f"--chunk-s {chunk_s:g}: a chunk can last {allowed} s.")
-    return round(chunk_s * frame_rate)
+    return round(chunk_s * FRAME_RATE_HZ)
 
 
 def set_threads(threads: int) -> None:
+    """Prepare torch and the libraries around it: their threads, and none of their output."""
+    import torch
+    import transformers
+
     if threads:
         torch.set_num_threads(threads)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 @contextmanager
@@ -107,12 +115,19 @@ def complain(error: Exception) -> None:
     err.print(f"[red]error:[/red] {escape(text)}", highlight=False)
 
 
-@app.callback()
-def quiet_libraries() -> None:
-    """Without the progress bars and advice to programmers of transformers and datasets."""
-    import datasets
-    import transformers
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vqasr {__version__}")
+        raise typer.Exit
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+
+@app.callback()
+def about_vqasr(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    # Without the progress bars and advice to programmers; set before these are imported.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -2,16 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vqasr.cli.options import AsJson, Partial, Prior, about, app, example, load_prior, out, progress
-from vqasr.entropy.prior import CodePrior
 from vqasr.errors import StreamError
-from vqasr.files import read_file, replace_file
-from vqasr.stream.header import CODEC_BYTES, FORMAT_VERSION
-from vqasr.stream.whole import Stream, stream_from_bytes
+from vqasr.files import read_file
+
+if TYPE_CHECKING:  # a command loads what it needs, so that the others start quickly
+    from vqasr.entropy.prior import CodePrior
+    from vqasr.stream.stream import Stream
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="The .vqs file to write.")]
 
@@ -30,10 +31,12 @@ def info(
     coded_bps: the bytes of the file. container_bps: header, chunk fields and checksums, at chunks
     of 1, 5 and 60 s.
     """
+    from vqasr.stream.stream import Stream
+
     data = read_file(stream)
     coder = load_prior(prior)
     with about(stream):
-        content = stream_from_bytes(data, partial=partial, prior=coder)
+        content = Stream.load(data, partial=partial, prior=coder)
     facts = _facts(content, data, coder)
     if as_json:
         print(json.dumps(facts))
@@ -52,12 +55,11 @@ def trim(
     prior: Prior = None,
 ) -> None:
     """Drop codebooks of a stream: fewer bits, without the audio or the codec."""
-    from vqasr.stream.edit import trim_stream
+    from vqasr.stream.stream import Stream
 
     coder = load_prior(prior)
     with about(stream):
-        trimmed = trim_stream(read_file(stream), num_quantizers, coder)
-    replace_file(output, trimmed)
+        Stream.load(read_file(stream), prior=coder).trim(num_quantizers).save(output)
 
 
 @app.command(epilog=example("vqasr cat part1.vqs part2.vqs -o whole.vqs"))
@@ -71,20 +73,26 @@ def cat(
     Chunks are as long as those of the first stream; short streams of one chunk become chunks of
     10 s when they are 30 s together.
     """
-    from vqasr.stream.edit import cat_streams
+    from vqasr.stream.stream import Stream
 
+    coder = load_prior(prior)
+    parts = []
     with progress(transient=True) as bar:
-        parts = [read_file(path) for path in bar.track(streams, description="reading")]
-    replace_file(output, cat_streams(parts, load_prior(prior)))
+        for path in bar.track(streams, description="reading"):
+            with about(path):
+                parts.append(Stream.load(read_file(path), prior=coder))
+    Stream.join(parts).save(output)
 
 
-def _facts(content: Stream, data: bytes, prior: CodePrior | None) -> dict[str, Any]:
-    from vqasr.stream.priors import bundled_prior, check_prior
+def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[str, Any]:
+    from vqasr.entropy.bundled import bundled_prior
+    from vqasr.stream.header import FORMAT_VERSION
+    from vqasr.stream.priors import check_prior
     from vqasr.stream.rates import Rates
 
     header = content.header
     kept = content.codes[:, content.codes[0] >= 0]
-    prior = prior or bundled_prior(header.fingerprint[:CODEC_BYTES])
+    prior = prior or bundled_prior(header.fingerprint)
     if prior is not None:
         try:
             check_prior(prior, header)
@@ -99,7 +107,8 @@ def _facts(content: Stream, data: bytes, prior: CodePrior | None) -> dict[str, A
     rates.add(kept, content.samples, len(data))
     summary = rates.summary() if content.samples else dict.fromkeys(rates.summary())
     return {
-        "format": header.version,
+        "format": FORMAT_VERSION,
+        "single_chunk": header.single,
         "num_quantizers": header.num_quantizers,
         "frames": content.frames,
         "lost_frames": content.lost_frames,
@@ -110,8 +119,8 @@ def _facts(content: Stream, data: bytes, prior: CodePrior | None) -> dict[str, A
         "prior_bps": summary["prior_bps"],
         "coded_bps": summary["coded_bps"],
         "container_bps": rates.container_bps(),
-        "chunk_s": header.chunk_s if header.version > 1 else None,
-        "stream_id": header.stream_id if header.version == FORMAT_VERSION else None,
+        "chunk_s": header.chunk_s,
+        "stream_id": None if header.single else header.stream_id,
         "codec": header.fingerprint.hex(),
         "prior": header.prior_fingerprint.hex() if any(header.prior_fingerprint) else None,
     }

@@ -39,17 +39,10 @@ def tokenize(
     All other columns are kept. An interrupted run goes on; recordings that cannot be read are
     named and left out.
     """
-    from vqasr.codec.modeling import VQCodecModel
     from vqasr.data.tokenized import TokenizeConfig, tokenize
 
-    bit_price = 0.0
-    if bps is not None:
-        if num_quantizers is not None:
-            raise VqasrError("-n and --bps both say how many bits; give one of them.")
-        config = VQCodecModel.from_pretrained(codec).config
-        num_quantizers, bit_price = config.operating_point(bps)
     settings = TokenizeConfig(
-        tuple(data), split, codec, num_quantizers, bit_price, column, _numbers(speeds)
+        tuple(data), split, codec, num_quantizers, bps, column, _numbers(speeds)
     )
     with progress() as bar:
         task = bar.add_task(str(output), total=None)

@@ -3,11 +3,11 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vqasr.adapters.segments import Segment, to_lines, to_srt, to_tsv, to_vtt
+from vqasr.cli.inputs import find_inputs
 from vqasr.cli.options import (
     Adapter,
     AsJson,
@@ -27,9 +27,11 @@ from vqasr.cli.options import (
     progress,
     set_threads,
 )
-from vqasr.data.inputs import find_inputs
 from vqasr.errors import VqasrError
 from vqasr.files import replace_file
+
+if TYPE_CHECKING:
+    from vqasr.adapters.transcriber import Transcript
 
 
 class Format(StrEnum):
@@ -42,7 +44,7 @@ class Format(StrEnum):
     TSV = "tsv"
 
 
-SUBTITLES = {Format.SRT: to_srt, Format.VTT: to_vtt, Format.TSV: to_tsv}
+SUBTITLES = (Format.SRT, Format.VTT, Format.TSV)
 
 
 @app.command(
@@ -74,6 +76,16 @@ def transcribe(
     ] = False,
     asr: Asr = "tiny.en",
     num_quantizers: Levels = None,
+    bps: Annotated[
+        float | None, typer.Option(help="Compress audio to about this rate first; not with -n.")
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Of a multilingual Whisper (--asr base): fr, french, ..., or auto."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of a multilingual Whisper: transcribe, or translate.")
+    ] = None,
     uncompressed: Annotated[
         bool, typer.Option("--uncompressed", help="Give the recogniser the audio itself.")
     ] = False,
@@ -92,7 +104,7 @@ def transcribe(
     a stream would give; --uncompressed compares with the audio itself. A file that cannot be read
     is reported, and the others are transcribed all the same.
     """
-    from vqasr.transcription import Transcriber
+    from vqasr.adapters.transcriber import Transcriber
 
     form = Format.JSON if as_json else form
     paths = find_inputs(inputs)
@@ -103,7 +115,10 @@ def transcribe(
         )
     targets = {} if output is None else _targets(paths, output, form)
     set_threads(threads)
-    transcriber = Transcriber(asr, adapter, codec, uncompressed, load_prior(prior))
+    transcriber = Transcriber(
+        asr, adapter=adapter, codec=codec, uncompressed=uncompressed, prior=load_prior(prior),
+        language=language, task=task,
+    )  # fmt: skip
     results: list[dict[str, Any]] = []
     failed = 0
     with progress(transient=True) as bar:
@@ -112,7 +127,10 @@ def transcribe(
                 continue
             try:
                 with about(path):
-                    result = transcriber(path, num_quantizers, partial, start_s, end_s, timed)
+                    found = transcriber(
+                        path, num_quantizers=num_quantizers, bps=bps, partial=partial,
+                        start_s=start_s, end_s=end_s, timestamps=timed,
+                    )  # fmt: skip
             except VqasrError as error:
                 if len(paths) == 1:
                     raise
@@ -120,27 +138,29 @@ def transcribe(
                 complain(error)
                 continue
             if path in targets:
-                replace_file(targets[path], _written(result, form).encode())
+                replace_file(targets[path], _written(found, path, form).encode())
             elif form is Format.JSON:
-                results.append(result)
+                results.append({"file": str(path)} | found.to_dict())
             else:
-                print(_written(result, form), end="", flush=True)
+                print(_written(found, path, form), end="", flush=True)
     if output is None and form is Format.JSON:
         print(json.dumps(results))
     if failed:
         raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
 
 
-def _written(result: dict[str, Any], form: Format) -> str:
+def _written(found: "Transcript", path: Path, form: Format) -> str:
     if form is Format.JSON:
-        return json.dumps(result, indent=1) + "\n"
-    if form in SUBTITLES:
-        return SUBTITLES[form](_segments(result))
-    return to_lines(_segments(result)) if "segments" in result else result["text"] + "\n"
+        return json.dumps({"file": str(path)} | found.to_dict(), indent=1) + "\n"
+    if found.segments is None:
+        return found.text + "\n"
+    from vqasr.cli import subtitles
 
-
-def _segments(result: dict[str, Any]) -> list[Segment]:
-    return [Segment(**segment) for segment in result["segments"]]
+    writers = {
+        Format.TEXT: subtitles.to_lines, Format.SRT: subtitles.to_srt,
+        Format.VTT: subtitles.to_vtt, Format.TSV: subtitles.to_tsv,
+    }  # fmt: skip
+    return writers[form](found.segments)
 
 
 def _targets(paths: list[Path], output: Path, form: Format) -> dict[Path, Path]:

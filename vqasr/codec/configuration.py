@@ -1,12 +1,11 @@
 """Configuration of the VQ codec."""
 
-import math
 from typing import Any
 
-import numpy as np
 from transformers import PretrainedConfig
 
 from vqasr.errors import InvalidCodesError
+from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ, frames_of
 
 MAX_LOOKAHEAD_SAMPLES = 5120  # 320 ms
 
@@ -30,7 +29,7 @@ class VQCodecConfig(PretrainedConfig):
             others all of them; None for all. See `ResidualVQ`.
         variable_depth: frames that are described well enough may stop at an early codebook.
         price_points: measured operating points, (coded bits per second, num_quantizers, bit_price)
-            each, rates rising; see `operating_point` and `CodeChoice`.
+            each, rates rising; see `vqasr.compression.rates.operating_point`.
 
     Raises:
         ValueError: the look-ahead of the layers exceeds 320 ms, or a size is not positive.
@@ -85,8 +84,8 @@ class VQCodecConfig(PretrainedConfig):
         # Not to be chosen, but written into config.json because users of a stream need them.
         for name in ("sampling_rate", "hop_length", "lookahead_samples"):
             kwargs.pop(name, None)
-        self.sampling_rate = 16_000
-        self.hop_length = 640
+        self.sampling_rate = SAMPLING_RATE_HZ
+        self.hop_length = HOP_LENGTH
         self.lookahead_samples = _lookahead_samples(num_fine_layers, num_layers)
         if self.lookahead_samples > MAX_LOOKAHEAD_SAMPLES:
             raise ValueError(
@@ -106,35 +105,20 @@ class VQCodecConfig(PretrainedConfig):
         """Entries of each codebook, base first."""
         return [self.codebook_size] * self.num_quantizers
 
-    def operating_point(self, bps: float) -> tuple[int, float]:
-        """How to encode for about so many bits per second of speech.
-
-        Speech that is harder to describe than that of the measurement takes more, pauses less.
-
-        Returns:
-            num_quantizers and bit_price for `VQCodecModel.encode`.
-
-        Raises:
-            InvalidCodesError: no such rate was measured.
-        """
-        points = self.price_points
-        if not points:
+    def check_num_quantizers(self, num_quantizers: int | None) -> int:
+        """Return the number itself, or all for None; InvalidCodesError when out of range."""
+        if num_quantizers is None:
+            return self.num_quantizers
+        if not 1 <= num_quantizers <= self.num_quantizers:
             raise InvalidCodesError(
-                f"bps={bps:g}: nobody has measured what rates this codec has at which price of a "
-                "bit. Choose the number of codebooks (num_quantizers) instead."
+                f"num_quantizers={num_quantizers}: this codec has 1 to {self.num_quantizers} "
+                "codebooks."
             )
-        if not points[0][0] <= bps <= points[-1][0]:
-            raise InvalidCodesError(
-                f"bps={bps:g}: about {math.ceil(points[0][0])} to {math.floor(points[-1][0])} bits "
-                "per second are possible."
-            )
-        rates, numbers, prices = zip(*points, strict=True)
-        n = next(n for rate, n in zip(rates, numbers, strict=True) if bps <= rate)
-        return int(n), float(np.interp(bps, rates, prices))
+        return num_quantizers
 
     def frames(self, samples: int) -> int:
         """Number of code frames of a clip: ceil(samples / hop_length)."""
-        return -(-samples // self.hop_length)
+        return frames_of(samples, self.hop_length)
 
 
 def _lookahead_samples(num_fine_layers: int, num_layers: int) -> int:
@@ -147,4 +131,4 @@ def _lookahead_samples(num_fine_layers: int, num_layers: int) -> int:
     coarse = num_layers
     fine = 2 * coarse + 2 + num_fine_layers
     mel = 2 * fine + 2 + 1
-    return 160 * mel + 199 - 639
+    return 160 * mel + 199 - (HOP_LENGTH - 1)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vqasr.audio._torchaudio import ensure_torchaudio
 from vqasr.codec.convolution import StreamState
+from vqasr.grid import SAMPLING_RATE_HZ
 
-SAMPLING_RATE_HZ = 16_000
 N_FFT = 400
 MEL_HOP_LENGTH = 160
 N_MELS = 80

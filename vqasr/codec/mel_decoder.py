@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from vqasr.codec.configuration import VQCodecConfig
 from vqasr.codec.convolution import StreamBlock, StreamState
 from vqasr.codec.mel import N_MELS
-
-MEL_FRAMES_PER_CODE = 4
+from vqasr.grid import MEL_FRAMES_PER_FRAME
 
 
 class VQCodecMelDecoder(nn.Module):
@@ -23,7 +22,7 @@ class VQCodecMelDecoder(nn.Module):
             for _ in range(config.num_decoder_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.mel_head = nn.Linear(width, MEL_FRAMES_PER_CODE * N_MELS)
+        self.mel_head = nn.Linear(width, MEL_FRAMES_PER_FRAME * N_MELS)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(batch, frames, latent_dim) -> log-mel (batch, 4 x frames, 80) in Whisper's scale."""

@@ -8,21 +8,20 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils import ModelOutput
 
 from vqasr.assets import resolve_codec
 from vqasr.codec.configuration import VQCodecConfig
 from vqasr.codec.convolution import StreamBlock, StreamConv, StreamState
+from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
 from vqasr.codec.griffin_lim import log_mel_to_audio
 from vqasr.codec.mel import N_MELS, LogMel
 from vqasr.codec.mel_decoder import VQCodecMelDecoder
 from vqasr.codec.quantizer import ResidualVQ
-from vqasr.codec.streaming import StreamingEncoder
-from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.rate.choice import CodeChoice
 
 
 @dataclass
@@ -167,36 +166,24 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         input_values: Tensor,
         padding_mask: Tensor | None = None,
         num_quantizers: int | None = None,
-        bit_price: float = 0.0,
-        prior: CodePrior | None = None,
     ) -> VQCodecEncoderOutput:
-        """Encode whole clips.
+        """Encode whole clips with the nearest codes (`vqasr.compress` chooses them for a rate).
 
         Args:
             input_values: (batch, 1, samples) or (batch, samples) float at 16 kHz.
             padding_mask: (batch, samples), 1 on real samples, padded on the right.
             num_quantizers: codebooks to use, 1 to config.num_quantizers; None for all.
-            bit_price: squared distance of latent and codes that a bit must save, see `CodeChoice`;
-                0 takes the nearest code of every codebook.
-            prior: says what codes cost; None for the one that ships for the codec.
 
         Returns:
             Codes and their mask; item i has ceil(its samples / hop_length) frames.
 
         Raises:
-            InvalidCodesError: `num_quantizers` or `bit_price` is out of range, or there is no prior
-                to say what codes cost.
+            InvalidCodesError: `num_quantizers` is out of range.
             ValueError: `input_values` has another shape.
         """
-        num_quantizers = self.check_num_quantizers(num_quantizers)
+        num_quantizers = self.config.check_num_quantizers(num_quantizers)
         latents, mask = self.encode_latents(input_values, padding_mask)
-        if bit_price:
-            chosen = [
-                CodeChoice(self, num_quantizers, bit_price, prior).choose(item) for item in latents
-            ]
-            codes = torch.stack(chosen)
-        else:
-            codes = self.quantizer.encode(latents, num_quantizers)
+        codes = self.quantizer.encode(latents, num_quantizers)
         codes = codes.masked_fill(~mask[:, None], -1)
         return VQCodecEncoderOutput(codes, mask)  # type: ignore[arg-type]
 
@@ -225,15 +212,6 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         frames = -(-lengths // self.config.hop_length)
         mask = torch.arange(latents.shape[1], device=samples.device)[None] < frames[:, None]
         return latents, mask
-
-    def streaming(
-        self,
-        num_quantizers: int | None = None,
-        bit_price: float = 0.0,
-        prior: CodePrior | None = None,
-    ) -> StreamingEncoder:
-        """Start encoding a clip chunk by chunk; see `StreamingEncoder`, `encode`, `CodeChoice`."""
-        return StreamingEncoder(self, num_quantizers, bit_price, prior)
 
     def decode_mel(self, audio_codes: Tensor) -> Tensor:
         """(batch, n, frames) codes -> log-mel (batch, 4 x frames, 80), (log10 power + 4) / 4."""
@@ -268,24 +246,13 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         assert codes is not None  # for the type checker; encode always sets it
         return VQCodecOutput(codes, self.decode(codes).audio_values)
 
-    def check_num_quantizers(self, num_quantizers: int | None) -> int:
-        """The number itself, or all for None; InvalidCodesError when out of range."""
-        if num_quantizers is None:
-            return self.config.num_quantizers
-        if not 1 <= num_quantizers <= self.config.num_quantizers:
-            raise InvalidCodesError(
-                f"num_quantizers={num_quantizers}: this codec has 1 to "
-                f"{self.config.num_quantizers} codebooks."
-            )
-        return num_quantizers
-
     def _checked_codes(self, codes: Tensor) -> Tensor:
         if codes.dim() != 3 or codes.is_floating_point():
             raise InvalidCodesError(
                 f"audio_codes has shape {tuple(codes.shape)} and type {codes.dtype}; integer codes "
                 "of shape (batch, num_quantizers, frames) are needed."
             )
-        self.check_num_quantizers(codes.shape[1])
+        self.config.check_num_quantizers(codes.shape[1])
         if (
             codes.numel()
             and not -1 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size
@@ -311,3 +278,9 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         config = self.config
         about = f"{config.model_type} {config.hop_length} {config.kernel_size}"
         return weights_fingerprint(tensors, about)
+
+
+# So that transformers' Auto classes load a codec by its folder or hub id.
+AutoConfig.register(VQCodecConfig.model_type, VQCodecConfig)
+AutoModel.register(VQCodecConfig, VQCodecModel)
+AutoFeatureExtractor.register(VQCodecConfig, VQCodecFeatureExtractor)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vqasr.codec.nearest import kmeans, nearest
-from vqasr.entropy.prior_config import STOP
+from vqasr.grid import STOP
 
 # Bounds the (frames, codebook_size) distance matrix to some 32 MB, whatever the clip's length.
 _SEARCH_FRAMES = 8192

@@ -17,11 +17,11 @@ from datasets import Dataset
 
 from vqasr.audio.acoustics import change_speed
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression import codes_to_stream, encode_audio
+from vqasr.compression.compress import LiveEncoder, compress
 from vqasr.data.speech import data_fingerprint, load_speech, row_audio
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.files import replace_file
-from vqasr.stream.whole import stream_from_bytes
+from vqasr.stream.stream import Stream
 
 KEY = b"vqasr"
 FORMATS = ("codes", "vqs")
@@ -34,7 +34,7 @@ class TokenizeConfig:
     Attributes:
         data, split: as `load_speech` takes them.
         codec: name or folder.
-        num_quantizers, bit_price: as `VQCodecModel.encode` takes them.
+        num_quantizers, bps: the rate, see `operating_point`.
         column: "codes" for lists (num_quantizers, frames) of uint16, "vqs" for whole streams.
         speeds: each row comes once at every speed (with its pitch), 1.0 is as it was recorded.
     """
@@ -43,7 +43,7 @@ class TokenizeConfig:
     split: str | None = None
     codec: str = "vqasr-base"
     num_quantizers: int | None = None
-    bit_price: float = 0.0
+    bps: float | None = None
     column: str = "codes"
     speeds: tuple[float, ...] = (1.0,)
 
@@ -85,7 +85,8 @@ def tokenize(
             "them."
         )
     codec = VQCodecModel.from_pretrained(config.codec).eval()
-    codec.streaming(config.num_quantizers, config.bit_price)  # refuses what cannot be
+    # Refuses what cannot be.
+    LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)
     about = asdict(config) | {
         "rows": data_fingerprint(data),
         "codec": codec.fingerprint().hex(),
@@ -158,7 +159,7 @@ def row_codes(row: dict[str, Any]) -> np.ndarray:
     if "codes" in row:
         return np.asarray(row["codes"], np.int64)
     if "vqs" in row:
-        return stream_from_bytes(row["vqs"]).codes.astype(np.int64)
+        return Stream.load(row["vqs"]).codes.astype(np.int64)
     raise VqasrError(
         f"a row with {sorted(row)}; codes or vqs is needed. `vqasr tokenize` makes it."
     )
@@ -217,8 +218,10 @@ def _write_shard(job: _Shard, data: Dataset) -> list[str]:
         others = {k: v for k, v in row.items() if k != "audio"}
         for speed in config.speeds:
             samples = change_speed(recorded, speed)
-            codes = encode_audio(codec, samples, config.num_quantizers, config.bit_price)
-            rows.append(others | _coded(codes, samples, codec, config.column) | {"speed": speed})
+            stream = compress(
+                samples, codec=codec, num_quantizers=config.num_quantizers, bps=config.bps
+            )
+            rows.append(others | _coded(stream, config.column) | {"speed": speed})
     fields = {name: data.features.arrow_schema.field(name) for name in data.column_names}
     schema = pa.schema([f for n, f in fields.items() if n != "audio"])
     kind = pa.list_(pa.list_(pa.uint16())) if config.column == "codes" else pa.binary()
@@ -232,10 +235,6 @@ def _write_shard(job: _Shard, data: Dataset) -> list[str]:
     return problems
 
 
-def _coded(
-    codes: np.ndarray, samples: np.ndarray, codec: VQCodecModel, column: str
-) -> dict[str, Any]:
-    if column == "codes":
-        return {"codes": codes.astype(np.uint16).tolist(), "samples": len(samples)}
-    stream = codes_to_stream(codes, len(samples), codec.config, codec.fingerprint())
-    return {"vqs": stream, "samples": len(samples)}
+def _coded(stream: Stream, column: str) -> dict[str, Any]:
+    coded = stream.to_bytes() if column == "vqs" else stream.codes.astype(np.uint16).tolist()
+    return {column: coded, "samples": stream.samples}

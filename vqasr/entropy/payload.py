@@ -7,9 +7,12 @@ import numpy.typing as npt
 
 from vqasr.entropy.packing import IntCodes, pack_codes, padding_is_zero, unpack_codes
 from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_reader import PriorReader
 from vqasr.entropy.range_coder import RangeDecoder, RangeEncoder
-from vqasr.stream.chunk import least_coded_bytes
 
+# A range-coded payload has at least one byte for this many codes, so that decoding time is bounded
+# by the bytes of a stream and not by what they claim.
+CODES_PER_BYTE = 8
 # Chunks that are decoded in step; more would gain little and need more memory.
 ROWS = 32
 
@@ -58,14 +61,12 @@ def decode_payloads(
 def _decode_together(
     payloads: list[bytes], n: int, frames: int, prior: CodePrior
 ) -> list[npt.NDArray[np.int64] | None]:
-    from vqasr.entropy.prior_reader import PriorReader  # numba takes half a second to import
-
     least = least_coded_bytes(n * frames)
     stripped = [p.rstrip(b"\0") for p in payloads]
     # Zeros at the end stand there only to make up the least length.
     good = [len(p) == max(least, len(s)) for p, s in zip(payloads, stripped, strict=True)]
     decoders = [RangeDecoder(p) for p in stripped]
-    reader = PriorReader(prior, n, len(payloads))
+    reader = PriorReader(prior, n, len(payloads), frames)
     codes = np.zeros((len(payloads), n, frames), np.int64)
     for t in range(frames):
         if not any(good):
@@ -95,3 +96,8 @@ def _take(decoder: RangeDecoder, frequencies: npt.NDArray, ends: npt.NDArray) ->
     frequency = int(frequencies[code])
     decoder.advance(int(ends[code]) - frequency, frequency, total)
     return code
+
+
+def least_coded_bytes(codes: int) -> int:
+    """The fewest bytes that a range-coded payload of so many codes may have."""
+    return -(-codes // CODES_PER_BYTE)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from huggingface_hub import hf_hub_download
 from safetensors import safe_open
 from safetensors.numpy import save
 
@@ -26,7 +25,6 @@ from vqasr.entropy.prior_config import (
     CERTAIN_FREQUENCY,
     HIGHEST,
     LOGIT_STEPS,
-    STOP,
     TABLE_SIZE,
     WEIGHT_SCALE,
     CodePriorConfig,
@@ -35,6 +33,7 @@ from vqasr.entropy.prior_config import (
 from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.files import replace_file
 from vqasr.fingerprint import bytes_fingerprint
+from vqasr.grid import STOP
 
 WEIGHTS_FILE = "prior.safetensors"
 Float = npt.NDArray[np.float32]
@@ -86,6 +85,8 @@ class CodePrior:
         try:
             path = Path(folder) / WEIGHTS_FILE
             if not Path(folder).is_dir():
+                from huggingface_hub import hf_hub_download  # takes a while to import
+
                 path = Path(hf_hub_download(folder, WEIGHTS_FILE))
             with safe_open(path, "numpy") as file:
                 values = json.loads(file.metadata()["config"])
@@ -168,6 +169,21 @@ class CodePrior:
             sums = sums + second(inner)
         return _signed(sums)
 
+    def next_context(self, past: list[Float], frame: int, sums: Float) -> Float:
+        """Compute the context of one frame, (rows, width).
+
+        Args:
+            past: (dilation, rows, width) of each block, its last inputs; is updated.
+            frame: number of the frame.
+            sums: (rows, width), input of the first block.
+        """
+        for ring, (first, second) in zip(past, self._blocks, strict=True):
+            now, slot = _signed(sums), frame % len(ring)
+            inner = _positive(first(np.concatenate([now, ring[slot]], axis=1)))
+            ring[slot] = now
+            sums = sums + second(inner)
+        return _signed(sums)
+
     def _frequencies(
         self, j: int, context: Float, below: Float, previous: npt.NDArray[np.integer]
     ) -> Int:
@@ -177,7 +193,7 @@ class CodePrior:
         the lower codebooks' codes; previous: (rows,) codes of codebook j - 1,
         read from j = 2 on: that of j = 0 cannot be a stop.
         """
-        weights = self._modelled(j, context, below)
+        weights = self.modelled(j, context, below)
         return after_stops(weights, previous) if self.config.variable_depth and j > 1 else weights
 
     def unmodelled(self, j: int, rows: int) -> Int:
@@ -185,7 +201,8 @@ class CodePrior:
         row = self._fixed[j - len(self._heads)]
         return np.broadcast_to(row, (rows, len(row)))
 
-    def _modelled(self, j: int, context: Float, below: Float) -> Int:
+    def modelled(self, j: int, context: Float, below: Float) -> Int:
+        """Compute (rows, codebook_size) frequencies of codebook j, whatever the one below had."""
         if j >= len(self._heads):
             return self.unmodelled(j, len(context))
         first, middle, last = self._heads[j]

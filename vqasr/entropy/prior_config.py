@@ -8,8 +8,6 @@ import numpy.typing as npt
 
 from vqasr.errors import CodecError
 
-# With variable depth, the code that ends a frame's description in any codebook but the first.
-STOP = 0
 WEIGHT_SCALE = 128  # a weight w stands for w / 128
 ACTIVATION_SCALE = 32  # an activation a stands for a / 32
 HIGHEST = 127  # of weights and activations

@@ -19,8 +19,8 @@ import numpy as np
 import soundfile
 
 from vqasr.audio.files import as_long_as, resample
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.errors import VqasrError
+from vqasr.grid import SAMPLING_RATE_HZ
 
 # Opus narrows the band where it has few bits; FFmpeg cannot forbid it, `opusenc` can.
 WIDEBAND_OPUS = "opuswb"

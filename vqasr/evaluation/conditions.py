@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from vqasr.audio.acoustics import CORNERS_HZ, add_noise, convolve, invented_room, shape
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.errors import VqasrError
+from vqasr.grid import SAMPLING_RATE_HZ
 
 CLEAN = "clean"
 NOISE_S = 10

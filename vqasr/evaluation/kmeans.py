@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import safe_open, save_file
 from torch import Tensor
 
-from vqasr.adapters.recogniser import WINDOW_SAMPLES, WhisperRecogniser
-from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.adapters.recogniser import WhisperRecogniser
 from vqasr.codec.nearest import kmeans, nearest
 from vqasr.codec.quantizer import bits_per_code
 from vqasr.entropy.packing import pack_codes
 from vqasr.errors import RecogniserError
+from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_SAMPLES
 
 STATE_SAMPLES = 320
 FITTED_STATES = 25  # for each centre; more change little

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from rich.progress import Progress
 
-from vqasr.cli.options import progress
 from vqasr.evaluation.comparison import compare_rates
 from vqasr.evaluation.curve import draw_curve
 from vqasr.evaluation.report import SOUNDS, write_report
@@ -37,6 +37,7 @@ def measure(
     batch_size: int,
     folder: ResultsFolder,
     about: dict[str, str],
+    bar: Progress,
 ) -> list[Row]:
     """Measure what was not measured before, and write everything that there is to see.
 
@@ -48,6 +49,7 @@ def measure(
         batch_size: clips that are decoded together.
         folder: keeps every system's results as soon as it is done.
         about: what was measured; goes into results.json and the report's title.
+        bar: shows how far each system is.
 
     Returns:
         The rows of all systems and floors.
@@ -61,19 +63,18 @@ def measure(
         with_statistics(rows, speech.texts, hypotheses, speech.speakers)
         folder.write(about, rows, skipped)
 
-    with progress() as bar:
-        for system in systems:
-            task = bar.add_task(system.name, total=len(speech.clips))
-            done = folder.finished(system.name)
-            if done is None:
-                done = evaluate_system(
-                    system, speech.clips, speech.texts, batch_size, partial(bar.advance, task)
-                )
-                folder.add(done[0], speech.texts, done[1])
-            bar.update(task, completed=len(speech.clips))
-            add(*done)
-        for name in floors:
-            add(text_row(name, speech.clips, speech.texts), speech.texts)
+    for system in systems:
+        task = bar.add_task(system.name, total=len(speech.clips))
+        done = folder.finished(system.name)
+        if done is None:
+            done = evaluate_system(
+                system, speech.clips, speech.texts, batch_size, partial(bar.advance, task)
+            )
+            folder.add(done[0], speech.texts, done[1])
+        bar.update(task, completed=len(speech.clips))
+        add(*done)
+    for name in floors:
+        add(text_row(name, speech.clips, speech.texts), speech.texts)
     ratios = compare_rates(rows, speech.texts, hypotheses, speech.speakers)
     folder.write(about, rows, skipped, ratios)
     draw_curve(rows, folder.folder)

@@ -20,10 +20,10 @@ from transformers.models.auto.feature_extraction_auto import (
 )
 
 from vqasr.audio.files import as_long_as, resample
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.entropy.packing import pack_codes
 from vqasr.errors import VqasrError
 from vqasr.evaluation.classical import UnavailableError
+from vqasr.grid import SAMPLING_RATE_HZ
 
 PREFIX = "hf:"
 RANDOM = "random:"

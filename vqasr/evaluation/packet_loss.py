@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import StreamError
-from vqasr.stream.header import FORMAT_VERSION, HEADER_BYTES, SINGLE_VERSION
-from vqasr.stream.whole import StreamReader
+from vqasr.stream.header import HEADER_BYTES
+from vqasr.stream.reader import StreamReader
 
 
 def drop_chunks(
@@ -23,20 +22,18 @@ def drop_chunks(
         prior: the one that wrote the stream; None takes a bundled one where one is needed.
 
     Returns:
-        A stream of format 3 is lost as a whole, and leaves a header of format 2.
+        A stream of a single chunk is lost as a whole, and leaves the header of a longer one.
 
     Raises:
-        StreamError: the stream is damaged already, or of format 1.
+        StreamError: the stream is damaged already.
     """
     reader = StreamReader(io.BytesIO(data), prior=prior)
-    if reader.header.version == 1:
-        raise StreamError("chunks of a stream of format 1 cannot be lost one by one.")
     chunks = [chunk for _, chunk in reader.intact_chunks()]
     reader.raise_problem()
-    if reader.header.version == SINGLE_VERSION:
+    if reader.header.single:
         # Without its content it is no stream: what is left is what would be of a longer one.
         kept = rng.random() >= probability
-        return data if kept else replace(reader.header, version=FORMAT_VERSION).to_bytes()
+        return data if kept else replace(reader.header, single=False).to_bytes()
     parts, position = [data[:HEADER_BYTES]], HEADER_BYTES
     for chunk in chunks:
         end = position + chunk.total_bytes

@@ -16,8 +16,8 @@ import numpy as np
 import soundfile
 
 from vqasr.assets import ASSETS
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.evaluation.error_rates import normalise
+from vqasr.grid import SAMPLING_RATE_HZ
 
 # So many utterances are shown, and of the first few of them, sounds.
 SHOWN = 12

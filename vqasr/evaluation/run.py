@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.data.speech import row_audio
 from vqasr.errors import AudioError
 from vqasr.evaluation.comparison import ratios_table
@@ -23,6 +22,7 @@ from vqasr.evaluation.systems import KMEANS, System
 from vqasr.evaluation.text_floor import text_bytes
 from vqasr.files import replace_file
 from vqasr.fingerprint import bytes_fingerprint
+from vqasr.grid import SAMPLING_RATE_HZ
 
 Row = dict[str, Any]
 # Settings that only codes of our own codec depend on.

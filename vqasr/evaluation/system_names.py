@@ -16,7 +16,7 @@ from vqasr.evaluation.systems import (
     CostSystem,
     KMeansSystem,
     System,
-    operating_point,
+    point_of,
 )
 from vqasr.evaluation.text_floor import TEXT_FLOORS
 
@@ -89,7 +89,7 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
         elif name:
             known = name in (*WITHOUT_CODES, *TEXT_FLOORS) or name.startswith(LOADED)
             if not known and not _is_classical(name):
-                operating_point(name.removesuffix(AUDIO), codec)
+                point_of(name.removesuffix(AUDIO), codec)
             expanded.append(name)
     if not expanded:
         raise VqasrError("no system was named; for instance pcm,vqasr:1,vqasr:4.")

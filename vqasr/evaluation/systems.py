@@ -11,7 +11,9 @@ import numpy as np
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.whisper_reader import CodesRecogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression import codes_to_stream, encode_audio, encode_latents, stream_to_audio
+from vqasr.compression.compress import decode, encode_audio, encode_latents, stream_of
+from vqasr.compression.rates import OperatingPoint, operating_point
+from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.evaluation.classical import classical_names
@@ -20,9 +22,8 @@ from vqasr.evaluation.neural import PREFIX as NEURAL
 from vqasr.evaluation.neural import RANDOM
 from vqasr.evaluation.packet_loss import drop_chunks
 from vqasr.evaluation.text_floor import TEXT_FLOORS
-from vqasr.stream.priors import bundled_prior
 from vqasr.stream.rates import Rates
-from vqasr.stream.whole import Stream, stream_from_bytes
+from vqasr.stream.stream import Stream
 
 PCM_BITS_PER_SAMPLE = 16
 CONTINUOUS = "vqasr:continuous"
@@ -172,7 +173,8 @@ class CodesSystem(System):
         self._num_quantizers: int | None = None
         self._bit_price = 0.0
         if name != CONTINUOUS:
-            self._num_quantizers, self._bit_price = operating_point(name, codec)
+            point = point_of(name, codec)
+            self._num_quantizers, self._bit_price = point.num_quantizers, point.bit_price
         self.prior = bundled_prior(self._fingerprint) if prior is None else prior
 
     def rates(self) -> Rates | None:
@@ -208,21 +210,21 @@ class CodesSystem(System):
     def through(self, clip: np.ndarray) -> tuple[int, np.ndarray]:
         """(samples,) -> bytes of its stream, and the (samples,) that are decoded from it."""
         data = self._write(self._encode(clip), len(clip))
-        return len(data), stream_to_audio(self._codec, self._receive(data))
+        return len(data), decode(self._receive(data), codec=self._codec)
 
     def _encode(self, clip: np.ndarray) -> np.ndarray:
         return encode_audio(self._codec, clip, self._num_quantizers, self._bit_price, self.prior)
 
     def _write(self, codes: np.ndarray, samples: int) -> bytes:
-        return codes_to_stream(
-            codes, samples, self._codec.config, self._fingerprint, self.prior, self.chunk_frames
-        )
+        return stream_of(
+            self._codec, codes, samples, chunk_frames=self.chunk_frames, prior=self.prior
+        ).to_bytes()
 
     def _receive(self, data: bytes) -> Stream:
         if not self._loss:
-            return stream_from_bytes(data, prior=self.prior)
+            return Stream.load(data, prior=self.prior)
         data = drop_chunks(data, self._loss, self._rng, self.prior)
-        return stream_from_bytes(data, prior=self.prior, partial=True)
+        return Stream.load(data, prior=self.prior, partial=True)
 
 
 class KMeansSystem(System):
@@ -247,8 +249,8 @@ class KMeansSystem(System):
         return Heard(texts, asr_s, size, encode_s)
 
 
-def operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
-    """Number of codebooks and price of a bit of "vqasr:N" or "vqasr:Rbps".
+def point_of(name: str, codec: VQCodecModel) -> OperatingPoint:
+    """Return the operating point of "vqasr:N" or "vqasr:Rbps".
 
     Raises:
         VqasrError: no such system.
@@ -264,5 +266,5 @@ def operating_point(name: str, codec: VQCodecModel) -> tuple[int, float]:
             f"{NEURAL}CHECKPOINT@BPS; {RANDOM}TYPE@BPS; and {KMEANS}FILE."
         )
     if rate != number:
-        return codec.config.operating_point(float(rate))
-    return codec.check_num_quantizers(int(number)), 0.0
+        return operating_point(codec.config, bps=float(rate))
+    return operating_point(codec.config, num_quantizers=int(number))

@@ -1,4 +1,4 @@
-"""One chunk of format 2 as bytes: who it belongs to, where it stands, what it holds."""
+"""One chunk as bytes: who it belongs to, where it stands, what it holds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import zlib
 from dataclasses import dataclass
 
 from vqasr.entropy.packing import packed_size_bytes
+from vqasr.entropy.payload import least_coded_bytes
 from vqasr.stream.header import StreamHeader
 
 SEQUENCE_NUMBERS = 65_536  # chunks are numbered modulo this
 MAX_PAYLOAD_BYTES = (1 << 14) - 1
-# A range-coded payload has at least one byte for this many codes, so that decoding time is bounded
-# by the bytes of a stream and not by what they claim.
-CODES_PER_BYTE = 8
 
 _START = struct.Struct("<BHH")  # stream id (low byte), sequence, flags and size
 _CHECKSUM = struct.Struct("<I")
@@ -143,11 +141,6 @@ def payload_fits(size: int, codes: int, bits_per_code: int, coded: bool) -> bool
     """Whether a payload of so many bytes can hold so many codes."""
     packed = packed_size_bytes(codes, bits_per_code)
     return least_coded_bytes(codes) <= size < packed if coded else size == packed
-
-
-def least_coded_bytes(codes: int) -> int:
-    """The fewest bytes that a range-coded payload of so many codes may have."""
-    return -(-codes // CODES_PER_BYTE)
 
 
 def checksum_seed(header: StreamHeader, prior_fingerprint: bytes) -> int:

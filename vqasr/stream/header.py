@@ -1,4 +1,4 @@
-"""The header of a ``.vqs`` stream (docs/stream-format.md), of formats 1, 2 and 3."""
+"""The header of a ``.vqs`` stream (docs/stream-format.md)."""
 
 from __future__ import annotations
 
@@ -15,40 +15,44 @@ from vqasr.errors import (
     TruncatedStreamError,
     UnsupportedVersionError,
 )
+from vqasr.grid import SAMPLING_RATE_HZ
 
-SAMPLING_RATE_HZ = 16_000
-FORMAT_VERSION = 2
-SINGLE_VERSION = 3  # an utterance shorter than a chunk
-HEADER_BYTES = 14  # of formats 1 and 2
-SINGLE_HEADER_BYTES = 10  # of format 3: neither stream id nor a checksum of its own
-CODEC_BYTES = 3  # of the codec's fingerprint, but in format 1
+FORMAT_VERSION = 1
+HEADER_BYTES = 14
+SINGLE_HEADER_BYTES = 10  # of a single chunk: neither stream id nor a checksum of its own
+CODEC_BYTES = 3  # of the codec's fingerprint
 PRIOR_BYTES = 2
 NO_PRIOR = bytes(PRIOR_BYTES)
 HOP_UNIT = 160  # samples, 10 ms
 # What 4 bits can say about the length of a chunk; at 25 frames a second 0.04 s to 2 minutes.
 CHUNK_FRAMES = (1, 2, 5, 10, 15, 25, 50, 75, 125, 250, 375, 500, 625, 750, 1500, 3000)
-# At 25 Hz 10 s, and 30 s, which is what a Whisper hears at once.
+# At 25 Hz 10 s, and 30 s, which is what a Whisper reads at once.
 DEFAULT_CHUNK_FRAMES = 250
 LONGEST_WHOLE_FRAMES = 750
 
 _MAGIC = b"VQ"
-_MAGIC_1 = b"VQS\x01"
-_FORMAT_1 = struct.Struct("<4x6sBBH")
-_FORMAT_2 = struct.Struct("<2sB3s2sBBH")
+_SINGLE = 0x80  # flag beside the version
+_VERSIONS = 0x1F
+_FIELDS = struct.Struct("<2sB3s2sBBH")
 _CHECKSUM = struct.Struct("<H")
 
 
 @dataclass(frozen=True)
 class StreamHeader:
-    """What a reader has to know before the first code. StreamError when a field is out of range.
+    """What a reader has to know before the first code.
 
-    fingerprint: names the codec (its weights); 3 bytes, in format 1 6. prior_fingerprint: 2 bytes
-    that name the prior, zeros without one. num_quantizers: codebooks used, 1..16. bits_per_code:
-    ceil(log2(codebook size)), 1..16. hop_length: samples per frame, a multiple of 160 up to 2560.
-    chunk_frames: one of ``CHUNK_FRAMES``. stream_id: 0..65535, tells streams apart.
+    Attributes:
+        fingerprint: 3 bytes that name the codec (its weights).
+        num_quantizers: codebooks used, 1 to 16.
+        bits_per_code: ceil(log2(codebook size)), 1 to 16.
+        hop_length: samples of a frame, a multiple of 160 up to 2560.
+        chunk_frames: frames in a chunk, one of ``CHUNK_FRAMES``.
+        prior_fingerprint: 2 bytes that name the prior, zeros without one.
+        stream_id: 0 to 65535, tells streams apart; 0 in a single chunk.
+        single: the stream is one chunk, shorter than `chunk_frames`, without fields of its own.
 
-    Format 3 has no stream_id (it is 0). Format 1 has neither prior, chunk_frames nor stream_id
-    (they are as by default), 1..255 codebooks and any hop_length to 65535.
+    Raises:
+        StreamError: a field is out of range.
     """
 
     fingerprint: bytes
@@ -58,22 +62,18 @@ class StreamHeader:
     chunk_frames: int = DEFAULT_CHUNK_FRAMES
     prior_fingerprint: bytes = NO_PRIOR
     stream_id: int = 0
-    version: int = FORMAT_VERSION
+    single: bool = False
 
     def __post_init__(self) -> None:
-        old = self.version == 1
-        for name, size in (
-            ("fingerprint", 6 if old else CODEC_BYTES),
-            ("prior_fingerprint", PRIOR_BYTES),
-        ):
+        for name, size in (("fingerprint", CODEC_BYTES), ("prior_fingerprint", PRIOR_BYTES)):
             value = getattr(self, name)
             if not isinstance(value, bytes) or len(value) != size:
                 raise StreamError(f"{name} must be {size} bytes, not {value!r}.")
-        check_integer("num_quantizers", self.num_quantizers, 1, 255 if old else 16)
+        check_integer("num_quantizers", self.num_quantizers, 1, 16)
         check_integer("bits_per_code", self.bits_per_code, 1, 16)
         check_integer("hop_length", self.hop_length, 1, 65535)
         check_integer("stream_id", self.stream_id, 0, 65535)
-        if not old and (self.hop_length % HOP_UNIT or self.hop_length > 16 * HOP_UNIT):
+        if self.hop_length % HOP_UNIT or self.hop_length > 16 * HOP_UNIT:
             raise StreamError(
                 f"hop_length must be a multiple of {HOP_UNIT} up to {16 * HOP_UNIT}, not "
                 f"{self.hop_length}."
@@ -87,39 +87,39 @@ class StreamHeader:
         """Seconds of audio in every chunk but the last."""
         return self.chunk_frames * self.hop_length / SAMPLING_RATE_HZ
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of `to_bytes`."""
+        return SINGLE_HEADER_BYTES if self.single else HEADER_BYTES
+
     def names_codec(self, fingerprint: bytes) -> bool:
         """Whether the stream was written by the codec of that (6-byte) fingerprint."""
         return fingerprint.startswith(self.fingerprint)
 
-    @property
-    def size_bytes(self) -> int:
-        """Of `to_bytes`."""
-        return SINGLE_HEADER_BYTES if self.version == SINGLE_VERSION else HEADER_BYTES
-
     def to_bytes(self) -> bytes:
-        """The 14 header bytes, CRC included; in format 3 10 bytes."""
-        if self.version == 1:
-            fields = (self.fingerprint, self.num_quantizers, self.bits_per_code, self.hop_length)
-            return _MAGIC_1 + _FORMAT_1.pack(*fields)[len(_MAGIC_1) :]
-        start = _FORMAT_2.pack(
+        """Pack 14 bytes, CRC included; for a single chunk 10."""
+        fields = _FIELDS.pack(
             _MAGIC,
-            self.version,
+            FORMAT_VERSION | _SINGLE * self.single,
             self.fingerprint,
             self.prior_fingerprint,
             (self.num_quantizers - 1) << 4 | (self.bits_per_code - 1),
             (self.hop_length // HOP_UNIT - 1) << 4 | CHUNK_FRAMES.index(self.chunk_frames),
             self.stream_id,
         )
-        if self.version == SINGLE_VERSION:
-            return start[:SINGLE_HEADER_BYTES]
-        return start + _CHECKSUM.pack(binascii.crc_hqx(start, 0xFFFF))
+        if self.single:
+            return fields[:SINGLE_HEADER_BYTES]
+        return fields + _CHECKSUM.pack(binascii.crc_hqx(fields, 0xFFFF))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StreamHeader:
-        """The header at the start of ``data``; later bytes are ignored.
+        """Unpack the header at the start of ``data``; later bytes are ignored.
 
-        Raises NotAStreamError, UnsupportedVersionError, TruncatedStreamError (fewer than 14
-        bytes, in format 3 10) or CorruptStreamError (wrong CRC, in format 1 a field out of range).
+        Raises:
+            NotAStreamError: another kind of file.
+            UnsupportedVersionError: written by a newer vqasr.
+            TruncatedStreamError: fewer than 14 bytes, for a single chunk 10.
+            CorruptStreamError: the CRC is wrong.
         """
         data = bytes(data[:HEADER_BYTES])
         if not is_stream(data):
@@ -127,36 +127,25 @@ class StreamHeader:
             raise NotAStreamError(
                 f"Not a .vqs stream: it {found}, not with {_MAGIC.hex(' ')} and a version."
             )
-        version = 1 if data[2:3] == b"S" else data[2]
-        if version > SINGLE_VERSION:
+        version, single = data[2] & _VERSIONS, bool(data[2] & _SINGLE)
+        if version != FORMAT_VERSION:
             raise UnsupportedVersionError(
-                f"The stream has format version {version}, but this vqasr reads versions 1 to "
-                f"{SINGLE_VERSION}; a newer vqasr may read it."
+                f"The stream has format version {version}, but this vqasr reads version "
+                f"{FORMAT_VERSION}; a newer vqasr may read it."
             )
-        size = SINGLE_HEADER_BYTES if version == SINGLE_VERSION else HEADER_BYTES
+        size = SINGLE_HEADER_BYTES if single else HEADER_BYTES
         if len(data) < size:
             raise TruncatedStreamError(
                 f"The stream ends inside its header, after {len(data)} of {size} bytes; "
                 "nothing could be recovered."
             )
-        try:
-            return cls._format_1(data) if version == 1 else cls._format_2_or_3(data, version)
-        except StreamError as error:
-            raise CorruptStreamError(f"The stream's header is damaged: {error}") from error
-
-    @classmethod
-    def _format_1(cls, data: bytes) -> StreamHeader:
-        codec, num_quantizers, bits_per_code, hop_length = _FORMAT_1.unpack(data)
-        return cls(codec, num_quantizers, bits_per_code, hop_length, version=1)
-
-    @classmethod
-    def _format_2_or_3(cls, data: bytes, version: int) -> StreamHeader:
-        start = data[: _FORMAT_2.size]
-        if version == SINGLE_VERSION:
-            start = data[:SINGLE_HEADER_BYTES] + bytes(2)
-        elif _CHECKSUM.pack(binascii.crc_hqx(start, 0xFFFF)) != data[_FORMAT_2.size :]:
-            raise StreamError("its checksum does not match.")
-        _, _, codec, prior, sizes, timing, stream_id = _FORMAT_2.unpack(start)
+        fields = data[:SINGLE_HEADER_BYTES] + bytes(2) if single else data[: _FIELDS.size]
+        if not single and data[_FIELDS.size :] != _CHECKSUM.pack(binascii.crc_hqx(fields, 0xFFFF)):
+            raise CorruptStreamError(
+                "The stream's header is damaged: its checksum does not match; nothing could be "
+                "recovered."
+            )
+        _, _, codec, prior, sizes, timing, stream_id = _FIELDS.unpack(fields)
         return cls(
             fingerprint=codec,
             num_quantizers=(sizes >> 4) + 1,
@@ -165,18 +154,18 @@ class StreamHeader:
             chunk_frames=CHUNK_FRAMES[timing & 15],
             prior_fingerprint=prior,
             stream_id=stream_id,
-            version=version,
+            single=single,
         )
 
 
 def is_stream(start: bytes) -> bool:
-    """Whether a file that begins with these (at least 4) bytes is a ``.vqs`` stream, or claims it.
+    """Whether a file that begins with these (at least 3) bytes is a ``.vqs`` stream, or claims it.
 
-    The third byte is the version, below 32; format 1 has an S there and its version behind it.
+    The third byte is the version, 1 to 31, perhaps with the flag of a single chunk.
     """
-    if start[:3] == _MAGIC_1[:3]:
-        return len(start) < 4 or start[3] == 1
-    return start[:2] == _MAGIC and len(start) > 2 and 2 <= start[2] < 32
+    if start[:2] != _MAGIC or len(start) < 3:
+        return False
+    return 0 < start[2] & ~_SINGLE <= _VERSIONS
 
 
 def usual_chunk_frames(frames: int) -> int:

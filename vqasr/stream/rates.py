@@ -8,14 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vqasr.entropy.prior import CodePrior
-from vqasr.entropy.prior_config import STOP
+from vqasr.grid import SAMPLING_RATE_HZ, STOP
 from vqasr.stream.chunk import LAST_BYTES, OVERHEAD_BYTES
-from vqasr.stream.header import (
-    CHUNK_FRAMES,
-    HEADER_BYTES,
-    SAMPLING_RATE_HZ,
-    usual_chunk_frames,
-)
+from vqasr.stream.header import CHUNK_FRAMES, HEADER_BYTES, usual_chunk_frames
 from vqasr.stream.single import SINGLE_OVERHEAD_BYTES
 
 OVERHEAD_AT_CHUNK_S = (1, 5, 60)

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from vqasr.entropy.payload import decode_payloads, unpack_payload
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CodecMismatchError, CorruptStreamError, StreamError, TruncatedStreamError
+from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.stream.chunk import SEQUENCE_NUMBERS, START_BYTES, Chunk, ChunkStart, checksum_seed
-from vqasr.stream.content import MISSING, Stream, cut_stream, frame_range, part_samples
-from vqasr.stream.format1 import read_format_1
-from vqasr.stream.header import HEADER_BYTES, SAMPLING_RATE_HZ, SINGLE_VERSION, StreamHeader
+from vqasr.stream.header import HEADER_BYTES, StreamHeader
 from vqasr.stream.priors import prior_for
 from vqasr.stream.single import read_single
 
@@ -88,56 +87,24 @@ class StreamReader:
     def chunks(self) -> Iterator[ReadChunk]:
         """Yield the codes of each intact chunk as soon as it is there.
 
-        Can be used once. After damage it goes on with the next intact chunk (of format 2; of format
-        1 it stops), and raises TruncatedStreamError or CorruptStreamError at the end.
+        Can be used once. After damage it goes on with the next intact chunk, and raises
+        TruncatedStreamError or CorruptStreamError at the end.
         """
-        if self.header.version == 1:
-            start = 0
-            for part in read_format_1(self):
-                yield ReadChunk(start, part)
-                start += part.shape[1]
-            return
         for number, chunk in self.intact_chunks():
-            codes = self._decode([chunk])[0]
+            codes = self.decode([chunk])[0]
             if codes is not None:
                 yield ReadChunk(number * self.header.chunk_frames, codes)
         self.raise_problem()
 
-    def read(self, start_s: float = 0.0, end_s: float | None = None) -> Stream:
-        """The whole stream, or the frames that [start_s, end_s) seconds touch.
-
-        Chunks outside are checked but not decoded. Raises TruncatedStreamError or
-        CorruptStreamError, whose ``stream`` is what was intact.
-        """
-        if self.header.version == 1:
-            return cut_stream(self._read_format_1(), start_s, end_s)
-        found = list(self.intact_chunks())
-        first, last = frame_range(self.header, self.frames, start_s, end_s)
-        length = self.header.chunk_frames
-        any_intact = bool(found)
-        found = [(k, c) for k, c in found if k * length < last and (k + 1) * length > first]
-        codes = np.full((self.header.num_quantizers, last - first), MISSING, np.int64)
-        decoded = self._decode([chunk for _, chunk in found])
-        for (number, _), part in zip(found, decoded, strict=True):
-            if part is not None:
-                at = number * length - first
-                codes[:, max(at, 0) : at + part.shape[1]] = part[:, max(-at, 0) : last - first - at]
-        samples = self.frames * self.header.hop_length if self.samples is None else self.samples
-        samples = part_samples(self.header, samples, first, last)
-        stream = Stream(self.header, codes, samples, first)
-        if self._problem is not None:
-            if any_intact or isinstance(self._problem, TruncatedStreamError):
-                self._problem.stream = stream
-            raise self._problem
-        return stream
-
     def intact_chunks(self) -> Iterator[tuple[int, Chunk]]:
-        """Number and chunk of each one whose checksum is right, undecoded (not of format 1).
+        """Yield number and chunk of each one whose checksum is right, undecoded.
 
-        Never raises for damage; ``raise_problem`` does, afterwards.
+        Can be used once. Never raises for damage; ``raise_problem`` does, afterwards.
         """
-        self.start()
-        if self.header.version == SINGLE_VERSION:
+        if self._started:
+            raise StreamError("This reader has been used; open the stream again.")
+        self._started = True
+        if self.header.single:
             yield from self._intact_single()
             return
         prior = prior_for(self.header, self.prior)
@@ -192,12 +159,6 @@ class StreamReader:
         if self._problem is not None:
             raise self._problem
 
-    def start(self) -> None:
-        """Claim the one reading of this reader."""
-        if self._started:
-            raise StreamError("This reader has been used; open the stream again.")
-        self._started = True
-
     def take(self, size: int) -> bytes:
         """The next bytes, fewer only at the end of the file."""
         self._fill(size)
@@ -238,8 +199,8 @@ class StreamReader:
         del self._buffer[:count]
         return count
 
-    def _decode(self, chunks: list[Chunk]) -> list[npt.NDArray[np.int64] | None]:
-        """Codes of each chunk; None, and a note, where a right checksum covers wrong content."""
+    def decode(self, chunks: list[Chunk]) -> list[npt.NDArray[np.int64] | None]:
+        """Decode chunks; None, and a note, where a right checksum covers wrong content."""
         header = self.header
         prior = prior_for(header, self.prior)
         decoded: list[npt.NDArray[np.int64] | None] = [None] * len(chunks)
@@ -270,22 +231,6 @@ class StreamReader:
             )
         return decoded
 
-    def _read_format_1(self) -> Stream:
-        parts = [np.empty((self.header.num_quantizers, 0), dtype=np.int64)]
-        problem = None
-        try:
-            for codes in read_format_1(self):
-                parts.append(codes)
-        except (TruncatedStreamError, CorruptStreamError) as error:
-            problem = error
-        samples = self.frames * self.header.hop_length if self.samples is None else self.samples
-        stream = Stream(self.header, np.concatenate(parts, axis=1), samples)
-        if problem is not None:
-            if self.frames or isinstance(problem, TruncatedStreamError):
-                problem.stream = stream
-            raise problem
-        return stream
-
     def note(self, problem: StreamError) -> None:
         """Remember the first thing that is wrong."""
         if self._problem is None:
@@ -293,8 +238,7 @@ class StreamReader:
 
     def _fill(self, size: int) -> int:
         """Read on until the buffer holds `size` bytes or the file ends; returns what it holds."""
-        # In pieces: a file may return less than asked, and some allocate all that is asked for,
-        # which damage could drive up to 32 MiB (format 1) for a file of a few bytes.
+        # In pieces: a file may return less than asked, and some allocate all that is asked for.
         while len(self._buffer) < size and not self._exhausted:
             wanted = min(size - len(self._buffer), _READ_PIECE_BYTES)
             piece = self._file.read(wanted)

@@ -1,4 +1,4 @@
-"""Format 3 of ``.vqs``: an utterance shorter than a chunk, whole or not at all.
+"""A ``.vqs`` stream of a single chunk: an utterance shorter than a chunk, whole or not at all.
 
 One checksum covers everything, and the payload ends where the file does: 17 bytes instead of the
 26 that a header and a chunk take, which is every 25th of the bits of an utterance of six seconds at
@@ -30,7 +30,7 @@ def single_to_bytes(
     """The whole stream.
 
     Args:
-        header: of version 3.
+        header: of a single chunk.
         payload: of all frames.
         end: their number and the unused samples.
         prior_fingerprint: all 6 bytes; empty without a prior.

@@ -14,13 +14,7 @@ from vqasr.entropy.payload import encode_payload
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import StreamError
 from vqasr.stream.chunk import MAX_PAYLOAD_BYTES, Chunk, EndField, checksum_seed
-from vqasr.stream.header import (
-    FORMAT_VERSION,
-    NO_PRIOR,
-    SINGLE_VERSION,
-    StreamHeader,
-    check_integer,
-)
+from vqasr.stream.header import NO_PRIOR, StreamHeader, check_integer
 from vqasr.stream.priors import check_prior, named_by
 from vqasr.stream.single import single_to_bytes
 
@@ -46,11 +40,12 @@ class StreamWriter:
 
     Args:
         file: the header is written to it together with the first chunk.
-        header: its ``prior_fingerprint`` is set from ``prior``, its ``stream_id`` as said below.
+        header: its ``prior_fingerprint`` is set from ``prior``, its ``stream_id`` and ``single`` as
+            below.
         prior: range-codes the chunks; None packs the codes at fixed width.
         stream_id: 0..65535; None derives it from the first chunk's codes, so that the same codes
-            make the same bytes, and writes streams shorter than a chunk in format 3, which has
-            none. Streams that begin alike (with silence, perhaps) have one id: give ids where
+            make the same bytes, and writes streams shorter than a chunk as a single chunk, which
+            has none. Streams that begin alike (with silence, perhaps) have one id: give ids where
             chunks of several streams travel together.
 
     Raises:
@@ -65,11 +60,7 @@ class StreamWriter:
         prior: CodePrior | None = None,
         stream_id: int | None = None,
     ) -> None:
-        if header.version != FORMAT_VERSION:
-            raise StreamError(
-                f"a header of format {header.version}; give one of format {FORMAT_VERSION}, of "
-                f"which short streams make format {SINGLE_VERSION} by themselves."
-            )
+        header = replace(header, single=False)
         if prior is not None:
             check_prior(prior, header)
         name = NO_PRIOR if prior is None else named_by(prior)
@@ -180,7 +171,7 @@ class StreamWriter:
 
     def _write_single(self, unused_samples: int) -> None:
         payload, _ = encode_payload(self._pending, self.header.bits_per_code, self._prior)
-        self.header = replace(self.header, version=SINGLE_VERSION, stream_id=0)
+        self.header = replace(self.header, single=True, stream_id=0)
         fingerprint = b"" if self._prior is None else self._prior.fingerprint
         end = EndField(self.frames, unused_samples)
         self._emit(single_to_bytes(self.header, payload, end, fingerprint))

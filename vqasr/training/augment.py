@@ -14,9 +14,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from vqasr.audio.acoustics import CORNERS_HZ, from_direct_sound
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.data.speech import row_audio
 from vqasr.errors import TrainingError
+from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.config import AugmentConfig
 from vqasr.training.recordings import PCM_SCALE, Recordings
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqasr.codec.mel import SAMPLING_RATE_HZ
+from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ
 from vqasr.training.augment import Augment, Draws
 from vqasr.training.config import NO_CHANGE, TrainConfig
 from vqasr.training.recordings import Recordings
@@ -18,7 +18,6 @@ from vqasr.training.recordings import Recordings
 WIDTHS_S = (3.2, 4.48, 6.4, 9.6, 13.44, 16.64, 20.48, 30.0)
 # At least this much silence follows each utterance: the adapter learns how an end sounds.
 TAIL_S = 0.4
-HOP_LENGTH = 640
 # A chunk that gets lost: 1 s of frames at 25 Hz; at most this share of an item's chunks.
 LOST_CHUNK_FRAMES = 25
 MOST_LOST = 0.3

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression import audio_to_stream, encode_latents
+from vqasr.compression.compress import encode_audio, encode_latents, stream_of
 from vqasr.entropy.prior import CodePrior
+from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.batches import FEWEST_REFINED
 from vqasr.training.recordings import Recordings
 
@@ -74,9 +74,9 @@ def price_points(
     points = []
     for fraction in POINTS:
         price = round(fineness.scaled(fraction), 4)
-        size = sum(
-            len(audio_to_stream(codec, clip, num_quantizers, prior, bit_price=price))
-            for clip in clips
-        )
+        size = 0
+        for clip in clips:
+            codes = encode_audio(codec, clip, num_quantizers, price, prior)
+            size += len(stream_of(codec, codes, len(clip), prior=prior).to_bytes())
         points.append((round(8 * size / seconds, 1), num_quantizers, price))
     return sorted(points)

@@ -13,10 +13,10 @@ from rich.progress import Progress
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.codec.modeling import VQCodecModel
+from vqasr.compression.choice import CodeChoice
 from vqasr.entropy.prior import CodePrior
-from vqasr.rate.choice import CodeChoice
+from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.batches import Batches
 from vqasr.training.prices import Fineness, typical_clips
 

@@ -18,11 +18,11 @@ from vqasr.entropy.prior_config import (
     HIGHEST,
     LARGEST_FREQUENCY,
     LOGIT_STEPS,
-    STOP,
     TABLE_SIZE,
     WEIGHT_SCALE,
     CodePriorConfig,
 )
+from vqasr.grid import STOP
 
 SUM_SCALE = WEIGHT_SCALE * ACTIVATION_SCALE
 

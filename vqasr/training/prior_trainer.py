@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression import encode_audio
+from vqasr.compression.compress import encode_audio
 from vqasr.entropy.prior import CodePrior
-from vqasr.entropy.prior_config import STOP, CodePriorConfig
+from vqasr.entropy.prior_config import CodePriorConfig
+from vqasr.grid import STOP
 from vqasr.stream.rates import Rates
 from vqasr.training.batches import Batches
 from vqasr.training.checkpoint import append_log, load_checkpoint, read_progress, save_checkpoint

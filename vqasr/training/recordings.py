@@ -12,9 +12,9 @@ from datasets import Dataset
 from rich.progress import track
 from torch import Tensor
 
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.data.speech import row_audio
 from vqasr.errors import AudioError, TrainingError
+from vqasr.grid import SAMPLING_RATE_HZ
 
 PCM_SCALE = 32768.0
 

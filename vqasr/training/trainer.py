@@ -20,10 +20,11 @@ from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.embedder import fill_undrawn_levels
 from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
 from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
-from vqasr.codec.mel import SAMPLING_RATE_HZ, clip_mel_power
+from vqasr.codec.mel import clip_mel_power
 from vqasr.codec.quantizer import QuantizerOutput
 from vqasr.data.speech import load_speech
 from vqasr.errors import TrainingError
+from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batch, Batches
 from vqasr.training.checkpoint import append_log, load_checkpoint, read_progress, save_checkpoint

@@ -10,8 +10,8 @@ import torch
 from rich.progress import track
 
 from vqasr.adapters.recogniser import WhisperRecogniser, is_loop
-from vqasr.codec.mel import SAMPLING_RATE_HZ
 from vqasr.files import replace_file
+from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.recordings import Recordings
 
 # Windows of 30 s that are decoded together, on a GPU and on a CPU.

@@ -3,7 +3,8 @@
 import numpy as np
 
 from vqasr.entropy.kernels import compiled, head_logits, next_context, table_entry
-from vqasr.entropy.prior_config import STOP, WEIGHT_SCALE
+from vqasr.entropy.prior_config import WEIGHT_SCALE
+from vqasr.grid import STOP
 
 # So many descriptions of a frame are followed from codebook to codebook. (Of one, Whisper's
 # decoder diverges 2 to 8 % more; four gain nothing over two; recipes/train_codec/EXPERIMENTS.md.)

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import soundfile
 import typer
 from rich.markup import escape
 
@@ -36,7 +34,6 @@ from vqasr.cli.options import (
 )
 from vqasr.errors import VqasrError
 from vqasr.files import read_file, replace_file
-from vqasr.stream.whole import read_part
 
 
 @app.command(
@@ -66,18 +63,13 @@ def encode(
     threads: Threads = 0,
 ) -> None:
     """Encode speech into .vqs streams."""
-    from vqasr.audio.files import read_audio
-    from vqasr.compression import audio_to_stream
+    from vqasr.compression.compress import compress
+    from vqasr.compression.rates import operating_point
 
     model = load_codec(codec, threads)
-    bit_price = 0.0
-    if bps is not None:
-        if num_quantizers is not None:
-            raise VqasrError("--bps and --num-quantizers both choose the rate: give one of them.")
-        num_quantizers, bit_price = model.config.operating_point(bps)
-    model.check_num_quantizers(num_quantizers)
+    operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # before any work
     coder = load_prior(prior)
-    frames = chunk_frames(chunk_s, model.config.frame_rate)
+    frames = chunk_frames(chunk_s)
     targets = _targets(audio, output)
     failed = 0
     with progress(transient=True) as bar:
@@ -86,8 +78,11 @@ def encode(
                 continue
             try:
                 with about(path):
-                    samples = read_audio(path)
-                    data = audio_to_stream(model, samples, num_quantizers, coder, frames, bit_price)
+                    stream = compress(
+                        path, codec=model, num_quantizers=num_quantizers, bps=bps,
+                        chunk_frames=frames, prior=coder,
+                    )  # fmt: skip
+                    data = stream.to_bytes()
             except VqasrError as error:
                 if len(audio) == 1:
                     raise
@@ -95,8 +90,8 @@ def encode(
                 complain(error)
                 continue
             replace_file(targets[path], data)
-            bps = 8 * len(data) / (len(samples) / 16_000)
-            err.print(f"{targets[path]}: {len(data)} bytes, {bps:.0f} bps", highlight=False)
+            rate = 8 * len(data) / stream.seconds
+            err.print(f"{targets[path]}: {len(data)} bytes, {rate:.0f} bps", highlight=False)
     if failed:
         raise VqasrError(f"{failed} of {len(audio)} files could not be encoded; see above.")
 
@@ -118,20 +113,29 @@ def decode(
     threads: Threads = 0,
 ) -> None:
     """Decode a stream back to audio (log-mel and Griffin-Lim: intelligible, not pretty)."""
-    from vqasr.compression import stream_to_audio
+    import numpy as np
+    import soundfile
+
+    from vqasr.compression.compress import decode as decode_stream
+    from vqasr.grid import SAMPLING_RATE_HZ
+    from vqasr.stream.stream import Stream
 
     coder = load_prior(prior)
     with about(stream):
-        content = read_part(read_file(stream), coder, start_s, end_s, partial)
+        content = Stream.load(
+            read_file(stream), prior=coder, start_s=start_s, end_s=end_s, partial=partial
+        )
         if not content.samples and (start_s > 0 or end_s is not None):
             until = "the end" if end_s is None else f"--end-s {end_s}"
             raise VqasrError(f"there is nothing from --start-s {start_s} to {until}.")
     model = load_codec(codec, threads)
     with about(stream):
-        audio = stream_to_audio(model, content)
+        audio = decode_stream(content, codec=model)
     output.parent.mkdir(parents=True, exist_ok=True)
     wav = io.BytesIO()
-    soundfile.write(wav, np.clip(audio, -1.0, 1.0), 16_000, subtype="PCM_16", format="WAV")
+    soundfile.write(
+        wav, np.clip(audio, -1.0, 1.0), SAMPLING_RATE_HZ, subtype="PCM_16", format="WAV"
+    )
     replace_file(output, wav.getvalue())
 
 

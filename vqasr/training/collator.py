@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.whisper import to_features
-
 from vqasr.data.tokenized import row_codes
-from vqasr.stream.content import NO_FRAME
-from vqasr.stream.whole import MISSING
+from vqasr.grid import MISSING, NO_FRAME
 
 # `accelerator_config` of Trainer: several processes draw one order of the rows and share it out.
 # Else each draws by itself, and once dropout has moved their generators apart some rows come twice.

@@ -1,26 +1,21 @@
-"""Which codes describe a frame: the nearest, or those whose distance and bits together cost least.
+"""Rate-distortion choice of codes: the nearest ones, or those of least distance and bits together.
 
 Rate-distortion optimization as video coders do it (Sullivan and Wiegand 1998; for vector
 quantizers Chou, Lookabaugh and Gray 1989): among all descriptions of a frame, stops after any
-codebook included, the one with the least `squared distance + bit_price x bits`. Bits are those of
-the code prior, which are real: the range coder will spend them (a few more where a chunk begins, of
-which the choice knows nothing, so that codes do not depend on the length of chunks). The stream
-stays what it is, and nothing that reads it needs to know.
+codebook included, the one with the least `squared distance + bit_price x bits`. Bits are the code
+prior's, as the range coder will spend them (and a few more where a chunk begins; the choice ignores
+these, so that codes do not depend on the length of chunks). The stream format is not affected.
 """
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import BASE_CODEBOOKS
+from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import InvalidCodesError
-from vqasr.stream.priors import bundled_prior
-
-if TYPE_CHECKING:
-    from vqasr.codec.modeling import VQCodecModel
 
 
 class CodeChoice:
@@ -40,7 +35,7 @@ class CodeChoice:
 
     def __init__(
         self,
-        codec: "VQCodecModel",
+        codec: VQCodecModel,
         num_quantizers: int,
         bit_price: float = 0.0,
         prior: CodePrior | None = None,
@@ -57,15 +52,15 @@ class CodeChoice:
             prior = bundled_prior(fingerprint)
         if prior is None:
             raise InvalidCodesError(
-                f"bit_price={bit_price}: no code prior ships for this codec, so that nobody knows "
-                "what its codes cost. Give the prior, or bit_price=0 and a number of codebooks."
+                f"bit_price={bit_price}: no prior is available for this codec, so bit costs are "
+                "unknown. Give the prior, or bit_price=0 and a number of codebooks."
             )
         if prior.config.codec_fingerprint != fingerprint.hex():
             raise InvalidCodesError(
                 f"the prior was trained for codec {prior.config.codec_fingerprint}, this is "
                 f"{fingerprint.hex()}. Give the codec's own prior."
             )
-        codebooks: Tensor = codec.quantizer.codebooks  # type: ignore[assignment]
+        codebooks = codec.quantizer.codebooks
         used = codebooks[:num_quantizers].float().cpu().numpy()
         base, dim = codec.config.base_dim or used.shape[2], used.shape[2]
         self._search = (
@@ -99,7 +94,7 @@ class CodeChoice:
         """(frames, dim) float32, the next of the clip -> (num_quantizers, frames) int64."""
         if not self._price:
             return self._quantizer.encode(latents[None], self._n)[0]
-        from vqasr.rate.kernels import choose
+        from vqasr.compression.kernels import choose
 
         codes = np.zeros((self._n, len(latents)), np.int64)
         choose(

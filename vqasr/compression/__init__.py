@@ -1,0 +1,1 @@
+"""Audio to streams at a rate, and back: codec, code prior and stream together."""

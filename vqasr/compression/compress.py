@@ -1,0 +1,215 @@
+"""Audio to codes and streams, and back to audio."""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqasr.audio.files import check_samples
+from vqasr.audio.sources import Sound, load_audio
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.codec.quantizer import bits_per_code
+from vqasr.codec.streaming import LatentEncoder
+from vqasr.compression.choice import CodeChoice
+from vqasr.compression.rates import OperatingPoint, operating_point
+from vqasr.entropy.prior import CodePrior
+from vqasr.errors import CodecMismatchError
+from vqasr.grid import MISSING, NO_FRAME, SAMPLING_RATE_HZ
+from vqasr.stream.header import CODEC_BYTES, StreamHeader, usual_chunk_frames
+from vqasr.stream.stream import Stream
+
+# Long recordings pass through in pieces, so that memory does not grow with them.
+PIECE_SAMPLES = 60 * SAMPLING_RATE_HZ
+
+
+class LiveEncoder:
+    """Codes of one clip while its audio comes in.
+
+    A frame appears as soon as its own 40 ms and the codec's look-ahead have come in. The codes are
+    those of `encode_audio` on the whole clip, for any chunking.
+
+    Example:
+        >>> encoder = LiveEncoder(codec, num_quantizers=4)
+        >>> codes = [encoder.push(chunk) for chunk in chunks] + [encoder.finish()]
+
+    Args:
+        codec: in evaluation mode.
+        num_quantizers, bps: see `operating_point`.
+        point: instead of both.
+        prior: estimates what codes cost; None for the one that ships for the codec.
+
+    Raises:
+        InvalidCodesError: the rate is out of range, or there is no prior to estimate it with.
+    """
+
+    def __init__(
+        self,
+        codec: VQCodecModel,
+        *,
+        num_quantizers: int | None = None,
+        bps: float | None = None,
+        point: OperatingPoint | None = None,
+        prior: CodePrior | None = None,
+    ):
+        if point is None:
+            point = operating_point(codec.config, num_quantizers=num_quantizers, bps=bps)
+        self.num_quantizers = point.num_quantizers
+        self._choice = CodeChoice(codec, point.num_quantizers, point.bit_price, prior)
+        self._latents = LatentEncoder(codec)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that came in."""
+        return self._latents.samples
+
+    def push(self, chunk: np.ndarray | Tensor) -> np.ndarray:
+        """Take (samples,) float at 16 kHz; returns the (num_quantizers, frames) that are complete.
+
+        Raises:
+            AudioError: see `LatentEncoder.push`.
+        """
+        return self._choice.choose(self._latents.push(chunk)).numpy()
+
+    def finish(self) -> np.ndarray:
+        """End the clip; returns the (num_quantizers, frames) that were waiting for look-ahead."""
+        return self._choice.choose(self._latents.finish()).numpy()
+
+
+def compress(
+    audio: Sound,
+    *,
+    codec: str | os.PathLike[str] | VQCodecModel = "vqasr-base",
+    num_quantizers: int | None = None,
+    bps: float | None = None,
+    sampling_rate: int | None = None,
+    chunk_frames: int | None = None,
+    prior: CodePrior | None = None,
+) -> Stream:
+    """Compress audio to a stream.
+
+    Args:
+        audio: path, bytes, array, tensor or dictionary, as `load_audio` takes them.
+        codec: loaded, or its name, folder or hub id.
+        num_quantizers, bps: the rate, see `operating_point`.
+        sampling_rate: of arrays and tensors in Hz; None for 16,000.
+        chunk_frames: see `stream_of`.
+        prior: estimates what codes cost and codes them; None for the one that ships for the codec.
+
+    Raises:
+        AudioError: the audio cannot be read.
+        InvalidCodesError: the rate is out of range.
+        CodecError: the codec cannot be loaded.
+    """
+    model = load_codec(codec)
+    point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
+    samples = load_audio(audio, sampling_rate)
+    codes = encode_audio(model, samples, point.num_quantizers, point.bit_price, prior)
+    return stream_of(model, codes, len(samples), chunk_frames=chunk_frames, prior=prior)
+
+
+def encode_audio(
+    codec: VQCodecModel,
+    samples: np.ndarray,
+    num_quantizers: int | None = None,
+    bit_price: float = 0.0,
+    prior: CodePrior | None = None,
+) -> np.ndarray:
+    """Encode (samples,) float32 at 16 kHz to codes (num_quantizers, frames) int64.
+
+    num_quantizers and bit_price as in `OperatingPoint`, prior as in `LiveEncoder`.
+
+    Raises:
+        AudioError: empty, NaN or infinite samples, several channels.
+        InvalidCodesError: see `LiveEncoder`.
+    """
+    check_samples(samples)
+    point = OperatingPoint(codec.config.check_num_quantizers(num_quantizers), bit_price)
+    encoder = LiveEncoder(codec, point=point, prior=prior)
+    pieces = [
+        encoder.push(samples[i : i + PIECE_SAMPLES]) for i in range(0, len(samples), PIECE_SAMPLES)
+    ]
+    return np.concatenate([*pieces, encoder.finish()], axis=1)
+
+
+def encode_latents(codec: VQCodecModel, samples: np.ndarray) -> Tensor:
+    """Encode (samples,) float32 at 16 kHz to unquantized latents (frames, latent_dim)."""
+    check_samples(samples)
+    with torch.no_grad():
+        return codec.encode_latents(torch.from_numpy(samples)[None])[0][0]
+
+
+def stream_header(
+    codec: VQCodecModel, num_quantizers: int, chunk_frames: int | None = None
+) -> StreamHeader:
+    """Make the header of streams of this codec; chunk_frames None is the writer's default."""
+    chunks: dict[str, Any] = {} if chunk_frames is None else {"chunk_frames": chunk_frames}
+    return StreamHeader(
+        codec.fingerprint()[:CODEC_BYTES], num_quantizers,
+        bits_per_code(codec.config.codebook_size), codec.config.hop_length, **chunks,
+    )  # fmt: skip
+
+
+def stream_of(
+    codec: VQCodecModel,
+    codes: np.ndarray,
+    samples: int,
+    *,
+    chunk_frames: int | None = None,
+    prior: CodePrior | None = None,
+) -> Stream:
+    """Put codes into a stream.
+
+    Args:
+        codec: that made them.
+        codes: (num_quantizers, frames).
+        samples: length of the audio.
+        chunk_frames: frames in a chunk, the most that one loss costs; None for one chunk below
+            30 s and chunks of 10 s otherwise.
+        prior: codes them; None for the one that ships for the codec, if one does.
+    """
+    chunk_frames = chunk_frames or usual_chunk_frames(codes.shape[1])
+    header = stream_header(codec, len(codes), chunk_frames)
+    return Stream(header, codes, samples, prior=prior)
+
+
+def check_codec(stream: Stream, fingerprint: bytes) -> None:
+    """Raise CodecMismatchError unless the stream was written by the codec of that fingerprint."""
+    if not stream.header.names_codec(fingerprint):
+        raise CodecMismatchError(
+            f"the stream was written by codec {stream.header.fingerprint.hex()}, not by "
+            f"{fingerprint.hex()}. Use the codec, or the adapter for the codec, that wrote it."
+        )
+
+
+def decode(
+    stream: Stream, *, codec: str | os.PathLike[str] | VQCodecModel = "vqasr-base"
+) -> np.ndarray:
+    """Decode a stream to (samples,) float32 at 16 kHz, silent where frames were lost.
+
+    Args:
+        stream: to be decoded.
+        codec: that wrote it: loaded, or its name, folder or hub id.
+
+    Raises:
+        CodecMismatchError: it was written by another codec.
+        CodecError: the codec cannot be loaded.
+    """
+    codec = load_codec(codec)
+    check_codec(stream, codec.fingerprint())
+    lost = stream.codes[0] == MISSING
+    codes = np.where(lost, NO_FRAME, stream.codes)
+    with torch.no_grad():
+        audio = codec.decode(torch.from_numpy(codes)[None], samples=stream.samples).audio_values
+    assert audio is not None  # for the type checker; decode always sets it
+    samples: np.ndarray = audio[0, 0].numpy()
+    samples[np.repeat(lost, codec.config.hop_length)[: len(samples)]] = 0.0
+    return samples
+
+
+def load_codec(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:
+    """Return the codec itself, or load it by name, folder or hub id; in evaluation mode."""
+    if isinstance(codec, VQCodecModel):
+        return codec
+    return VQCodecModel.from_pretrained(codec).eval()

@@ -1,1 +1,0 @@
-"""Which codes to send at a rate."""

@@ -1,0 +1,298 @@
+"""Whole ``.vqs`` streams (docs/stream-format.md), in memory and in files."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vqasr.entropy.bundled import bundled_prior
+from vqasr.entropy.packing import IntCodes, check_code_array, check_code_range
+from vqasr.entropy.prior import CodePrior
+from vqasr.errors import CorruptStreamError, InvalidCodesError, StreamError, TruncatedStreamError
+from vqasr.files import replace_file
+from vqasr.grid import MISSING, SAMPLING_RATE_HZ
+from vqasr.stream.header import CODEC_BYTES, StreamHeader, usual_chunk_frames
+from vqasr.stream.reader import ReadableFile, StreamReader
+from vqasr.stream.writer import StreamWriter, WritableFile, derived_id, write_all
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFile
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The codes of one recording.
+
+    Example:
+        >>> stream = vqasr.compress("talk.wav", bps=300)
+        >>> stream.save("talk.vqs")
+        >>> vqasr.Stream.load("talk.vqs").trim(1).seconds
+
+    Attributes:
+        header: codec, sizes and chunk length.
+        codes: (num_quantizers, frames) int64; -2 in frames that were lost (only in what was
+            recovered of a damaged stream).
+        samples: length of the audio at 16 kHz, with ceil(samples / hop_length) = frames.
+        start_frame: not 0 where only a later part was read.
+        prior: the one that the stream was read with or is to be written with; None for the one that
+            ships for the codec, if one does.
+    """
+
+    header: StreamHeader
+    codes: npt.NDArray[np.int64]
+    samples: int
+    start_frame: int = 0
+    prior: CodePrior | None = None
+
+    @classmethod
+    def load(
+        cls,
+        source: Source,
+        *,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        partial: bool = False,
+        prior: CodePrior | None = None,
+        fingerprint: bytes | None = None,
+    ) -> Stream:
+        """Read a stream.
+
+        Args:
+            source: path, bytes, or binary file object (read to its end).
+            start_s, end_s: only the frames that these seconds touch; chunks outside are checked but
+                not decoded.
+            partial: of a truncated or damaged stream, return what is intact, if anything is.
+            prior: the one that wrote the stream; None takes a bundled one where one is needed.
+            fingerprint: 6 bytes of the codec at hand, to refuse other codecs' streams.
+
+        Raises:
+            StreamError: not exactly one whole stream; `error.stream` is what is intact.
+            OSError: the file cannot be read.
+        """
+        if isinstance(source, str | os.PathLike):
+            with open(source, "rb") as file:
+                return cls.load(
+                    file, start_s=start_s, end_s=end_s, partial=partial, prior=prior,
+                    fingerprint=fingerprint,
+                )  # fmt: skip
+        if isinstance(source, bytes | bytearray | memoryview):
+            source = io.BytesIO(source)
+        try:
+            return _read(StreamReader(source, fingerprint, prior), start_s, end_s)
+        except StreamError as error:
+            if not partial or error.stream is None:
+                raise
+            found: Stream = error.stream
+            return found
+
+    def to_bytes(self, *, stream_id: int | None = None) -> bytes:
+        """Write the stream to bytes: the same for the same codes, on any machine.
+
+        Args:
+            stream_id: 0 to 65535; None derives it from the codes, or, where they are fewer than a
+                chunk, writes a single chunk, which has none.
+
+        Raises:
+            InvalidCodesError, StreamError: codes, samples and prior do not belong together.
+        """
+        prior = self.prior or bundled_prior(self.header.fingerprint)
+        return stream_to_bytes(
+            self.codes, samples=self.samples, fingerprint=self.header.fingerprint,
+            bits_per_code=self.header.bits_per_code, hop_length=self.header.hop_length,
+            chunk_frames=self.header.chunk_frames, prior=prior, stream_id=stream_id,
+        )  # fmt: skip
+
+    def save(
+        self,
+        destination: str | os.PathLike[str] | WritableFile,
+        *,
+        stream_id: int | None = None,
+    ) -> int:
+        """Write the stream to a path or a binary file object; returns the number of bytes.
+
+        A file at the path is replaced only once the new one is complete; nothing is written when
+        the codes are refused. Arguments and errors as `to_bytes`, or OSError.
+        """
+        data = self.to_bytes(stream_id=stream_id)
+        if isinstance(destination, str | os.PathLike):
+            replace_file(destination, data)
+        else:
+            write_all(destination, data)
+            destination.flush()
+        return len(data)
+
+    def trim(self, num_quantizers: int) -> Stream:
+        """Keep the first codebooks: what the encoder would have written with as many.
+
+        Raises:
+            InvalidCodesError: `num_quantizers` is out of range.
+        """
+        available = self.header.num_quantizers
+        if not 1 <= num_quantizers <= available:
+            raise InvalidCodesError(
+                f"num_quantizers={num_quantizers}, but the stream holds {available} codebooks; "
+                f"1 to {available} can be kept."
+            )
+        header = replace(self.header, num_quantizers=num_quantizers)
+        return replace(self, header=header, codes=self.codes[:num_quantizers])
+
+    def cut(self, start_s: float, end_s: float | None = None) -> Stream:
+        """Keep the frames that [start_s, end_s) seconds touch.
+
+        Raises:
+            StreamError: not 0 <= start_s <= end_s.
+        """
+        first, last = _frame_range(self.header, self.frames, start_s, end_s)
+        samples = _part_samples(self.header, self.samples, first, last)
+        start = self.start_frame + first
+        return replace(
+            self._rechunked(last - first), codes=self.codes[:, first:last], samples=samples,
+            start_frame=start,
+        )  # fmt: skip
+
+    @staticmethod
+    def join(streams: Sequence[Stream]) -> Stream:
+        """Join streams of one codec, with equally many codebooks, one after another.
+
+        Every part but the last is filled up to a whole frame, which may add up to one frame (40 ms)
+        of what the decoder makes of its end. The length of chunks is that of the first part, or,
+        where that is the usual one for its length, the usual one for the whole.
+
+        Raises:
+            StreamError: there are none, or they do not belong together.
+        """
+        if not streams:
+            raise StreamError("there are no streams to join.")
+        kinds = [_kind(stream) for stream in streams]
+        for i, kind in enumerate(kinds):
+            if kind != kinds[0]:
+                raise StreamError(
+                    f"stream {i + 1} has {kind}, the first {kinds[0]}. Only streams of one codec "
+                    "with equally many codebooks can be joined; trim drops codebooks."
+                )
+        codes = np.concatenate([stream.codes for stream in streams], axis=1)
+        unused = streams[-1].frames * streams[-1].header.hop_length - streams[-1].samples
+        samples = codes.shape[1] * streams[0].header.hop_length - unused
+        return replace(streams[0]._rechunked(codes.shape[1]), codes=codes, samples=samples)
+
+    def _rechunked(self, frames: int) -> Stream:
+        """With the usual length of chunks for a number of frames, unless it has an unusual one."""
+        header = replace(self.header, single=False, stream_id=0)
+        if header.chunk_frames == usual_chunk_frames(self.frames):
+            header = replace(header, chunk_frames=usual_chunk_frames(frames))
+        return replace(self, header=header)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return int(self.codes.shape[1])
+
+    @property
+    def lost_frames(self) -> int:
+        """Number of frames that were lost."""
+        return int((self.codes[0] == MISSING).sum())
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio in seconds."""
+        return self.samples / SAMPLING_RATE_HZ
+
+    @property
+    def nominal_bits(self) -> int:
+        """Bits of the codes alone at fixed width, without header, chunk fields and checksums."""
+        return self.frames * self.header.num_quantizers * self.header.bits_per_code
+
+
+def stream_to_bytes(
+    codes: IntCodes,
+    *,
+    samples: int,
+    fingerprint: bytes,
+    bits_per_code: int,
+    hop_length: int,
+    chunk_frames: int | None = None,
+    prior: CodePrior | None = None,
+    stream_id: int | None = None,
+) -> bytes:
+    """Write codes to the bytes of a stream.
+
+    Args:
+        codes: (num_quantizers, frames), any integer dtype.
+        samples: audio length at 16 kHz, with ceil(samples / hop_length) = frames.
+        fingerprint: of the codec, at least 3 bytes.
+        bits_per_code, hop_length, chunk_frames: as in `StreamHeader`; chunk_frames None makes one
+            chunk of less than 750 frames (30 s at 25 Hz), else chunks of 250.
+        prior, stream_id: as `StreamWriter` and `Stream.to_bytes` take them.
+
+    Raises:
+        InvalidCodesError, StreamError: they do not belong together.
+    """
+    check_code_array(codes)
+    if chunk_frames is None:
+        chunk_frames = usual_chunk_frames(codes.shape[1])
+    header = StreamHeader(
+        fingerprint[:CODEC_BYTES], codes.shape[0], bits_per_code, hop_length, chunk_frames
+    )
+    buffer = io.BytesIO()
+    check_code_range(codes, bits_per_code)
+    if stream_id is None and codes.shape[1] >= chunk_frames:
+        stream_id = derived_id(codes, bits_per_code)
+    writer = StreamWriter(buffer, header, prior, stream_id)
+    writer.write(codes)
+    writer.close(samples)
+    return buffer.getvalue()
+
+
+def _read(reader: StreamReader, start_s: float, end_s: float | None) -> Stream:
+    """The frames that [start_s, end_s) seconds touch; errors hold what is intact of them."""
+    header = reader.header
+    found = list(reader.intact_chunks())
+    first, last = _frame_range(header, reader.frames, start_s, end_s)
+    length = header.chunk_frames
+    any_intact = bool(found)
+    found = [(k, c) for k, c in found if k * length < last and (k + 1) * length > first]
+    codes = np.full((header.num_quantizers, last - first), MISSING, np.int64)
+    for (number, _), part in zip(found, reader.decode([c for _, c in found]), strict=True):
+        if part is not None:
+            at = number * length - first
+            codes[:, max(at, 0) : at + part.shape[1]] = part[:, max(-at, 0) : last - first - at]
+    samples = reader.frames * header.hop_length if reader.samples is None else reader.samples
+    samples = _part_samples(header, samples, first, last)
+    stream = Stream(header, codes, samples, first, reader.prior)
+    try:
+        reader.raise_problem()
+    except (TruncatedStreamError, CorruptStreamError) as error:
+        if any_intact or isinstance(error, TruncatedStreamError):
+            error.stream = stream
+        raise
+    return stream
+
+
+def _frame_range(
+    header: StreamHeader, frames: int, start_s: float, end_s: float | None
+) -> tuple[int, int]:
+    """First and last (exclusive) of the frames that [start_s, end_s) seconds touch."""
+    if not 0 <= start_s <= (start_s if end_s is None else end_s) or math.isinf(start_s):
+        raise StreamError(f"start_s={start_s}, end_s={end_s}: 0 <= start_s <= end_s is needed.")
+    last = frames
+    if end_s is not None and not math.isinf(end_s):
+        last = min(frames, -(-round(end_s * SAMPLING_RATE_HZ) // header.hop_length))
+    return min(round(start_s * SAMPLING_RATE_HZ) // header.hop_length, last), last
+
+
+def _part_samples(header: StreamHeader, samples: int, first: int, last: int) -> int:
+    """Samples in frames [first, last) of audio that has `samples` of them."""
+    return max(0, min(samples, last * header.hop_length) - first * header.hop_length)
+
+
+def _kind(stream: Stream) -> str:
+    header = stream.header
+    return (
+        f"codec {header.fingerprint.hex()}, {header.num_quantizers} codebooks of "
+        f"{header.bits_per_code} bits and frames of {header.hop_length} samples"
+    )
