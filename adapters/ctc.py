@@ -46,7 +46,7 @@ class VQWav2Vec2Config(PretrainedConfig):
         sinusoids: add Whisper's positions to the embeddings: for layers that come from a Whisper.
     """
 
-    model_type = "vq_wav2vec2"
+    model_type = "vqasr_ctc"
 
     def __init__(
         self,

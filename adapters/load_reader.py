@@ -32,12 +32,12 @@ def load_reader(
     Raises:
         RecogniserError: it cannot be had, or recogniser and adapter do not belong together.
     """
-    loaded = None if adapter is None else CodesAdapter.from_pretrained(adapter)
     own = reads_codes_only(asr)
     if own and adapter is not None:
         raise RecogniserError(
             f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
         )
+    loaded = None if adapter is None else CodesAdapter.from_pretrained(adapter)
     if own or (loaded is not None and loaded.kind == "ctc"):
         if language or task:
             raise RecogniserError(f"{asr} has no languages or tasks to choose; Whisper base has.")

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutomaticSpeechRecognitionPipeline
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
-from vqasr.adapters.whisper import to_features
+from vqasr.adapters.whisper import VQWhisperConfig, to_features
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, MEL_FRAMES_PER_FRAME
 
@@ -23,7 +23,8 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
 
     Inputs are what `CodesFeatureExtractor.codes` reads: arrays, dictionaries, audio files, `.vqs`
     streams. Everything else (batch_size, chunk_length_s, return_timestamps, generate_kwargs) is as
-    in transformers. The model is a `CodesWhisper` or a `VQWav2Vec2ForCTC`, the feature extractor a
+    in transformers. The model is a `VQWhisperForConditionalGeneration` or a `VQWav2Vec2ForCTC`, the
+    feature extractor a
     `CodesFeatureExtractor`.
     """
 
@@ -36,8 +37,9 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
             CodecMismatchError: the model reads another codec's codes than the feature extractor's.
         """
         super().__init__(*args, **kwargs)
-        read = getattr(self.model, "codec_fingerprint", None)
-        read = read or bytes.fromhex(getattr(self.model.config, "codec_fingerprint", ""))
+        if isinstance(self.model.config, VQWhisperConfig):
+            self.type = "seq2seq_whisper"
+        read = bytes.fromhex(getattr(self.model.config, "codec_fingerprint", ""))
         written = self.feature_extractor.model().fingerprint() if read else b""
         if read != written:
             raise CodecMismatchError(

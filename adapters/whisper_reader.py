@@ -7,7 +7,7 @@ from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.reader import CodesReader
 from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
 from vqasr.adapters.segments import Segment
-from vqasr.adapters.whisper import CodesWhisper, to_features
+from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
 from vqasr.assets import bundled_adapters
 from vqasr.errors import RecogniserError
 
@@ -35,8 +35,8 @@ class CodesRecogniser(CodesReader):
         self.adapter = adapter
         self.embedder = adapter.embedder
         self.codec_fingerprint = adapter.codec_fingerprint
-        self.model = CodesWhisper(
-            recogniser.model, adapter.embedder, padded, adapter.codec_fingerprint
+        self.model = VQWhisperForConditionalGeneration.from_base(
+            recogniser.model, adapter.embedder, adapter.codec_fingerprint, padded
         )
 
     @classmethod

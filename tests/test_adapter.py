@@ -19,7 +19,7 @@ from vqasr.adapters.embedder import (
     fill_undrawn_levels,
 )
 from vqasr.adapters.recogniser import load_recogniser
-from vqasr.adapters.whisper import CodesWhisper, to_features
+from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
 from vqasr.adapters.whisper_reader import CodesRecogniser
 from vqasr.adapters.windows import cut_windows
 from vqasr.compression.compress import compress, encode_audio, encode_latents
@@ -43,11 +43,13 @@ def test_batch_and_single_write_the_same(codec, recogniser, clips) -> None:
 
 
 @pytest.fixture(scope="module")
-def unpadded(recogniser) -> CodesWhisper:
+def unpadded(recogniser) -> VQWhisperForConditionalGeneration:
     """Without padding; its closing frames are padding that nobody has trained."""
     embedder = copy.deepcopy(recogniser.adapter.embedder)
     embedder.add_closing_frames(25)
-    return CodesWhisper(recogniser.recogniser.model, embedder, padded=False)
+    return VQWhisperForConditionalGeneration.from_base(
+        recogniser.recogniser.model, embedder, recogniser.codec_fingerprint
+    )
 
 
 @torch.inference_mode()
@@ -98,8 +100,10 @@ def test_times_are_read_padded(unpadded, codec, clips) -> None:
 def test_the_base_model_knows_nothing_of_masks(unpadded, recogniser) -> None:
     layers = recogniser.recogniser.model.model.decoder.layers
     assert all(type(layer) is WhisperDecoderLayer for layer in layers)
+    assert not any(layer._forward_pre_hooks for layer in layers)
     masked = unpadded.model.decoder.layers
-    assert all(m.fc1 is layer.fc1 for m, layer in zip(masked, layers, strict=True))
+    for ours, its in zip(masked, layers, strict=True):
+        assert ours.fc1.weight is its.fc1.weight
 
 
 @torch.inference_mode()

@@ -14,7 +14,8 @@ def python(code: str) -> str:
 
 def test_whisper_can_be_imported_after_vqasr() -> None:
     assert python(
-        "import vqasr, torchaudio; from transformers import WhisperForConditionalGeneration;"
+        "from vqasr import VQCodecModel; import torchaudio;"
+        "from transformers import WhisperForConditionalGeneration;"
         "import torch; r = torchaudio.functional.resample(torch.zeros(1, 480), 48000, 16000);"
         "print(tuple(r.shape))"
     ) == ("(1, 160)")

@@ -11,7 +11,7 @@ from training_helpers import training_data
 
 from vqasr import VQCodecModel
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.whisper import CodesWhisper, to_features
+from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
 from vqasr.codec.convolution import depthwise_by_conv1d, depthwise_by_shifts
 from vqasr.codec.mel import clip_mel_power
 from vqasr.data.speech import data_fingerprint, load_speech
@@ -359,7 +359,7 @@ def test_what_is_trained_is_what_reads(recogniser, codec, clips) -> None:
         table(np.arange(3), np.ones(3, bool), True), closed=True,
     )  # fmt: skip
     codes = codec.quantizer.encode(latents, 2).masked_fill(~mask[:, None], -1)
-    model = CodesWhisper(whisper.model, embedder, padded=False)
+    model = VQWhisperForConditionalGeneration.from_base(whisper.model, embedder, b"codec!")
     ends, words = [], []
     for i in (0, 2):
         one = table(np.array([i]), np.array([True]), True)

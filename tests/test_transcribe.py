@@ -80,11 +80,12 @@ def test_every_segment_is_one_cue(segments) -> None:
 def test_the_formats_to_the_letter() -> None:
     segments = [Segment(0.0, 1.5, "One & two."), Segment(3661.25, 3662.0, "Three.")]
     assert to_srt(segments) == (
-        "1\n00:00:00,000 --> 00:00:01,500\nOne & two.\n\n2\n01:01:01,250 --> 01:01:02,000\nThree.\n"
+        "1\n00:00:00,000 --> 00:00:01,500\nOne & two.\n\n"
+        "2\n01:01:01,250 --> 01:01:02,000\nThree.\n\n"
     )
     assert to_vtt(segments) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nOne &amp; two.\n\n"
-        "01:01:01.250 --> 01:01:02.000\nThree.\n"
+        "WEBVTT\n\n1\n00:00:00.000 --> 00:00:01.500\nOne &amp; two.\n\n"
+        "2\n01:01:01.250 --> 01:01:02.000\nThree.\n\n"
     )
     assert to_tsv(segments) == "start\tend\ttext\n0\t1500\tOne & two.\n3661250\t3662000\tThree.\n"
     assert to_lines(segments) == (
@@ -101,22 +102,22 @@ def transcriber() -> Transcriber:
 def test_segments_cover_a_long_recording(transcriber, uncompressed) -> None:
     hears = Transcriber(uncompressed=True) if uncompressed else transcriber
     result = hears(LONG, timestamps=True)
-    segments = result["segments"]
+    segments = result.segments
     assert len(segments) > 5
-    assert result["text"] == " ".join(s["text"] for s in segments)
+    assert result.text == " ".join(s.text for s in segments)
     seconds = soundfile.info(LONG).duration
     for before, after in itertools.pairwise(segments):
-        assert 0 <= before["start_s"] <= before["end_s"] <= after["start_s"] + 0.5
-    assert segments[-1]["end_s"] <= seconds + 0.5
-    assert segments[-1]["end_s"] > seconds - 5
+        assert 0 <= before.start_s <= before.end_s <= after.start_s + 0.5
+    assert segments[-1].end_s <= seconds + 0.5
+    assert segments[-1].end_s > seconds - 5
 
 
 def test_times_are_those_of_the_whole_recording(transcriber) -> None:
-    whole = transcriber(LONG, timestamps=True)["segments"]
-    start_s = whole[3]["start_s"]
-    part = transcriber(LONG, start_s=start_s, end_s=start_s + 20, timestamps=True)["segments"]
-    assert abs(part[0]["start_s"] - start_s) < 1.5
-    assert part[-1]["end_s"] <= start_s + 20.1
+    whole = transcriber(LONG, timestamps=True).segments
+    start_s = whole[3].start_s
+    part = transcriber(LONG, start_s=start_s, end_s=start_s + 20, timestamps=True).segments
+    assert abs(part[0].start_s - start_s) < 1.5
+    assert part[-1].end_s <= start_s + 20.1
 
 
 def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
@@ -159,7 +160,7 @@ def test_uncompressed_audio_needs_a_whisper_and_a_part_of_it(transcriber) -> Non
         Transcriber("ctc-small", uncompressed=True)
     for timestamps in (False, True):
         hears = Transcriber(uncompressed=True)
-        assert hears(CLIP, start_s=1000.0, timestamps=timestamps)["text"] == ""
+        assert hears(CLIP, start_s=1000.0, timestamps=timestamps).text == ""
 
 
 def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:

@@ -1,13 +1,25 @@
 """Whisper of every shape does from codes what it does from a spectrogram."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+from transformers import (
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    GenerationConfig,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
-from vqasr.adapters.whisper import CodesWhisper, to_features
+from vqasr.adapters.code_features import CodesFeatureExtractor
+from vqasr.adapters.embedder import CodeEmbedderConfig
+from vqasr.adapters.processor import CodesProcessor
+from vqasr.adapters.whisper import (
+    VQWhisperForConditionalGeneration,
+    fast_suppression,
+    to_features,
+)
+from vqasr.compression.compress import encode_audio
 
 # (encoder layers, decoder layers, mel bands, vocabulary): tiny.en, base, small, medium, large-v3,
 # large-v3-turbo. Widths are cut down, and deep ones to a quarter.
@@ -30,7 +42,7 @@ class StockStem(nn.Module):
         encoder = whisper.model.encoder
         hidden = nn.functional.gelu(encoder.conv1(mel))
         self.embeddings = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
-        self.config = SimpleNamespace(num_closing_frames=0)
+        self.config = CodeEmbedderConfig(3, 16, 4, embed_dim=whisper.config.d_model)
 
     def forward(self, codes: Tensor) -> Tensor:
         # Each item's first code says which of the spectrograms it stands for.
@@ -49,11 +61,13 @@ def random_whisper(shape: str, width: int = 32) -> WhisperForConditionalGenerati
     return WhisperForConditionalGeneration(config).eval()
 
 
-def both(shape: str) -> tuple[WhisperForConditionalGeneration, CodesWhisper, Tensor, Tensor]:
+def both(
+    shape: str,
+) -> tuple[WhisperForConditionalGeneration, VQWhisperForConditionalGeneration, Tensor, Tensor]:
     """Stock Whisper and its view on codes, with a batch of two for each."""
     stock = random_whisper(shape)
     mel = torch.randn(2, stock.config.num_mel_bins, 3000)
-    codes = CodesWhisper(stock, StockStem(stock, mel))
+    codes = VQWhisperForConditionalGeneration.from_base(stock, StockStem(stock, mel), b"codec!")
     return stock, codes, mel, to_features(torch.tensor([0, 1])[:, None, None].expand(2, 3, 50))
 
 
@@ -98,5 +112,45 @@ def test_generation_is_that_of_stock_whisper(settings) -> None:
 def test_the_stock_model_keeps_its_own_parts() -> None:
     stock, codes, _, _ = both("tiny.en")
     assert hasattr(stock.model.encoder.conv1, "weight")
-    assert codes.model.encoder.layers is stock.model.encoder.layers
-    assert type(stock.model.decoder.layers[0]).__name__ == "WhisperDecoderLayer"
+    assert not stock.model.decoder.layers[0]._forward_pre_hooks
+    mine, its = codes.state_dict(keep_vars=True), stock.state_dict(keep_vars=True)
+    shared = [name for name in its if ".conv" not in name]
+    assert all(mine[name] is its[name] for name in shared)  # shared, not copied
+    assert codes.proj_out.weight is codes.model.decoder.embed_tokens.weight
+
+
+def test_saved_and_loaded_by_the_auto_classes(tmp_path, codec, recogniser, clips) -> None:
+    model = recogniser.model
+    processor = CodesProcessor(
+        CodesFeatureExtractor(num_quantizers=4), recogniser.recogniser.tokenizer
+    )
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path)
+    assert type(loaded) is VQWhisperForConditionalGeneration
+    assert loaded.config.codec_fingerprint == codec.fingerprint().hex()
+    again = AutoProcessor.from_pretrained(tmp_path)
+    assert type(again) is CodesProcessor
+    inputs = again(
+        [c.samples for c in clips[:2]], text=[c.text for c in clips[:2]], sampling_rate=16_000
+    )
+    assert len(inputs["labels"]) == 2
+    ids = loaded.generate(inputs["input_features"], num_beams=1)
+    found = again.batch_decode(ids, skip_special_tokens=True)
+    codes = [encode_audio(codec, c.samples, 4) for c in clips[:2]]
+    assert [text.strip() for text in found] == recogniser.transcribe_codes(codes)
+
+
+def test_suppressed_tokens_are_those_of_stock_whisper() -> None:
+    stock, codes, mel, features = both("tiny.en")
+    config = GenerationConfig(
+        decoder_start_token_id=START, eos_token_id=END, pad_token_id=END, max_length=12,
+        no_timestamps_token_id=NO_TIMES, suppress_tokens=list(range(0, 40_000, 2)),
+        begin_suppress_tokens=[END], is_multilingual=False,
+    )  # fmt: skip
+    stock.generation_config = config
+    codes.generation_config = fast_suppression(config)
+    assert codes.generation_config.suppress_tokens is None
+    expected = stock.generate(mel)
+    assert torch.equal(codes.generate(features), expected)
+    assert (expected[:, 1:] % 2 == 1).any()

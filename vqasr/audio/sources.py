@@ -48,7 +48,7 @@ def _of_mapping(source: Mapping[str, Any], sampling_rate: int | None, name: str)
         if source.get(key) is not None:
             rate = source.get("sampling_rate", sampling_rate)
             if rate is None:
-                raise AudioError(f"{name}: a dictionary with {key} needs sampling_rate too.")
+                break
             return to_mono_16_khz(as_array(source[key]), int(rate), name)
     for key in ("bytes", "path"):
         if source.get(key):

@@ -35,7 +35,7 @@ class VQCodecConfig(PretrainedConfig):
         ValueError: the look-ahead of the layers exceeds 320 ms, or a size is not positive.
     """
 
-    model_type = "vqcodec"
+    model_type = "vqasr_codec"
 
     def __init__(
         self,

@@ -276,7 +276,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
             for name, tensor in module.state_dict().items()
         }
         config = self.config
-        about = f"{config.model_type} {config.hop_length} {config.kernel_size}"
+        about = f"vqcodec {config.hop_length} {config.kernel_size}"
         return weights_fingerprint(tensors, about)
 
 

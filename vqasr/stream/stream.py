@@ -173,7 +173,7 @@ class Stream:
             if kind != kinds[0]:
                 raise StreamError(
                     f"stream {i + 1} has {kind}, the first {kinds[0]}. Only streams of one codec "
-                    "with equally many codebooks can be joined; trim drops codebooks."
+                    "with equally many codebooks can be joined; `vqasr trim` drops codebooks."
                 )
         codes = np.concatenate([stream.codes for stream in streams], axis=1)
         unused = streams[-1].frames * streams[-1].header.hop_length - streams[-1].samples
