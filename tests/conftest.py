@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from vqasr import VQCodecConfig, VQCodecModel
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.cli.demo import Clip, bundled_clips
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
@@ -26,8 +26,8 @@ def codec() -> VQCodecModel:
 
 
 @pytest.fixture(scope="session")
-def recogniser() -> CodesRecogniser:
-    return CodesRecogniser.from_pretrained("tiny.en")
+def recogniser() -> WhisperRecogniser:
+    return WhisperRecogniser.from_pretrained("tiny.en")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.embedder import CodeEmbedder
-from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.original_whisper import load_whisper
 from vqasr.data.tokenized import load_tokenized
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.files import replace_file
@@ -135,7 +135,7 @@ def make_base(arguments: argparse.Namespace) -> Wav2Vec2ForCTC:
     if arguments.whisper == "none":
         hidden = arguments.hidden_size
         return Wav2Vec2ForCTC(make_config(hidden, hidden // 48, *sizes))
-    whisper = load_recogniser(arguments.whisper).model
+    whisper = load_whisper(arguments.whisper).model
     heads = whisper.config.encoder_attention_heads
     base = Wav2Vec2ForCTC(make_config(whisper.config.d_model, heads, *sizes))
     copy_layers(whisper, base)

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from vqasr import VQCodecModel
-from vqasr.adapters.load_reader import load_reader
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.compression.compress import compress
 from vqasr.data.speech import load_speech, row_audio
 from vqasr.evaluation.error_rates import word_errors
@@ -68,8 +68,8 @@ def main() -> None:
 
 
 def make_systems(adapter: str | None, ctc: str | None) -> dict[str, System]:
-    padded = CodesRecogniser.from_pretrained("tiny.en", adapter, padded=True)
-    closing = CodesRecogniser(padded.recogniser, padded.adapter, padded=False)
+    padded = WhisperRecogniser.from_pretrained("tiny.en", adapter, padded=True)
+    closing = WhisperRecogniser(padded.recogniser, padded.adapter, padded=False)
 
     def reads(reader: object) -> System:
         return lambda clips, data: reader.transcribe_streams(  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def make_systems(adapter: str | None, ctc: str | None) -> dict[str, System]:
         "codes": reads(closing),
     }
     if ctc:
-        systems["codes, ctc"] = reads(load_reader(ctc))
+        systems["codes, ctc"] = reads(load_recogniser(ctc))
     if importlib.util.find_spec("faster_whisper"):
         from faster_whisper import WhisperModel
 

@@ -21,7 +21,7 @@ from transformers import pipeline
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.pipeline import CodesPipeline
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.data.speech import load_speech, row_audio
 
 TASK = "automatic-speech-recognition"
@@ -41,7 +41,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     data = load_speech(arguments.data)
     data = data.select(range(min(arguments.limit, len(data))))
-    reader = CodesRecogniser.from_pretrained("tiny.en", arguments.adapter)
+    reader = WhisperRecogniser.from_pretrained("tiny.en", arguments.adapter)
     whisper = reader.recogniser
     stock = pipeline(
         TASK, model=whisper.model, tokenizer=whisper.tokenizer,

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.data.tokenized import load_tokenized, row_codes
 from vqasr.files import replace_file
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None, help="so many utterances, at random")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     arguments = parser.parse_args()
-    recogniser = CodesRecogniser.from_pretrained(arguments.asr, arguments.adapter)
+    recogniser = WhisperRecogniser.from_pretrained(arguments.asr, arguments.adapter)
     rows: dict[str, tuple[str, np.ndarray]] = {}
     for folder in arguments.codes:
         data = load_tokenized(folder, recogniser.codec_fingerprint)

@@ -31,7 +31,7 @@ from written_words import WrittenWords
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import IGNORED
-from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.original_whisper import load_whisper
 from vqasr.adapters.whisper import CodesWhisper
 from vqasr.data.tokenized import load_tokenized
 from vqasr.evaluation.error_rates import word_errors
@@ -70,7 +70,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
-    recogniser = load_recogniser(arguments.asr)
+    recogniser = load_whisper(arguments.asr)
     width, made = recogniser.model.config.d_model, adapter.embedder.config.embed_dim
     if width != made:
         parser.error(

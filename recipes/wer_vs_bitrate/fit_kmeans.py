@@ -12,7 +12,7 @@ import argparse
 
 from rich.progress import track
 
-from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.original_whisper import load_whisper
 from vqasr.data.speech import load_speech, row_audio
 from vqasr.evaluation.kmeans import FITTED_STATES, STATE_SAMPLES, KMeansTokens
 
@@ -32,7 +32,7 @@ def main() -> None:
         clips.append(row_audio(row))
         if sum(map(len, clips)) >= wanted:
             break
-    recogniser = load_recogniser(arguments.asr)
+    recogniser = load_whisper(arguments.asr)
     KMeansTokens.fit(recogniser, clips, arguments.size, arguments.seed).save(arguments.out)
     print(f"{arguments.size} centres in {arguments.out}")
 

@@ -28,7 +28,7 @@ def from_direct_sound(response: np.ndarray) -> np.ndarray:
     return response / np.sqrt(np.square(response).sum() + 1e-9)
 
 
-def invented_room(decay_s: float, direct_db: float, rng: np.random.Generator) -> np.ndarray:
+def synthetic_room(decay_s: float, direct_db: float, rng: np.random.Generator) -> np.ndarray:
     """An impulse response: direct sound and noise that dies away (Polack's model).
 
     Args:

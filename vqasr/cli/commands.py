@@ -146,14 +146,14 @@ def demo(
     threads: Threads = 0,
 ) -> None:
     """Encode clips at several rates and transcribe each stream."""
-    from vqasr.adapters.ctc_reader import CTCRecogniser
-    from vqasr.adapters.whisper_reader import CodesRecogniser
+    from vqasr.adapters.ctc_recogniser import CTCRecogniser
+    from vqasr.adapters.whisper_recogniser import WhisperRecogniser
     from vqasr.audio.files import read_audio
     from vqasr.cli.demo import Clip, bundled_clips, demo_clip, summary
 
     model = load_codec("vqasr-base", threads)
     clips = bundled_clips() if audio is None else [Clip(audio.name, read_audio(audio), None)]
-    whisper, ctc = CodesRecogniser.from_pretrained(), CTCRecogniser.from_pretrained("ctc-small")
+    whisper, ctc = WhisperRecogniser.from_pretrained(), CTCRecogniser.from_pretrained("ctc-small")
     lines = []
     for clip in clips:
         if not as_json:

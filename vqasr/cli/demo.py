@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqasr.adapters.ctc_reader import CTCRecogniser
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
 from vqasr.codec.modeling import VQCodecModel
@@ -67,7 +67,7 @@ def demo_levels(codec: VQCodecModel) -> list[int]:
 
 
 def demo_clip(
-    clip: Clip, codec: VQCodecModel, whisper: CodesRecogniser, ctc: CTCRecogniser
+    clip: Clip, codec: VQCodecModel, whisper: WhisperRecogniser, ctc: CTCRecogniser
 ) -> list[DemoLine]:
     """Transcribe a clip uncompressed and from streams at several rates, with two recognisers."""
     seconds = len(clip.samples) / SAMPLING_RATE_HZ

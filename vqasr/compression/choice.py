@@ -70,7 +70,7 @@ class CodeChoice:
             np.float32(bit_price),
             codec.config.variable_depth,
         )
-        from vqasr.entropy.prior_reader import PriorArrays  # numba takes half a second to import
+        from vqasr.entropy.prior_decoder import PriorArrays  # numba takes half a second to import
 
         arrays = PriorArrays.of(prior, num_quantizers)
         modelled = len(arrays.heads[0])

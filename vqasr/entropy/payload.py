@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from vqasr.entropy.packing import IntCodes, pack_codes, padding_is_zero, unpack_codes
 from vqasr.entropy.prior import CodePrior
-from vqasr.entropy.prior_reader import PriorReader
+from vqasr.entropy.prior_decoder import PriorDecoder
 from vqasr.entropy.range_coder import RangeDecoder, RangeEncoder
 
 # A range-coded payload has at least one byte for this many codes, so that decoding time is bounded
@@ -66,7 +66,7 @@ def _decode_together(
     # Zeros at the end stand there only to make up the least length.
     good = [len(p) == max(least, len(s)) for p, s in zip(payloads, stripped, strict=True)]
     decoders = [RangeDecoder(p) for p in stripped]
-    reader = PriorReader(prior, n, len(payloads), frames)
+    reader = PriorDecoder(prior, n, len(payloads), frames)
     codes = np.zeros((len(payloads), n, frames), np.int64)
     for t in range(frames):
         if not any(good):

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from vqasr.audio.acoustics import CORNERS_HZ, add_noise, convolve, invented_room, shape
+from vqasr.audio.acoustics import CORNERS_HZ, add_noise, convolve, shape, synthetic_room
 from vqasr.errors import VqasrError
 from vqasr.grid import SAMPLING_RATE_HZ
 
@@ -56,7 +56,7 @@ def _noisy(snr_db: float, samples: np.ndarray) -> np.ndarray:
 
 
 def _reverberant(decay_s: float, samples: np.ndarray) -> np.ndarray:
-    return convolve(samples, invented_room(decay_s, DIRECT_DB, _draws(samples)))
+    return convolve(samples, synthetic_room(decay_s, DIRECT_DB, _draws(samples)))
 
 
 def _telephone(samples: np.ndarray) -> np.ndarray:

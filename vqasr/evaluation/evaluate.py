@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from vqasr.adapters.load_reader import load_reader
+from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import load_codec
 from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
@@ -60,7 +60,7 @@ def evaluate(
         out: folder for the results; of several data sets or conditions, a folder for each and
             slices.md.
         systems: names by commas, see `make_system`; None for a list with classical codecs.
-        asr, adapter: recogniser, as `load_reader` takes them.
+        asr, adapter: recogniser, as `load_recogniser` takes them.
         split, text_column, limit: which rows, which transcripts, how many.
         batch_size: clips that are decoded together.
         conditions: see `make_condition`.
@@ -77,7 +77,7 @@ def evaluate(
     """
     sources = [data] if isinstance(data, str) else list(data)
     model = load_codec(codec)
-    recogniser = load_reader(asr, adapter)
+    recogniser = load_recogniser(asr, adapter)
     expanded = expand_systems(systems or readable(DEFAULT_SYSTEMS, recogniser), model)
     names = with_losses(expanded, list(chunk_losses))
     changes = {name: make_condition(name) for name in conditions}

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import safe_open, save_file
 from torch import Tensor
 
-from vqasr.adapters.recogniser import WhisperRecogniser
+from vqasr.adapters.original_whisper import OriginalWhisper
 from vqasr.codec.nearest import kmeans, nearest
 from vqasr.codec.quantizer import bits_per_code
 from vqasr.entropy.packing import pack_codes
@@ -33,14 +33,14 @@ class KMeansTokens:
         centres: (size, d_model) float32.
     """
 
-    def __init__(self, recogniser: WhisperRecogniser, centres: Tensor):
+    def __init__(self, recogniser: OriginalWhisper, centres: Tensor):
         self.recogniser = recogniser
         self.centres = centres
 
     @classmethod
     @torch.inference_mode()
     def fit(
-        cls, recogniser: WhisperRecogniser, clips: list[np.ndarray], size: int, seed: int = 0
+        cls, recogniser: OriginalWhisper, clips: list[np.ndarray], size: int, seed: int = 0
     ) -> "KMeansTokens":
         """Find centres on (samples,) float32 clips at 16 kHz.
 
@@ -64,7 +64,7 @@ class KMeansTokens:
         save_file({"centres": self.centres.contiguous()}, path, metadata=about)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], recogniser: WhisperRecogniser) -> "KMeansTokens":
+    def load(cls, path: str | os.PathLike[str], recogniser: OriginalWhisper) -> "KMeansTokens":
         """Read what `save` wrote.
 
         Raises:
@@ -123,7 +123,7 @@ class KMeansTokens:
         return texts, size, encode_s, time.perf_counter() - started - encode_s
 
 
-def _states(recogniser: WhisperRecogniser, clip: np.ndarray) -> Tensor:
+def _states(recogniser: OriginalWhisper, clip: np.ndarray) -> Tensor:
     """Encoder states (states of the clip, d_model), without those of the padding."""
     features = recogniser.feature_extractor(
         clip, sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"

@@ -1,6 +1,6 @@
 """Systems by their names, as `vqasr evaluate --systems` takes them."""
 
-from vqasr.adapters.reader import CodesReader
+from vqasr.adapters.recogniser import Recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import RecogniserError, VqasrError
@@ -28,7 +28,7 @@ LOADED = (NEURAL, RANDOM, KMEANS)  # that these exist is seen when they are made
 def make_system(
     name: str,
     codec: VQCodecModel,
-    recogniser: CodesReader,
+    recogniser: Recogniser,
     prior: CodePrior | None = None,
     chunk_frames: int | None = None,
     seed: int = 0,
@@ -41,7 +41,7 @@ def make_system(
         UnavailableError: a codec that is not installed, or a checkpoint that cannot be had here.
         RecogniserError: audio for a recogniser that reads codes only.
     """
-    if needs_audio(name) and not recogniser.hears_audio:
+    if needs_audio(name) and not recogniser.reads_audio:
         raise RecogniserError(
             f"the system {name!r} is audio, and this recogniser reads codes only. Leave it out, or "
             "use a Whisper (--asr tiny.en)."
@@ -71,9 +71,9 @@ def needs_audio(name: str) -> bool:
     return name not in TEXT_FLOORS and not name.startswith(RANDOM)
 
 
-def readable(names: str, recogniser: CodesReader) -> str:
+def readable(names: str, recogniser: Recogniser) -> str:
     """Of names by commas those that the recogniser can hear."""
-    heard = [n for n in names.split(",") if recogniser.hears_audio or not needs_audio(n)]
+    heard = [n for n in names.split(",") if recogniser.reads_audio or not needs_audio(n)]
     return ",".join(heard)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqasr.adapters.reader import CodesReader
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.recogniser import Recogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import decode, encode_audio, encode_latents, stream_of
 from vqasr.compression.rates import OperatingPoint, operating_point
@@ -90,7 +90,7 @@ class AudioSystem(System):
         codec: (samples,) -> bytes that it takes, and (samples,) that are heard; None for none.
     """
 
-    def __init__(self, name: str, recogniser: CodesReader, codec: AudioCodec | None = None):
+    def __init__(self, name: str, recogniser: Recogniser, codec: AudioCodec | None = None):
         self.name = name
         self._recogniser = recogniser
         self._codec = codec
@@ -152,7 +152,7 @@ class CodesSystem(System):
         self,
         name: str,
         codec: VQCodecModel,
-        recogniser: CodesReader,
+        recogniser: Recogniser,
         prior: CodePrior | None = None,
         chunk_frames: int | None = None,
         seed: int = 0,
@@ -238,9 +238,9 @@ class KMeansSystem(System):
         RecogniserError: the file was not made for it.
     """
 
-    def __init__(self, name: str, recogniser: CodesReader):
+    def __init__(self, name: str, recogniser: Recogniser):
         self.name = name
-        if not isinstance(recogniser, CodesRecogniser):
+        if not isinstance(recogniser, WhisperRecogniser):
             raise VqasrError(f"{name}: only a Whisper (--asr tiny.en) has states to be clustered.")
         self._tokens = KMeansTokens.load(name.removeprefix(KMEANS), recogniser.recogniser)
 

@@ -116,7 +116,7 @@ class ScheduleConfig(_Table):
         hold: fraction of all steps up to which the rate stays; then it falls linearly to 1 %.
         settle_steps: joint steps with the fastest moving averages of the codebooks.
         save_every: steps between resumable checkpoints.
-        judge_every: steps between measurements on dev.
+        dev_every: steps between measurements on dev.
         log_every: steps between lines of the log.
     """
 
@@ -127,7 +127,7 @@ class ScheduleConfig(_Table):
     hold: float = Field(0.4, ge=0, le=1)
     settle_steps: int = Field(400, ge=0)
     save_every: int = Field(200, ge=1)
-    judge_every: int = Field(500, ge=1)
+    dev_every: int = Field(500, ge=1)
     log_every: int = Field(50, ge=1)
 
 
@@ -135,7 +135,7 @@ class RecogniserConfig(_Table):
     """A frozen recogniser that is distilled into the codes, and its adapter.
 
     Attributes:
-        name: as `load_recogniser` takes it; the adapter's folder is named after it.
+        name: as `load_whisper` takes it; the adapter's folder is named after it.
         weight: of its losses; the first recogniser's is 1.
         share: of each batch that it reads.
         adapter: folder or name of an adapter to begin with; empty for random weights.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.recogniser import WhisperRecogniser
+from vqasr.adapters.original_whisper import OriginalWhisper
 from vqasr.codec.configuration import VQCodecConfig
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.errors import CodecError, RecogniserError, TrainingError
@@ -25,7 +25,7 @@ class Student(nn.Module):
         TrainingError: the configuration does not allow such modules.
     """
 
-    def __init__(self, config: TrainConfig, recognisers: dict[str, WhisperRecogniser]):
+    def __init__(self, config: TrainConfig, recognisers: dict[str, OriginalWhisper]):
         super().__init__()
         try:
             if config.start_from:
@@ -50,7 +50,7 @@ class Student(nn.Module):
         self.copy_codebooks()
 
     def _embedder(
-        self, config: TrainConfig, about: RecogniserConfig, recogniser: WhisperRecogniser
+        self, config: TrainConfig, about: RecogniserConfig, recogniser: OriginalWhisper
     ) -> CodeEmbedder:
         codec = self.codec.config
         try:

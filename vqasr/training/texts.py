@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqasr.adapters.recogniser import WhisperRecogniser
+from vqasr.adapters.original_whisper import OriginalWhisper
 
 # Batches' texts and predicted positions come in multiples of these: few shapes, see `WIDTHS_S`.
 TOKEN_MULTIPLE, POSITION_MULTIPLE = 8, 64
@@ -52,7 +52,7 @@ class TokenTable:
         device: where the tokens go.
     """
 
-    def __init__(self, recogniser: WhisperRecogniser, texts: list[str], device: torch.device):
+    def __init__(self, recogniser: OriginalWhisper, texts: list[str], device: torch.device):
         config = recogniser.model.generation_config
         start = [config.decoder_start_token_id, config.no_timestamps_token_id]
         if getattr(config, "is_multilingual", False):
@@ -122,7 +122,7 @@ class LetterTable:
         return self._table[place, : max(1, lengths.max())], torch.from_numpy(lengths)
 
 
-def _token_ids(recogniser: WhisperRecogniser, texts: list[str], full_stop: bool) -> list[list[int]]:
+def _token_ids(recogniser: OriginalWhisper, texts: list[str], full_stop: bool) -> list[list[int]]:
     written = [as_whisper_writes(text, full_stop) for text in texts]
     ids: list[list[int]] = recogniser.tokenizer(
         [f" {text}" for text in written], add_special_tokens=False

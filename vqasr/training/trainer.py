@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.embedder import fill_undrawn_levels
-from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
+from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper
 from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
 from vqasr.codec.mel import clip_mel_power
 from vqasr.codec.quantizer import QuantizerOutput
@@ -194,7 +194,7 @@ class Trainer:
                     sums, counts = {}, {}
                     if done % schedule.save_every == 0 or done == total:
                         self.save(done, optimizer)
-                if done % schedule.judge_every == 0 or done == total:
+                if done % schedule.dev_every == 0 or done == total:
                     self.judge(done)
 
     def _stage(self, step: int) -> str:
@@ -399,11 +399,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return schedule.learning_rate * warm * max(FINAL_LEARNING_RATE, fall)
 
 
-def _load_recognisers(config: TrainConfig) -> dict[str, WhisperRecogniser]:
+def _load_recognisers(config: TrainConfig) -> dict[str, OriginalWhisper]:
     names = [adapter_name(about.name) for about in config.recognisers]
     if len(set(names)) < len(names):
         raise TrainingError(f"[[recognisers]]: two adapters would have the same folder, {names}.")
-    loaded = (load_recogniser(about.name) for about in config.recognisers)
+    loaded = (load_whisper(about.name) for about in config.recognisers)
     return dict(zip(names, loaded, strict=True))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from vqasr.adapters.recogniser import WhisperRecogniser, is_loop
+from vqasr.adapters.original_whisper import OriginalWhisper, is_loop
 from vqasr.files import replace_file
 from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.recordings import Recordings
@@ -24,7 +24,7 @@ logger = logging.getLogger("vqasr.train")
 
 
 def transcribe_missing(
-    recordings: Recordings, recogniser: WhisperRecogniser, device: torch.device, folder: Path
+    recordings: Recordings, recogniser: OriginalWhisper, device: torch.device, folder: Path
 ) -> dict[int, tuple[str, float]]:
     """Greedy transcripts of recordings that have no text and were not cropped.
 
@@ -64,7 +64,7 @@ def transcribe_missing(
 
 @torch.inference_mode()
 def _transcribe(
-    recogniser: WhisperRecogniser, clips: list[np.ndarray], device: torch.device
+    recogniser: OriginalWhisper, clips: list[np.ndarray], device: torch.device
 ) -> list[tuple[str, float] | None]:
     """Text and mean log-probability of each clip, None where it is of no use."""
     features = recogniser.feature_extractor(

@@ -15,8 +15,8 @@ from transformers import WhisperForConditionalGeneration
 
 from vqasr import VQCodecModel
 from vqasr.adapters.adapter import CodesAdapter
-from vqasr.adapters.recogniser import load_recogniser
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.original_whisper import load_whisper
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
 from vqasr.compression.compress import compress, encode_audio
@@ -108,7 +108,7 @@ def check_rates(codec, adapter, prior, samples) -> None:
     codes = encode_audio(codec, samples, point.num_quantizers, point.bit_price, prior)
     depths = (codes != STOP)[1:].sum(0)
     assert 0 < (depths == 0).sum() < len(depths)
-    reads = CodesRecogniser(load_recogniser("tiny.en"), adapter)
+    reads = WhisperRecogniser(load_whisper("tiny.en"), adapter)
     sizes = {}
     for name in ("vqasr:1", f"vqasr:{middle}bps", "vqasr:2"):
         heard = CodesSystem(name, codec, reads, prior).hear([samples], batch_size=1)
@@ -158,7 +158,7 @@ def test_adapters_alone_on_a_finished_codec(folder, recogniser, codec, clips) ->
             codec.quantizer.decode(torch.from_numpy(codes)[None]),
             atol=1e-3, rtol=1e-3,
         )  # fmt: skip
-    reads = CodesRecogniser(load_recogniser(name), made)
+    reads = WhisperRecogniser(load_whisper(name), made)
     assert isinstance(reads.transcribe_codes([codes])[0], str)
 
 

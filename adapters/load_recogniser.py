@@ -7,27 +7,27 @@ from transformers.utils.hub import cached_file
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
-from vqasr.adapters.ctc_reader import CTCRecogniser
-from vqasr.adapters.reader import CodesReader
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
+from vqasr.adapters.recogniser import Recogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import resolve_ctc
 from vqasr.errors import RecogniserError
 
 
-def load_reader(
+def load_recogniser(
     asr: str = "tiny.en",
     adapter: str | None = None,
     language: str | None = None,
     task: str | None = None,
-) -> CodesReader:
+) -> Recogniser:
     """Load what reads codes.
 
     Args:
         asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`; a Whisper, as
-            `load_recogniser` takes them; or, with its adapter, a CTC model (folder or hub id of a
+            `load_whisper` takes them; or, with its adapter, a CTC model (folder or hub id of a
             Wav2Vec2, HuBERT or WavLM).
         adapter: folder, hub id or name; None for the one that ships for a Whisper's weights.
-        language, task: of a multilingual Whisper, see `load_recogniser`.
+        language, task: of a multilingual Whisper, see `load_whisper`.
 
     Raises:
         RecogniserError: it cannot be had, or recogniser and adapter do not belong together.
@@ -44,7 +44,7 @@ def load_reader(
         if loaded is None:
             return CTCRecogniser.from_pretrained(asr)
         return CTCRecogniser.with_adapter(asr, loaded)
-    return CodesRecogniser.from_pretrained(asr, adapter, language=language, task=task)
+    return WhisperRecogniser.from_pretrained(asr, adapter, language=language, task=task)
 
 
 def reads_codes_only(name: str) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 
 from vqasr.entropy.prior import CodePrior
 from vqasr.entropy.prior_config import CodePriorConfig
-from vqasr.entropy.prior_reader import PriorReader
+from vqasr.entropy.prior_decoder import PriorDecoder
 from vqasr.training.prior_network import exp_table
 
 CODEC = bytes.fromhex("0123456789ab")
@@ -40,7 +40,7 @@ def random_prior(
 def likely_codes(prior: CodePrior, n: int, frames: int, seed: int = 0) -> np.ndarray:
     """(n, frames) codes drawn from the prior itself."""
     rng = np.random.default_rng(seed)
-    reader = PriorReader(prior, n, 1, frames)
+    reader = PriorDecoder(prior, n, 1, frames)
     codes = np.zeros((n, frames), np.int64)
     for t in range(frames):
         if t:

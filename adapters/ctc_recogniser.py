@@ -11,7 +11,7 @@ from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.embedder import CodeEmbedder
-from vqasr.adapters.reader import CodesReader
+from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve_ctc
 from vqasr.errors import RecogniserError
@@ -24,7 +24,7 @@ PAUSE_S = 0.5
 LONGEST_SEGMENT_S = 7.0
 
 
-class CTCRecogniser(CodesReader):
+class CTCRecogniser(Recogniser):
     """A `VQWav2Vec2ForCTC`, decoded greedily.
 
     Args:
@@ -32,7 +32,7 @@ class CTCRecogniser(CodesReader):
         tokenizer: of its characters.
     """
 
-    hears_audio = False
+    reads_audio = False
     embedder: CodeEmbedder
 
     def __init__(self, model: VQWav2Vec2ForCTC, tokenizer: Wav2Vec2CTCTokenizer):

@@ -1,6 +1,6 @@
 """The demo's transcripts at the highest rate against what was said."""
 
-from vqasr.adapters.ctc_reader import CTCRecogniser
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.cli.demo import demo_clip
 from vqasr.evaluation.error_rates import word_errors
 

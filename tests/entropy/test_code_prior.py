@@ -14,11 +14,11 @@ import torch
 from prior_helpers import CODEC, PRIOR, likely_codes, random_prior
 from safetensors.numpy import load_file, save_file
 
-from vqasr.entropy import prior_reader
+from vqasr.entropy import prior_decoder
 from vqasr.entropy.payload import decode_payloads, encode_payload, range_code
 from vqasr.entropy.prior import CodePrior
 from vqasr.entropy.prior_config import EXACT, HIGHEST, TABLE_SIZE, CodePriorConfig
-from vqasr.entropy.prior_reader import PriorReader
+from vqasr.entropy.prior_decoder import PriorDecoder
 from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.grid import STOP
 from vqasr.training.prior_network import PriorNetwork, exp_table
@@ -124,11 +124,11 @@ def test_numpy_says_what_integers_say(n: int) -> None:
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_frame_by_frame_is_all_frames_at_once(n: int, compiled: bool, monkeypatch) -> None:
-    monkeypatch.setattr(prior_reader, "KERNELS", "not loaded")
-    monkeypatch.setattr(prior_reader, "COMPILED_FROM_FRAMES", 0 if compiled else 10**9)
+    monkeypatch.setattr(prior_decoder, "KERNELS", "not loaded")
+    monkeypatch.setattr(prior_decoder, "COMPILED_FROM_FRAMES", 0 if compiled else 10**9)
     prior = random_prior(codebook_size=64, width=48)
     chunks = [likely_codes(prior, n, 40, seed) for seed in range(3)]
-    reader = PriorReader(prior, n, rows=3, frames=40)
+    reader = PriorDecoder(prior, n, rows=3, frames=40)
     at_once = [prior.intervals(codes) for codes in chunks]
     for t in range(40):
         if t:
@@ -201,7 +201,7 @@ def test_other_machines_make_the_same_bytes(environment: dict[str, str]) -> None
     """OpenBLAS and numpy can be told to compute as on other processors."""
     environment = dict(environment)
     script = SCRIPT.format(
-        tests=str(Path(__file__).parent),
+        tests=str(Path(__file__).parents[1] / "helpers"),
         threads=environment.pop("threads"),
         onednn=environment.pop("onednn"),
     )

@@ -18,16 +18,16 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from vqasr.adapters.ctc_reader import CTCRecogniser
-from vqasr.adapters.load_reader import load_reader
-from vqasr.adapters.whisper_reader import CodesRecogniser
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
+from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
 from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 TWO_PROCESSES = [
     "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
     "--dynamo_backend", "no", "--main_process_port", "0",
@@ -71,7 +71,7 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     run("recognition/train_ctc.py", *settings, "--max-steps", 4)
     log = json.loads((tmp_path / "final" / "log.json").read_text())
     assert [r["step"] for r in log if "eval_wer" in r] == [2, 4]  # it went on from step 2
-    reader = load_reader(str(tmp_path / "final"))
+    reader = load_recogniser(str(tmp_path / "final"))
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
 
@@ -108,7 +108,7 @@ def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> No
         "recognition/train_ctc.py", "--codes", codes, "--dev", codes, "--out", folder, "--base",
         base, "--batch-size", 2, "--eval-steps", 2, "--max-steps", 2, "--num-quantizers", 2,
     )  # fmt: skip
-    reader = load_reader(str(base), str(folder / "adapter"))  # which checks the base's weights
+    reader = load_recogniser(str(base), str(folder / "adapter"))  # which checks the base's weights
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
     trained = load_file(folder / "checkpoint-2" / "model.safetensors")
@@ -172,8 +172,8 @@ def test_whisper(tune, codes, codec, clips, recogniser, tmp_path) -> None:
     )  # fmt: skip
     tuned = tmp_path / "whisper"
     assert tuned.is_dir() == (tune != "adapter")
-    reader = load_reader(str(tuned) if tuned.is_dir() else "tiny.en", str(tmp_path / "adapter"))
-    assert isinstance(reader, CodesRecogniser)
+    reader = load_recogniser(str(tuned) if tuned.is_dir() else "tiny.en", str(tmp_path / "adapter"))
+    assert isinstance(reader, WhisperRecogniser)
     # Two careful steps change weights, but not the words of an easy clip.
     assert reader.embedder_fingerprint() != recogniser.embedder_fingerprint()
     heard = [encode_audio(codec, clips[1].samples, 2)]
@@ -186,9 +186,9 @@ def test_whisper(tune, codes, codec, clips, recogniser, tmp_path) -> None:
     assert about["base_model_name_or_path"] == (str(tuned) if tuned.is_dir() else "tiny.en")
     if tuned.is_dir():
         with pytest.raises(RecogniserError, match="no adapter ships"):
-            load_reader(str(tuned))
+            load_recogniser(str(tuned))
         with pytest.raises(RecogniserError, match="weights are not those"):
-            load_reader("tiny.en", str(tmp_path / "adapter"))
+            load_recogniser("tiny.en", str(tmp_path / "adapter"))
         before = recogniser.recogniser.model.state_dict()
         after = reader.recogniser.model.state_dict()
         changed = {n for n, v in after.items() if not v.equal(before[n])}

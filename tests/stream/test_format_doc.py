@@ -14,11 +14,11 @@ from hypothesis import given
 from prior_helpers import CODEC, PRIOR, likely_codes
 from stream_helpers import CODES, EXAMPLE, FIELDS, SAMPLES, streams, unhurried
 from test_code_prior import integers_only
-from test_stream_single import SHORT, with_checksum
+from test_single import SHORT, with_checksum
 
 from vqasr.stream.stream import Stream, stream_to_bytes
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "stream-format.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "stream-format.md"
 LENGTHS = (1, 2, 5, 10, 15, 25, 50, 75, 125, 250, 375, 500, 625, 750, 1500, 3000)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
-from vqasr.adapters.recogniser import _loops_within_a_window, is_loop, load_recogniser
+from vqasr.adapters.original_whisper import _loops_within_a_window, is_loop, load_whisper
 from vqasr.adapters.segments import Segment
 from vqasr.errors import RecogniserError
 from vqasr.evaluation.error_rates import normalise, word_errors
@@ -23,7 +23,7 @@ def test_ctranslate2_weights_transcribe(clips, recogniser) -> None:
 
 
 def test_a_folder_is_a_name_too(clips, recogniser) -> None:
-    from_folder = load_recogniser(str(FOLDER))
+    from_folder = load_whisper(str(FOLDER))
     wave = [clips[0].samples]
     assert from_folder.transcribe_audio(wave) == recogniser.recogniser.transcribe_audio(wave)
 
@@ -33,7 +33,7 @@ def test_a_transformers_folder_is_a_name_too(clips, recogniser, tmp_path) -> Non
     for part in (base.model, base.feature_extractor, base.tokenizer):
         part.save_pretrained(tmp_path)
     wave = [clips[1].samples]
-    assert load_recogniser(tmp_path).transcribe_audio(wave) == base.transcribe_audio(wave)
+    assert load_whisper(tmp_path).transcribe_audio(wave) == base.transcribe_audio(wave)
 
 
 def test_long_audio_is_transcribed_whole(recogniser, long_clip) -> None:
@@ -74,7 +74,7 @@ def test_a_long_text_is_no_loop_but_one_may_be_in_it(long_clip) -> None:
 
 def test_unknown_names_say_what_to_do() -> None:
     with pytest.raises(RecogniserError, match=r"pip install vqasr\[demo\]"):
-        load_recogniser("no-such-model")
+        load_whisper("no-such-model")
 
 
 def test_broken_ctranslate2_folders(tmp_path) -> None:

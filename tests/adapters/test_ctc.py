@@ -16,10 +16,10 @@ from transformers import (
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
-from vqasr.adapters.ctc_reader import CTCRecogniser, group_words
+from vqasr.adapters.ctc_recogniser import CTCRecogniser, group_words
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.int8_weights import WEIGHTS_FILE
-from vqasr.adapters.load_reader import load_reader
+from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.compression.compress import compress, encode_audio
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
@@ -128,7 +128,7 @@ def test_saved_and_loaded_it_is_the_same(model, codec, tokenizer, clips, tmp_pat
     folder = tmp_path / "model"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    reader = load_reader(str(folder))
+    reader = load_recogniser(str(folder))
     assert isinstance(reader, CTCRecogniser)
     assert reader.codec_fingerprint == codec.fingerprint()
     assert reader.fingerprint() == model.fingerprint()
@@ -171,7 +171,7 @@ def test_an_adapter_folder_and_its_base(codec, tokenizer, clips, tmp_path) -> No
         metrics={"test_x": rows},
     )  # fmt: skip
     adapter.save_pretrained(tmp_path / "adapter")
-    reader = load_reader(str(tmp_path / "base"), str(tmp_path / "adapter"))
+    reader = load_recogniser(str(tmp_path / "base"), str(tmp_path / "adapter"))
     assert isinstance(reader, CTCRecogniser)
     codes = torch.from_numpy(encode_audio(codec, clips[0].samples, 2)).T[None]
     expected = VQWav2Vec2ForCTC.from_base(base, made.half().float(), codec.fingerprint())
@@ -183,7 +183,7 @@ def test_an_adapter_folder_and_its_base(codec, tokenizer, clips, tmp_path) -> No
     assert codec.fingerprint().hex() in card
     AutoModelForCTC.from_config(CONFIGS["wavlm"]).save_pretrained(tmp_path / "base")
     with pytest.raises(RecogniserError, match="weights are not those"):
-        load_reader(str(tmp_path / "base"), str(tmp_path / "adapter"))
+        load_recogniser(str(tmp_path / "base"), str(tmp_path / "adapter"))
     with pytest.raises(RecogniserError, match="upload failed"):  # there is no network here
         adapter.push_to_hub("nobody/nothing")
 
@@ -212,7 +212,7 @@ def test_what_cannot_be(codec, model) -> None:
         with pytest.raises(InvalidCodesError, match="input_values"):
             model(codes)
     with pytest.raises(RecogniserError, match="takes no adapter"):
-        load_reader("ctc-small", "some-adapter")
+        load_recogniser("ctc-small", "some-adapter")
     with pytest.raises(RecogniserError, match="cannot be loaded"):
         CTCRecogniser.from_pretrained("/nowhere")
 

@@ -150,7 +150,7 @@ def test_a_killed_writer_leaves_what_it_flushed(tmp_path: Path) -> None:
     path = tmp_path / "live.vqs"
     script = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
 from stream_helpers import CODES, HEADER
 from vqasr.stream.writer import StreamWriter
 writer = StreamWriter(open({str(path)!r}, "wb"), HEADER, stream_id=0xBEEF)

@@ -4,15 +4,15 @@ import numpy as np
 from torch import Tensor
 
 from vqasr.adapters.adapter import CodesAdapter
-from vqasr.adapters.reader import CodesReader
-from vqasr.adapters.recogniser import WhisperRecogniser, load_recogniser
+from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper
+from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
 from vqasr.assets import bundled_adapters
 from vqasr.errors import RecogniserError
 
 
-class CodesRecogniser(CodesReader):
+class WhisperRecogniser(Recogniser):
     """Whisper reading codes.
 
     Args:
@@ -25,7 +25,7 @@ class CodesRecogniser(CodesReader):
         RecogniserError: the adapter was trained for other weights.
     """
 
-    def __init__(self, recogniser: WhisperRecogniser, adapter: CodesAdapter, padded: bool = False):
+    def __init__(self, recogniser: OriginalWhisper, adapter: CodesAdapter, padded: bool = False):
         if adapter.base_fingerprint != recogniser.fingerprint():
             raise RecogniserError(
                 f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
@@ -47,15 +47,15 @@ class CodesRecogniser(CodesReader):
         padded: bool = False,
         language: str | None = None,
         task: str | None = None,
-    ) -> "CodesRecogniser":
+    ) -> "WhisperRecogniser":
         """Load recogniser and adapter; without `adapter`, the one that ships for its weights.
 
-        language, task: see `load_recogniser`.
+        language, task: see `load_whisper`.
 
         Raises:
             RecogniserError: either cannot be had.
         """
-        recogniser = load_recogniser(asr, language, task)
+        recogniser = load_whisper(asr, language, task)
         if adapter is not None:
             return cls(recogniser, CodesAdapter.from_pretrained(adapter), padded)
         for name in bundled_adapters():

@@ -63,7 +63,7 @@ class PriorArrays(NamedTuple):
         return np.zeros((self.dilations.sum(), rows, len(self.start)), np.int16)
 
 
-class PriorReader:
+class PriorDecoder:
     """The prior one frame and one codebook at a time, for several chunks in parallel.
 
     Args:
