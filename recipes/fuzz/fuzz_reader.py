@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["vqasr"]):
     from vqasr.stream.single import single_to_bytes
     from vqasr.stream.stream import stream_to_bytes
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "helpers"))
 import numpy as np
 from prior_helpers import CODEC, PRIOR, likely_codes
 
