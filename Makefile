@@ -2,7 +2,7 @@ PYTHON ?= python3
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test assets clean
+.PHONY: help demo test docs assets clean
 
 help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 
 test: $(STAMP)  ## Run all tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+
+docs: $(STAMP)  ## Build the documentation into build/docs
+	HF_HUB_OFFLINE=1 .venv/bin/python -m sphinx -W --keep-going -q docs build/docs
 
 assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/train_codec for the time)
 	.venv/bin/vqasr train recipes/train_codec/train.toml
@@ -34,5 +37,5 @@ clean:  ## Remove the virtual environment, caches and build output
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -q -c constraints.txt -e '.[demo,base,train,test]'
+	.venv/bin/pip install -q -c constraints.txt -e '.[demo,base,train,test,docs]'
 	touch $@

@@ -1,5 +1,57 @@
-"""Codes to the embeddings of a recogniser, and to text."""
+"""Map codes to the embeddings of a recogniser, and to text.
+
+The names in `__all__` are public; each is loaded on first use (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from vqasr.audio._torchaudio import ensure_torchaudio
 
+if TYPE_CHECKING:
+    from vqasr.adapters.adapter import CodesAdapter
+    from vqasr.adapters.code_features import CodesFeatureExtractor
+    from vqasr.adapters.ctc import VQWav2Vec2Config, VQWav2Vec2ForCTC
+    from vqasr.adapters.ctc_recogniser import CTCRecogniser
+    from vqasr.adapters.pipeline import CodesPipeline
+    from vqasr.adapters.processor import CodesProcessor
+    from vqasr.adapters.whisper import VQWhisperConfig, VQWhisperForConditionalGeneration
+    from vqasr.adapters.whisper_recogniser import WhisperRecogniser
+
 ensure_torchaudio()  # as in vqasr.codec
+
+_MODULES = {
+    "adapter": ("CodesAdapter",),
+    "code_features": ("CodesFeatureExtractor",),
+    "ctc": ("VQWav2Vec2Config", "VQWav2Vec2ForCTC"),
+    "ctc_recogniser": ("CTCRecogniser",),
+    "pipeline": ("CodesPipeline",),
+    "processor": ("CodesProcessor",),
+    "whisper": ("VQWhisperConfig", "VQWhisperForConditionalGeneration"),
+    "whisper_recogniser": ("WhisperRecogniser",),
+}
+
+__all__ = [
+    "CTCRecogniser",
+    "CodesAdapter",
+    "CodesFeatureExtractor",
+    "CodesPipeline",
+    "CodesProcessor",
+    "VQWav2Vec2Config",
+    "VQWav2Vec2ForCTC",
+    "VQWhisperConfig",
+    "VQWhisperForConditionalGeneration",
+    "WhisperRecogniser",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(f"vqasr.adapters.{module}"), name)
+            return value
+    raise AttributeError(f"module 'vqasr.adapters' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

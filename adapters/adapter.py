@@ -1,4 +1,4 @@
-"""An adapter on disk, as PEFT does it: a small folder beside a base model that stays as it is."""
+"""Save and load adapters, as PEFT does: a small folder beside an unchanged base model."""
 
 import dataclasses
 import json
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
+from transformers.utils.hub import cached_file
 
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.adapters.model_card import model_card
-from vqasr.assets import resolve_adapter
+from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
-from vqasr.fingerprint import weights_fingerprint
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -26,16 +26,16 @@ ADAPTER_TYPES = {"whisper": "VQASR_WHISPER", "ctc": "VQASR_CTC"}
 
 @dataclass
 class CodesAdapter:
-    """Codes -> embeddings for one base model and one codec.
+    """Hold an embedder with the base model and codec that it was trained for.
 
     Attributes:
-        embedder: the trained module.
-        base_model: name of the recogniser it was trained for.
-        base_fingerprint: 6 bytes, of that recogniser's weights.
-        codec_fingerprint: 6 bytes, of the codec whose codes it reads.
+        embedder: maps codes to embeddings.
+        base_model: name of the recogniser.
+        base_fingerprint: 6 bytes, of the recogniser's weights.
+        codec_fingerprint: 6 bytes, of the codec.
         kind: "whisper", or "ctc" for Wav2Vec2, HuBERT and WavLM.
         license: of the adapter's weights.
-        metrics: what was measured, {data set: rows of `vqasr evaluate`}; the model card shows it.
+        metrics: {data set: rows of `vqasr evaluate`}, for the model card.
     """
 
     embedder: CodeEmbedder
@@ -50,8 +50,8 @@ class CodesAdapter:
         """Write adapter_config.json, adapter_model.safetensors and the model card.
 
         Args:
-            folder: is made where it is missing.
-            int8: matrices as int8 with a scale for each row, half of the size of float16.
+            folder: created if missing.
+            int8: store matrices as int8, half the size of float16 (`to_int8`).
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,21 +78,20 @@ class CodesAdapter:
         """Load an adapter in float32.
 
         Args:
-            name_or_path: a folder, a hub id, or the name of a bundled adapter.
+            name_or_path: folder, hub id, or name of a bundled adapter.
 
         Raises:
-            RecogniserError: not there, or no adapter of vqasr.
+            RecogniserError: it is missing, or no adapter of vqasr.
         """
-        folder = resolve_adapter(str(name_or_path))
+        folder = resolve(name_or_path)
+        kinds = {adapter_type: kind for kind, adapter_type in ADAPTER_TYPES.items()}
         try:
-            config: dict[str, Any] = json.loads(_file(folder, CONFIG_FILE).read_text())
-            kinds = {name: kind for kind, name in ADAPTER_TYPES.items()}
+            config = json.loads(Path(str(cached_file(folder, CONFIG_FILE))).read_text())
             if config.get("adapter_type") not in kinds:
                 raise ValueError(f"adapter_type is {config.get('adapter_type')!r}")
             embedder = CodeEmbedder(CodeEmbedderConfig(**config["embedder"]))
-            tensors = load_file(_file(folder, WEIGHTS_FILE))
-            embedder.load_state_dict(from_int8(tensors))
-            adapter = cls(
+            embedder.load_state_dict(from_int8(load_file(str(cached_file(folder, WEIGHTS_FILE)))))
+            return cls(
                 embedder.eval(),
                 config["base_model_name_or_path"],
                 bytes.fromhex(config["base_model_fingerprint"]),
@@ -103,19 +102,26 @@ class CodesAdapter:
             )
         except Exception as error:  # hub, JSON, safetensors and torch each raise their own
             raise RecogniserError(
-                f"adapter {str(name_or_path)!r} cannot be loaded ({error}). Give a folder that "
-                f"holds {CONFIG_FILE} and {WEIGHTS_FILE}, or a hub id."
+                f"adapter {str(name_or_path)!r} cannot be loaded ({error}). Give a hub id, or a "
+                f"folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
             ) from error
-        return adapter
+
+    def check_base(self, name: str, fingerprint: bytes) -> None:
+        """Raise RecogniserError unless the adapter was trained for these weights."""
+        if fingerprint != self.base_fingerprint:
+            raise RecogniserError(
+                f"the adapter was trained for {self.base_model}, whose weights are not those of "
+                f"{name}. Use the recogniser it was trained for, or train an adapter."
+            )
 
     def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:
-        """Upload to the Hugging Face hub; needs network and a login (or a token).
+        """Upload to the Hugging Face hub; needs network and a login or token.
 
         Returns:
-            The address of the commit.
+            Address of the commit.
 
         Raises:
-            RecogniserError: the hub cannot be reached or refuses.
+            RecogniserError: the hub cannot be reached, or refuses.
         """
         hub = HfApi(token=token)
         try:
@@ -125,14 +131,6 @@ class CodesAdapter:
                 return str(hub.upload_folder(repo_id=repo_id, folder_path=folder).commit_url)
         except Exception as error:  # requests, huggingface_hub and the system each raise their own
             raise RecogniserError(
-                f"{repo_id!r}: the upload failed ({str(error).splitlines()[0]}). `hf auth login` "
-                "logs in; HF_HUB_OFFLINE must not be set."
+                f"{repo_id!r}: the upload failed ({str(error).splitlines()[0]}). Log in with "
+                "`hf auth login`, and unset HF_HUB_OFFLINE."
             ) from error
-
-    def fingerprint(self) -> bytes:
-        """6 bytes that name the adapter's own weights."""
-        return weights_fingerprint(self.embedder.state_dict())
-
-
-def _file(folder: str, name: str) -> Path:
-    return Path(folder) / name if Path(folder).is_dir() else Path(hf_hub_download(folder, name))

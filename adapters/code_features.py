@@ -1,4 +1,4 @@
-"""Feature extractor that turns audio or streams into codes."""
+"""Turn audio or streams into codes, as a feature extractor of transformers."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, SequenceFeatureExtractor
 
 from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression.compress import check_codec, encode_audio
+from vqasr.compression.compress import encode_audio
 from vqasr.compression.rates import operating_point
 from vqasr.errors import AudioError
 from vqasr.files import read_file
@@ -20,12 +21,12 @@ from vqasr.stream.stream import Stream
 
 
 class CodesFeatureExtractor(SequenceFeatureExtractor):
-    """Makes codes of whatever holds speech.
+    """Turn audio or streams into codes.
 
     Args:
-        codec: name or folder of the codec; it is loaded when there is audio to encode.
-        num_quantizers: codebooks to use; None for all.
-        bps: instead, about so many bits per second, of codecs with measured rates.
+        codec: name or folder of the codec, loaded at the first use.
+        num_quantizers: number of codebooks; None for all.
+        bps: target bits per second instead, for codecs with calibrated rates.
     """
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 as in transformers
@@ -43,7 +44,7 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
         self.codec = codec
         self.num_quantizers = num_quantizers
         self.bps = bps
-        # What transformers' pipeline asks of Whisper's feature extractor.
+        # transformers' pipeline reads these of Whisper's feature extractor.
         self.chunk_length = WINDOW_S
         self.n_samples = WINDOW_SAMPLES
         self._model: VQCodecModel | None = None
@@ -52,17 +53,16 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
         return {k: v for k, v in super().to_dict().items() if k != "_model"}
 
     def model(self) -> VQCodecModel:
-        """The codec."""
+        """Return the codec."""
         if self._model is None:
             self._model = VQCodecModel.from_pretrained(self.codec).eval()
         return self._model
 
     def codes(self, sound: Sound | Stream) -> np.ndarray:
-        """Codes (n, frames) int64 of one recording.
+        """Return codes (n, frames) int64 of one recording.
 
         Args:
-            sound: (samples,) float at 16 kHz; a dictionary with sampling_rate and raw or array;
-                path or bytes of an audio file or of a `.vqs` stream; or a `Stream`.
+            sound: a `Stream`; path or bytes of a `.vqs` stream; or audio, as `load_audio` takes it.
 
         Raises:
             AudioError, StreamError: it cannot be read.
@@ -73,29 +73,26 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
             sound = read_file(Path(sound))
         if isinstance(sound, bytes) and is_stream(sound):
             sound = Stream.load(sound)
-        if isinstance(sound, Stream):
-            check_codec(sound, self.model().fingerprint())
-            return sound.trim(self.num_quantizers or len(sound.codes)).codes
         codec = self.model()
+        if isinstance(sound, Stream):
+            sound.header.check_codec(codec.fingerprint())
+            return sound.trim(self.num_quantizers or len(sound.codes)).codes
         point = operating_point(codec.config, num_quantizers=self.num_quantizers, bps=self.bps)
         return encode_audio(codec, load_audio(sound), point.num_quantizers, point.bit_price)
 
     def __call__(
-        self,
-        raw_speech: Any,
-        sampling_rate: int | None = None,
-        **ignored: Any,
+        self, raw_speech: Any, sampling_rate: int | None = None, **ignored: Any
     ) -> BatchFeature:
-        """Codes of one or several recordings.
+        """Return padded codes of one recording, or of a list of recordings.
 
         Args:
-            raw_speech: each as `codes` takes them.
-            sampling_rate: of arrays; 16,000 or None.
-            ignored: what transformers passes to every feature extractor (return_tensors, padding).
+            raw_speech: each as `codes` takes it.
+            sampling_rate: of arrays in Hz; 16,000 or None.
+            ignored: arguments that transformers passes to every feature extractor.
 
         Returns:
-            input_values (batch, longest, n) int64, -1 behind the end of shorter ones, and
-            attention_mask (batch, longest) int64.
+            input_values (batch, longest, n) int64, padded with -1, and attention_mask
+            (batch, longest) int64.
 
         Raises:
             AudioError: another sampling rate; see also `codes`.
@@ -107,6 +104,6 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
             )
         sounds = raw_speech if isinstance(raw_speech, list) else [raw_speech]
         items = [torch.from_numpy(self.codes(sound)).long().T for sound in sounds]
-        values = torch.nn.utils.rnn.pad_sequence(items, True, NO_FRAME)
-        mask = torch.tensor([[i < len(x) for i in range(values.shape[1])] for x in items])
-        return BatchFeature({"input_values": values, "attention_mask": mask.long()})
+        codes = pad_sequence(items, batch_first=True, padding_value=NO_FRAME)
+        mask = (codes[..., 0] != NO_FRAME).long()
+        return BatchFeature({"input_values": codes, "attention_mask": mask})

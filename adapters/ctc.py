@@ -1,7 +1,7 @@
-"""Wav2Vec2, HuBERT or WavLM with a CTC head that reads codes instead of samples.
+"""Let Wav2Vec2, HuBERT or WavLM with a CTC head read codes instead of samples.
 
-Codes enter where the feature projection would hand over: neither the convolutions over the waveform
-nor the projection are computed. The weights of encoder and head stay the base model's own.
+Embedded codes replace the output of the feature projection: neither the convolutions over the
+waveform nor the projection are computed. Encoder and head keep the base model's weights.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -25,7 +26,7 @@ from transformers.utils.hub import cached_file
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.int8_weights import WEIGHTS_FILE, load_int8, save_int8
+from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.codec.convolution import StreamBlock
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import InvalidCodesError, RecogniserError
@@ -33,17 +34,18 @@ from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import NO_FRAME
 
 BASES = ("wav2vec2", "hubert", "wavlm")
-IGNORED = -100  # labels behind a text's end, as everywhere in transformers
+IGNORED = -100  # pads labels, as everywhere in transformers
+INT8_FILE = "model_int8.safetensors"
 
 
 class VQWav2Vec2Config(PretrainedConfig):
-    """What defines a `VQWav2Vec2ForCTC`.
+    """Configure a `VQWav2Vec2ForCTC`.
 
     Args:
         base: configuration of the Wav2Vec2, HuBERT or WavLM model, with its model_type.
-        embedder: sizes of its `CodeEmbedder`.
+        embedder: sizes of the `CodeEmbedder`.
         codec_fingerprint: of the codec whose codes it reads, hexadecimal.
-        sinusoids: add Whisper's positions to the embeddings: for layers that come from a Whisper.
+        sinusoids: add Whisper's positions to the embeddings, for layers copied from a Whisper.
     """
 
     model_type = "vqasr_ctc"
@@ -66,7 +68,7 @@ class VQWav2Vec2Config(PretrainedConfig):
         super().__init__(**kwargs)
 
     def base_config(self) -> PretrainedConfig:
-        """That of the base model; RecogniserError for a model of another family."""
+        """Return the base model's configuration; RecogniserError for another family."""
         values = dict(self.base)
         kind = values.pop("model_type", None)
         if kind not in BASES or values.get("add_adapter"):
@@ -78,10 +80,10 @@ class VQWav2Vec2Config(PretrainedConfig):
 
 
 class VQWav2Vec2ForCTC(PreTrainedModel):
-    """CTC over codes.
+    """Recognise characters in codes with CTC.
 
     Args:
-        config: of base and embedder. For a base model that exists, see `from_base`.
+        config: of base and embedder. To adapt an existing model, see `from_base`.
 
     Raises:
         RecogniserError: the base is of another family.
@@ -95,7 +97,7 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
     def __init__(self, config: VQWav2Vec2Config):
         super().__init__(config)
         base = AutoModelForCTC.from_config(config.base_config())
-        self._take(base)
+        self._share(base)
         self.embedder = CodeEmbedder(
             CodeEmbedderConfig(**{"embed_dim": base.config.hidden_size, **config.embedder})
         )
@@ -109,7 +111,7 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         codec_fingerprint: bytes,
         sinusoids: bool = False,
     ) -> "VQWav2Vec2ForCTC":
-        """Codes for a CTC model that exists; encoder and head are shared with it, not copied.
+        """Adapt an existing CTC model, whose encoder and head are shared, not copied.
 
         Args:
             base: Wav2Vec2ForCTC, HubertForCTC or WavLMForCTC.
@@ -118,21 +120,21 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             sinusoids: see `VQWav2Vec2Config`.
 
         Raises:
-            RecogniserError: another kind of model, or the widths differ.
+            RecogniserError: the base is of another family, or the widths differ.
         """
         config = VQWav2Vec2Config(
             base.config.to_dict(), dataclasses.asdict(embedder.config), codec_fingerprint.hex(),
             sinusoids,
         )  # fmt: skip
-        wanted = config.base_config().hidden_size
-        if embedder.config.embed_dim != wanted:
+        width = config.base_config().hidden_size
+        if embedder.config.embed_dim != width:
             raise RecogniserError(
                 f"the embedder makes embeddings of width {embedder.config.embed_dim}, the model "
-                f"reads {wanted}. Make it with embed_dim={wanted}."
+                f"reads {width}. Use an embedder with embed_dim={width}."
             )
         with torch.device("meta"):  # the weights come from `base` and `embedder`
             model = cls(config)
-        model._take(base)
+        model._share(base)
         model.embedder = embedder
         return model.train(base.training)
 
@@ -140,31 +142,30 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
     def from_pretrained(  # type: ignore[override]
         cls, source: Any, *args: Any, **kwargs: Any
     ) -> "VQWav2Vec2ForCTC":
-        """As transformers', and of folders or hub ids that `save_int8` wrote."""
+        """Load as transformers does, or a folder or hub id that `save_int8` wrote."""
         path = None
         if source is not None:
-            path = cached_file(source, WEIGHTS_FILE, _raise_exceptions_for_missing_entries=False)
+            path = cached_file(source, INT8_FILE, _raise_exceptions_for_missing_entries=False)
         if path is None:
             return super().from_pretrained(source, *args, **kwargs)
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(source)
-        return super().from_pretrained(
-            None, *args, config=config, state_dict=load_int8(path), **kwargs
-        )
+        state = from_int8(load_file(path))
+        return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
     def save_int8(self, folder: str | os.PathLike[str]) -> None:
-        """As `save_pretrained`, at a byte a weight."""
+        """Save configuration and weights, with one byte per weight."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.config.save_pretrained(folder)
-        save_int8(self.state_dict(), Path(folder))
+        save_file(to_int8(self.state_dict()), Path(folder) / INT8_FILE, metadata={"format": "pt"})
 
-    def _take(self, base: Any) -> None:
+    def _share(self, base: Any) -> None:
         self.encoder = getattr(base, base.base_model_prefix).encoder
         self.dropout = base.dropout
         self.lm_head = base.lm_head
-        self._ctc = base.config
+        self._base_config = base.config
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Only of the embedder: the base has initialised itself."""
+        """Initialise the embedder only: the base has initialised itself."""
         if isinstance(module, ResidualVQ | StreamBlock | nn.Linear | nn.LayerNorm):
             module.reset_parameters()
 
@@ -174,20 +175,19 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> CausalLMOutput:
-        """Logits at 50 Hz, two for each code frame.
+        """Compute logits at 50 Hz, two for each code frame.
 
         Args:
-            input_values: (batch, frames, n) int codes; -1 behind the end of shorter items, -2 in
-                all of a frame that was lost.
-            attention_mask: (batch, frames), 1 on frames that exist; None where -1 says it all.
-            labels: (batch, characters) int, -100 behind the end of shorter texts.
+            input_values: (batch, frames, n) int codes; -1 pads, -2 marks lost frames.
+            attention_mask: (batch, frames), 1 on frames that exist; None if -1 marks the padding.
+            labels: (batch, characters) int, padded with -100.
 
         Returns:
-            logits (batch, 2 x frames, vocabulary), certain of the blank where there is no frame,
-            and with labels the loss.
+            logits (batch, 2 x frames, vocabulary), with probability 1 for the blank on padding;
+            the loss if there are labels.
 
         Raises:
-            InvalidCodesError: shape or type of the codes is wrong.
+            InvalidCodesError: the codes have a wrong shape or type.
         """
         if input_values.dim() != 3 or input_values.is_floating_point():
             raise InvalidCodesError(
@@ -197,41 +197,41 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         codes = input_values.long().transpose(1, 2)
         if attention_mask is not None:
             codes = codes.masked_fill(attention_mask[:, None] == 0, NO_FRAME)
-        return self.hear(codes, labels)
+        return self.read(codes, labels)
 
-    def hear(self, heard: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
-        """As `forward`, of codes (batch, n, frames) or of latents, as `CodeEmbedder` takes them."""
-        hidden, exists = self.embedder.close(heard)
+    def read(self, codes: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
+        """Compute logits of codes (batch, n, frames) or latents, as `CodeEmbedder` takes them."""
+        hidden, exists = self.embedder.close(codes)
         if self.config.sinusoids:
             hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
         hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
         logits = self.lm_head(self.dropout(hidden))
         loss = None if labels is None else self._loss(logits, exists, labels)
-        # Decoders, transformers' pipeline among them, go over all frames of a batch.
-        blank = torch.arange(logits.shape[-1], device=logits.device) == self._ctc.pad_token_id
-        nothing = torch.where(blank, 0.0, torch.finfo(logits.dtype).min).to(logits.dtype)
-        logits = torch.where(exists[..., None], logits, nothing)
+        # Decoders, transformers' pipeline among them, read the padding too: it is blank.
+        blank = logits.new_full(logits.shape[-1:], torch.finfo(logits.dtype).min)
+        blank[self._base_config.pad_token_id] = 0.0
+        logits = torch.where(exists[..., None], logits, blank)
         return CausalLMOutput(loss=loss, logits=logits)
 
     def _loss(self, logits: Tensor, exists: Tensor, labels: Tensor) -> Tensor:
-        said = labels != IGNORED
+        kept = labels != IGNORED
         return F.ctc_loss(
             logits.float().log_softmax(-1).transpose(0, 1),
-            labels[said],
+            labels[kept],
             exists.sum(1),
-            said.sum(1),
-            blank=self._ctc.pad_token_id,
-            reduction=self._ctc.ctc_loss_reduction,
-            zero_infinity=self._ctc.ctc_zero_infinity,
+            kept.sum(1),
+            blank=self._base_config.pad_token_id,
+            reduction=self._base_config.ctc_loss_reduction,
+            zero_infinity=self._base_config.ctc_zero_infinity,
         )
 
     def fingerprint(self) -> bytes:
-        """6 bytes that name the weights."""
+        """Return 6 bytes that identify the weights."""
         return weights_fingerprint(self.state_dict())
 
 
 def base_fingerprint(base: Any) -> bytes:
-    """6 bytes that name a CTC model's encoder and head, whichever adapter reads for them."""
+    """Return 6 bytes that identify encoder and head of a CTC model, with or without an adapter."""
     encoder = getattr(base, base.base_model_prefix).encoder
     return weights_fingerprint({**encoder.state_dict(), **base.lm_head.state_dict(prefix="head.")})
 

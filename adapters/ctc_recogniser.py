@@ -1,4 +1,4 @@
-"""Codes -> text with CTC."""
+"""Transcribe codes with a CTC model."""
 
 import os
 from typing import Any
@@ -13,22 +13,20 @@ from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
-from vqasr.assets import resolve_ctc
+from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
-from vqasr.fingerprint import weights_fingerprint
 
 LOGIT_S = 0.02
-# Words further apart than this begin a new segment, and so do words that would make it longer than
-# a reader of subtitles likes.
+# A longer pause begins a new segment, and so does a word that would make it longer than a subtitle.
 PAUSE_S = 0.5
 LONGEST_SEGMENT_S = 7.0
 
 
 class CTCRecogniser(Recogniser):
-    """A `VQWav2Vec2ForCTC`, decoded greedily.
+    """Decode a `VQWav2Vec2ForCTC` greedily.
 
     Args:
-        model: the model.
+        model: reads the codes.
         tokenizer: of its characters.
     """
 
@@ -43,81 +41,75 @@ class CTCRecogniser(Recogniser):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> "CTCRecogniser":
-        """Load model and tokenizer.
+        """Load a CTC model that reads codes by itself, with its tokenizer.
 
         Args:
-            name_or_path: "ctc-small" (ships with the package), a folder or a hub id.
+            name_or_path: "ctc-small" (bundled), a folder or a hub id.
 
         Raises:
-            RecogniserError: not there, or no such model.
+            RecogniserError: it is missing, or no such model.
         """
-        source = resolve_ctc(str(name_or_path))
-        try:
-            model = VQWav2Vec2ForCTC.from_pretrained(source, dtype=torch.float32)
-            tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(source)
-        except Exception as error:  # the hub, safetensors, JSON and torch each raise their own
-            raise RecogniserError(
-                f"recogniser {str(name_or_path)!r} cannot be loaded "
-                f"({str(error).splitlines()[0]}). Use 'ctc-small', or a folder or hub id that "
-                "VQWav2Vec2ForCTC.save_pretrained and a tokenizer wrote."
-            ) from error
-        return cls(model, tokenizer)
+        return cls(*_load(VQWav2Vec2ForCTC, str(name_or_path)))
 
     @classmethod
     def with_adapter(cls, asr: str, adapter: CodesAdapter) -> "CTCRecogniser":
-        """A Wav2Vec2, HuBERT or WavLM by name, with an adapter that was trained for it.
+        """Load a Wav2Vec2, HuBERT or WavLM, and put an adapter before it.
+
+        Args:
+            asr: folder or hub id of the model.
+            adapter: trained for it.
 
         Raises:
-            RecogniserError: it cannot be loaded, or has other weights than the adapter's.
+            RecogniserError: it cannot be loaded, or the adapter was trained for other weights.
         """
-        try:
-            base = AutoModelForCTC.from_pretrained(asr, dtype=torch.float32)
-            tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(asr)
-        except Exception as error:  # as above
-            raise RecogniserError(
-                f"recogniser {asr!r} cannot be loaded ({str(error).splitlines()[0]}). Name a "
-                "folder or hub id of a CTC model with its tokenizer."
-            ) from error
-        if base_fingerprint(base) != adapter.base_fingerprint:
-            raise RecogniserError(
-                f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
-                f"{asr}. Use the recogniser it was trained for, or train an adapter."
-            )
+        base, tokenizer = _load(AutoModelForCTC, asr)
+        adapter.check_base(asr, base_fingerprint(base))
         model = VQWav2Vec2ForCTC.from_base(base, adapter.embedder, adapter.codec_fingerprint)
         return cls(model, tokenizer)
 
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
         raise RecogniserError(
-            "this recogniser reads codes only and cannot hear audio. Give it codes, or use a "
-            "Whisper (--asr tiny.en)."
+            "this recogniser reads codes only, not audio. Give it codes, or use a Whisper "
+            "(--asr tiny.en)."
         )
 
     def fingerprint(self) -> bytes:
-        return weights_fingerprint(self.model.state_dict())
+        return self.model.fingerprint()
 
-    def read_texts(self, heard: Tensor) -> list[str]:
-        return [self.tokenizer.decode(ids) for ids in self._best(heard)]
+    def read_texts(self, codes: Tensor) -> list[str]:
+        return [self.tokenizer.decode(ids) for ids in self._best(codes)]
 
-    def read_segments(self, heard: Tensor) -> list[list[Segment]]:
-        found = []
-        for ids in self._best(heard):
+    def read_segments(self, codes: Tensor) -> list[list[Segment]]:
+        segments = []
+        for ids in self._best(codes):
             decoded: Any = self.tokenizer.decode(ids, output_word_offsets=True)
             words = [
                 Segment(LOGIT_S * o["start_offset"], LOGIT_S * o["end_offset"], o["word"])
                 for o in decoded["word_offsets"]
             ]
-            found.append(group_words(words))
-        return found
+            segments.append(group_words(words))
+        return segments
 
-    def _best(self, heard: Tensor) -> list[Tensor]:
-        """The likeliest token of each frame that exists."""
-        out = self.model.hear(heard)
-        ids = out.logits.argmax(-1)
-        return [row[: 2 * int(n)] for row, n in zip(ids, self.embedder.lengths(heard), strict=True)]
+    def _best(self, codes: Tensor) -> list[Tensor]:
+        """Return the likeliest token of each frame that exists."""
+        ids = self.model.read(codes).logits.argmax(-1)
+        return [row[: 2 * int(n)] for row, n in zip(ids, self.embedder.lengths(codes), strict=True)]
+
+
+def _load(model_class: Any, name: str) -> tuple[Any, Wav2Vec2CTCTokenizer]:
+    source = resolve(name)
+    try:
+        model = model_class.from_pretrained(source, dtype=torch.float32)
+        return model, Wav2Vec2CTCTokenizer.from_pretrained(source)
+    except Exception as error:  # the hub, safetensors, JSON and torch each raise their own
+        raise RecogniserError(
+            f"recogniser {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use "
+            "'ctc-small', or a folder or hub id of a CTC model with its tokenizer."
+        ) from error
 
 
 def group_words(words: list[Segment]) -> list[Segment]:
-    """Words to segments that fit a subtitle."""
+    """Join words to segments that fit a subtitle."""
     groups: list[list[Segment]] = []
     for word in words:
         last = groups[-1] if groups else None

@@ -1,17 +1,17 @@
 """Load CTranslate2 / faster-whisper folders into transformers.
 
-CTranslate2 is how Whisper weights travel outside the hub (registry packages, faster-whisper
-caches). Its `model.bin` is a list of named arrays; every array has its place in
-`WhisperForConditionalGeneration`.
+Registry packages and faster-whisper caches hold Whisper weights in this format. Its `model.bin` is
+a list of named arrays, each a parameter of `WhisperForConditionalGeneration`.
 """
 
 import io
 import json
 import os
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -29,10 +29,31 @@ from vqasr.errors import RecogniserError
 
 _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 _ENGLISH_VOCAB_SIZE = 51864
+_PARAMETERS = {
+    "weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "encodings": "weight"
+}  # fmt: skip
+# Modules in transformers, by their names in CTranslate2, which stacks projections of one input.
+_MODULES = {
+    "conv1": ["conv1"],
+    "conv2": ["conv2"],
+    "embeddings": ["embed_tokens"],
+    "position_encodings": ["embed_positions"],
+    "layer_norm": ["layer_norm"],
+    "self_attention/layer_norm": ["self_attn_layer_norm"],
+    "self_attention/linear_0": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    "self_attention/linear_1": ["self_attn.out_proj"],
+    "attention/layer_norm": ["encoder_attn_layer_norm"],
+    "attention/linear_0": ["encoder_attn.q_proj"],
+    "attention/linear_1": ["encoder_attn.k_proj", "encoder_attn.v_proj"],
+    "attention/linear_2": ["encoder_attn.out_proj"],
+    "ffn/layer_norm": ["final_layer_norm"],
+    "ffn/linear_0": ["fc1"],
+    "ffn/linear_1": ["fc2"],
+}
 
 
 def is_ctranslate2_folder(folder: str | os.PathLike[str]) -> bool:
-    """True where a folder holds a CTranslate2 Whisper model (`model.bin` and a tokenizer)."""
+    """Tell whether a folder holds a CTranslate2 Whisper (`model.bin` and a tokenizer)."""
     return (Path(folder) / "model.bin").is_file() and (Path(folder) / "tokenizer.json").is_file()
 
 
@@ -43,15 +64,14 @@ def load_ctranslate2_whisper(
 
     Args:
         folder: holds `model.bin` (float32 or float16), `config.json` and `tokenizer.json`.
-        weights: files that together, one behind the other, are `model.bin`, where that is not in
-            the folder.
+        weights: parts of `model.bin` in order, if it is not in the folder.
 
     Returns:
-        The model in float32 and evaluation mode, its feature extractor and tokenizer.
+        The model in float32 and evaluation mode, its feature extractor and its tokenizer.
 
     Raises:
         RecogniserError: a file is missing or broken, the model is no Whisper, or its weights are
-            quantized to integers.
+            integers.
     """
     folder = Path(folder)
     parts = [folder / "model.bin"] if weights is None else list(weights)
@@ -62,12 +82,12 @@ def load_ctranslate2_whisper(
     try:
         arrays = _read_arrays(io.BytesIO(b"".join(part.read_bytes() for part in parts)))
         settings = json.loads((folder / "config.json").read_text())
-        # tokenizer.json alone does not say what OpenAI's own tokenizers pad with.
+        # tokenizer.json does not name the padding token of OpenAI's own tokenizers.
         tokenizer = WhisperTokenizer.from_pretrained(str(folder), pad_token="<|endoftext|>")
     except Exception as error:  # struct, JSON, tokenizers, the file system
         raise RecogniserError(
-            f"{folder} is no readable CTranslate2 Whisper folder ({error}). Fetch it again, or "
-            "convert the model anew with ct2-transformers-converter --quantization float16."
+            f"{folder} is no readable CTranslate2 Whisper folder ({error}). Download it again, or "
+            "convert the model again with ct2-transformers-converter --quantization float16."
         ) from error
     if any(name.endswith("/weight_scale") for name in arrays):
         raise RecogniserError(
@@ -76,11 +96,9 @@ def load_ctranslate2_whisper(
         )
     try:
         config = _config(arrays)
-        state = _state_dict(arrays, config)
+        state = _state_dict(arrays)
     except KeyError as error:
-        raise RecogniserError(
-            f"{folder / 'model.bin'} is no Whisper: it has no {error}."
-        ) from error
+        raise RecogniserError(f"{folder} holds no Whisper: {error} is missing.") from error
     model = WhisperForConditionalGeneration(config)
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"proj_out.weight"}:  # proj_out is tied to the embeddings
@@ -119,22 +137,16 @@ def _read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:
 def _config(arrays: dict[str, np.ndarray]) -> WhisperConfig:
     vocab_size, width = arrays["decoder/embeddings/weight"].shape
     end = 50256 if vocab_size == _ENGLISH_VOCAB_SIZE else 50257
-    layers = {
-        side: len(
-            {
-                n.split("/")[1]
-                for n in arrays
-                if n.startswith(f"{side}/layer_") and not n.startswith(f"{side}/layer_norm")
-            }
-        )
-        for side in ("encoder", "decoder")
-    }
+
+    def num_layers(side: str) -> int:
+        return len({m[0] for name in arrays if (m := re.match(rf"{side}/layer_\d+", name))})
+
     return WhisperConfig(
         vocab_size=vocab_size,
         num_mel_bins=arrays["encoder/conv1/weight"].shape[1],
         d_model=width,
-        encoder_layers=layers["encoder"],
-        decoder_layers=layers["decoder"],
+        encoder_layers=num_layers("encoder"),
+        decoder_layers=num_layers("decoder"),
         encoder_attention_heads=int(arrays["encoder/num_heads"]),
         decoder_attention_heads=int(arrays["decoder/num_heads"]),
         encoder_ffn_dim=arrays["encoder/layer_0/ffn/linear_0/weight"].shape[0],
@@ -149,14 +161,22 @@ def _config(arrays: dict[str, np.ndarray]) -> WhisperConfig:
 
 
 def _generation_config(config: WhisperConfig, settings: dict) -> GenerationConfig:
-    # Whisper's special tokens follow one another: the last 1501 of the vocabulary are timestamps,
-    # before them stand no-timestamps, no-speech, previous-text, ..., transcribe, translate.
+    # The vocabulary ends with translate, transcribe, ..., previous-text, no-speech, no-timestamps
+    # and 1501 timestamps. Languages stand between start and translate: 99, or 100 since large-v3.
     no_timestamps = config.vocab_size - 1502
+    start = config.decoder_start_token_id
     multilingual = config.vocab_size != _ENGLISH_VOCAB_SIZE
-    # Between the start and "translate" stand the languages: 99, since large-v3 100.
-    languages = no_timestamps - 6 - config.decoder_start_token_id
+    choices: dict[str, Any] = {}
+    if multilingual:
+        languages = list(LANGUAGES)[: no_timestamps - 6 - start]
+        choices = {
+            "lang_to_id": {f"<|{name}|>": start + 1 + i for i, name in enumerate(languages)},
+            "task_to_id": {"translate": no_timestamps - 5, "transcribe": no_timestamps - 4},
+            "language": "en",
+            "task": "transcribe",
+        }
     return GenerationConfig(
-        decoder_start_token_id=config.decoder_start_token_id,
+        decoder_start_token_id=start,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
         pad_token_id=config.pad_token_id,
@@ -169,64 +189,21 @@ def _generation_config(config: WhisperConfig, settings: dict) -> GenerationConfi
         max_initial_timestamp_index=50,
         is_multilingual=multilingual,
         return_timestamps=False,
-        **(
-            {
-                "lang_to_id": {
-                    f"<|{language}|>": config.decoder_start_token_id + 1 + i
-                    for i, language in enumerate(list(LANGUAGES)[:languages])
-                },
-                "task_to_id": {"translate": no_timestamps - 5, "transcribe": no_timestamps - 4},
-                "language": "en",
-                "task": "transcribe",
-            }
-            if multilingual
-            else {}
-        ),
+        **choices,
     )
 
 
-def _state_dict(arrays: dict[str, np.ndarray], config: WhisperConfig) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-
-    def put(target: str, source: str) -> None:
-        state[f"model.{target}"] = torch.from_numpy(arrays[source].astype(np.float32))
-
-    def put_norm(target: str, source: str) -> None:
-        put(f"{target}.weight", f"{source}/gamma")
-        put(f"{target}.bias", f"{source}/beta")
-
-    def put_linear(targets: list[str], source: str) -> None:
-        """CTranslate2 stacks the projections that share an input; transformers has them apart."""
-        for part, values in (
-            ("weight", arrays[f"{source}/weight"]),
-            ("bias", arrays[f"{source}/bias"]),
-        ):
-            for target, piece in zip(
-                targets, np.split(values.astype(np.float32), len(targets)), strict=True
-            ):
-                if not (part == "bias" and target.endswith("k_proj")):  # keys have no bias
-                    state[f"model.{target}.{part}"] = torch.from_numpy(piece.copy())
-
-    for name in ("conv1", "conv2"):
-        for part in ("weight", "bias"):
-            put(f"encoder.{name}.{part}", f"encoder/{name}/{part}")
-    put("decoder.embed_tokens.weight", "decoder/embeddings/weight")
-    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
-        put(f"{side}.embed_positions.weight", f"{side}/position_encodings/encodings")
-        put_norm(f"{side}.layer_norm", f"{side}/layer_norm")
-        for i in range(layers):
-            to, of = f"{side}.layers.{i}", f"{side}/layer_{i}"
-            attention = f"{to}.self_attn"
-            put_norm(f"{to}.self_attn_layer_norm", f"{of}/self_attention/layer_norm")
-            put_linear([f"{attention}.{p}_proj" for p in "qkv"], f"{of}/self_attention/linear_0")
-            put_linear([f"{attention}.out_proj"], f"{of}/self_attention/linear_1")
-            put_norm(f"{to}.final_layer_norm", f"{of}/ffn/layer_norm")
-            put_linear([f"{to}.fc1"], f"{of}/ffn/linear_0")
-            put_linear([f"{to}.fc2"], f"{of}/ffn/linear_1")
-            if side == "decoder":
-                attention = f"{to}.encoder_attn"
-                put_norm(f"{to}.encoder_attn_layer_norm", f"{of}/attention/layer_norm")
-                put_linear([f"{attention}.q_proj"], f"{of}/attention/linear_0")
-                put_linear([f"{attention}.{p}_proj" for p in "kv"], f"{of}/attention/linear_1")
-                put_linear([f"{attention}.out_proj"], f"{of}/attention/linear_2")
+def _state_dict(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    state = {}
+    for name, array in arrays.items():
+        match = re.fullmatch(r"(encoder|decoder)/(layer_(\d+)/)?(.+)/(\w+)", name)
+        if match is None or match[4] not in _MODULES:
+            continue  # a setting
+        side, _, layer, module, parameter = match.groups()
+        prefix = f"model.{side}.layers.{layer}" if layer else f"model.{side}"
+        targets = _MODULES[module]
+        parts = torch.from_numpy(array.astype(np.float32)).chunk(len(targets))
+        for target, values in zip(targets, parts, strict=True):
+            if not (target.endswith("k_proj") and parameter == "bias"):  # keys have no bias
+                state[f"{prefix}.{target}.{_PARAMETERS[parameter]}"] = values
     return state

@@ -1,6 +1,6 @@
-"""Codes -> embeddings: what stands in place of a recogniser's own front end."""
+"""Embed codes, in place of a recogniser's own front end."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +13,16 @@ from vqasr.grid import MISSING, NO_FRAME
 
 @dataclass(frozen=True)
 class CodeEmbedderConfig:
-    """Sizes of a `CodeEmbedder`.
+    """Set the sizes of a `CodeEmbedder`.
 
     Attributes:
-        num_quantizers, codebook_size, latent_dim: of the codec that made the codes.
+        num_quantizers, codebook_size, latent_dim, variable_depth: of the codec.
         embed_dim: width of the recogniser's embeddings.
-        hidden_size: inner width.
-        num_layers: blocks at the codes' own 25 Hz.
-        num_fine_layers: blocks at 50 Hz.
-        expansion: widening inside the blocks.
-        variable_depth: of the codec; code 0 then ends a frame's description.
-        num_closing_frames: learned frames behind the last one, for reading without padding.
+        hidden_size: width of the blocks.
+        num_layers: number of blocks at 25 Hz, the frame rate of codes.
+        num_fine_layers: number of blocks at 50 Hz.
+        expansion: factor by which blocks are wider inside.
+        num_closing_frames: learned frames after the last one, for reading without padding.
     """
 
     num_quantizers: int
@@ -39,12 +38,11 @@ class CodeEmbedderConfig:
 
 
 class CodeEmbedder(nn.Module):
-    """Maps codes at 25 Hz to embeddings at 50 Hz, two for each code frame.
+    """Map codes at 25 Hz to embeddings at 50 Hz, two for each frame.
 
-    It carries a copy of the codec's quantizer, so that reading a stream needs no codec. Frames that
-    do not exist (code -1: padding up to the recogniser's window) and frames that were lost (code
-    -2) have a learned latent each, so that the recogniser hears an end or a gap and not noise. How
-    many codebooks describe a frame is an input too.
+    A copy of the codec's quantizer makes the codec itself unnecessary. Padding (code -1) and lost
+    frames (code -2) have a learned latent each, and the number of codebooks of a frame is an input.
+    Methods that take codes take unquantized latents too, see `look_up`.
     """
 
     def __init__(self, config: CodeEmbedderConfig):
@@ -56,20 +54,20 @@ class CodeEmbedder(nn.Module):
         )
         self.no_frame = nn.Parameter(torch.zeros(config.latent_dim))
         self.missing_frame = nn.Parameter(torch.zeros(config.latent_dim))
-        # They stand for the silence that a recogniser knows behind all speech.
+        # In place of the silence with which Whisper's own input ends.
         self.closing_frames: nn.Parameter | None = None
         if config.num_closing_frames:
             self.closing_frames = nn.Parameter(
                 torch.zeros(config.num_closing_frames, config.latent_dim)
             )
-        # Row 0 is for latents that no quantizer touched.
+        # Row 0 is for unquantized latents.
         self.level_embedding = nn.Embedding(config.num_quantizers + 1, width)
         nn.init.zeros_(self.level_embedding.weight)
         self.from_latent = nn.Linear(config.latent_dim, width)
         self.blocks = nn.ModuleList(
             StreamBlock(width, config.expansion, right=3) for _ in range(config.num_layers)
         )
-        # Reads off whether there is speech; fitted last, on frozen features.
+        # Logistic regression for speech, fitted last, on frozen features.
         self.speech_head = nn.Linear(width, 1)
         self.to_50_hz = nn.Linear(width, 2 * width)
         self.fine_blocks = nn.ModuleList(
@@ -78,89 +76,80 @@ class CodeEmbedder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_embedding = nn.Linear(width, config.embed_dim)
 
-    def forward(self, heard: Tensor) -> Tensor:
-        """Codes or latents, as `look_up` takes them -> (batch, 2 x frames, embed_dim)."""
-        return self.embed_latents(*self.look_up(heard))
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embed codes or latents: (batch, 2 x frames, embed_dim)."""
+        return self.embed_latents(*self.look_up(codes))
 
-    def look_up(self, heard: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a recogniser is given to what `embed_latents` takes.
+    def look_up(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Look codes up in the codebooks.
 
         Args:
-            heard: codes (batch, n, frames) int, -1 for no frame, -2 for a lost one; or unquantized
-                latents (batch, latent_dim, frames) float, all zero for no frame.
+            codes: (batch, n, frames) int, -1 for padding, -2 for lost frames; or unquantized
+                latents (batch, latent_dim, frames) float, zeros for padding.
 
         Returns:
-            latents (batch, frames, latent_dim), mask (batch, frames; lost frames are True: they
-            have their latent) and levels (batch, frames).
+            latents (batch, frames, latent_dim); mask (batch, frames) bool, False on padding; and
+            levels (batch, frames) int, as in `embed_latents`.
         """
-        if heard.is_floating_point():
-            mask = heard.any(dim=1)
-            return heard.transpose(1, 2), mask, torch.zeros_like(mask, dtype=torch.long)
-        real = heard[:, 0] >= 0
-        levels = torch.where(real, self.quantizer.depths(heard), heard.shape[1])
-        missing = heard[:, 0] == MISSING
-        latents = torch.where(missing[..., None], self.missing_frame, self.quantizer.decode(heard))
+        if codes.is_floating_point():
+            mask = codes.any(dim=1)
+            return codes.transpose(1, 2), mask, torch.zeros_like(mask, dtype=torch.long)
+        real = codes[:, 0] >= 0
+        levels = torch.where(real, self.quantizer.depths(codes), codes.shape[1])
+        missing = codes[:, 0] == MISSING
+        latents = torch.where(missing[..., None], self.missing_frame, self.quantizer.decode(codes))
         return latents, real | missing, levels
 
     @staticmethod
-    def lengths(heard: Tensor) -> Tensor:
-        """Codes or latents, as `look_up` takes them -> (batch,) frames that exist."""
-        exists = heard.any(dim=1) if heard.is_floating_point() else heard[:, 0] != NO_FRAME
+    def lengths(codes: Tensor) -> Tensor:
+        """Count the frames of codes or latents without padding: (batch,)."""
+        exists = codes.any(dim=1) if codes.is_floating_point() else codes[:, 0] != NO_FRAME
         return exists.sum(1)
 
-    def add_closing_frames(self, count: int) -> None:
-        """Give an embedder without closing frames some, as yet no other than padding."""
-        self.config = replace(self.config, num_closing_frames=count)
-        self.closing_frames = nn.Parameter(self.no_frame.detach().repeat(count, 1))
-
-    def close(self, heard: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed the frames that exist and the closing frames behind them, without padding.
-
-        Args:
-            heard: codes (batch, n, frames) int, -1 behind the end of shorter items, or latents as
-                `look_up` takes them.
+    def close(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed codes or latents and the closing frames after them, without padding.
 
         Returns:
             embeddings (batch, 2 x (frames + num_closing_frames), embed_dim) and a mask
             (batch, the same) bool, True where an item has embeddings.
         """
-        latents, mask, levels = self.look_up(heard)
-        given = levels.new_full((len(heard),), 0 if heard.is_floating_point() else heard.shape[1])
-        return self.close_latents(latents, mask, levels, self.lengths(heard), given)
+        latents, mask, levels = self.look_up(codes)
+        depth = levels.new_full((len(codes),), 0 if codes.is_floating_point() else codes.shape[1])
+        return self.close_latents(latents, mask, levels, self.lengths(codes), depth)
 
     def close_latents(
-        self, latents: Tensor, mask: Tensor, levels: Tensor, lengths: Tensor, given: Tensor
+        self, latents: Tensor, mask: Tensor, levels: Tensor, lengths: Tensor, depth: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `close`, of what `look_up` returns.
+        """Embed latents and the closing frames after them; returns as `close`.
 
         Args:
-            latents, mask, levels: as in `embed_latents`, one level for each frame.
-            lengths: (batch,) frames that exist.
-            given: (batch,) codebooks that the item's frames were described with at most.
+            latents, mask, levels: as `look_up` returns them.
+            lengths: (batch,) number of frames of each item.
+            depth: (batch,) largest number of codebooks of each item's frames.
         """
         closing = self.config.num_closing_frames
         latents, mask = F.pad(latents, (0, 0, 0, closing)), F.pad(mask, (0, closing))
-        levels = torch.cat([levels, given[:, None].expand(-1, closing)], dim=1)
-        # How far each frame lies behind the last one that exists.
-        behind = torch.arange(latents.shape[1], device=latents.device) - lengths[:, None]
+        levels = torch.cat([levels, depth[:, None].expand(-1, closing)], dim=1)
+        # Index of each frame from the end of its item: 0 is the first closing frame.
+        after_end = torch.arange(latents.shape[1], device=latents.device) - lengths[:, None]
         if self.closing_frames is not None:
-            frames = self.closing_frames[behind.clamp(0, closing - 1)]
-            latents = torch.where((behind >= 0)[..., None], frames, latents)
-        exists = behind < closing
-        embeddings = self.embed_latents(latents, mask | (behind >= 0), levels, exists)
+            frames = self.closing_frames[after_end.clamp(0, closing - 1)]
+            latents = torch.where((after_end >= 0)[..., None], frames, latents)
+        exists = after_end < closing
+        embeddings = self.embed_latents(latents, mask | (after_end >= 0), levels, exists)
         return embeddings, exists.repeat_interleave(2, dim=1)
 
     def embed_latents(
         self, latents: Tensor, mask: Tensor, levels: Tensor, exists: Tensor | None = None
     ) -> Tensor:
-        """Embed quantized (or, with level 0, continuous) latents.
+        """Embed latents.
 
         Args:
-            latents: (batch, frames, latent_dim).
-            mask: (batch, frames) bool, True on real frames.
-            levels: (batch, frames) or (batch, 1) int, codebooks that the latents were made of.
-            exists: (batch, frames) bool, False on what is there only because another item of the
-                batch is longer, and must leave no trace; None where there is no such frame.
+            latents: (batch, frames, latent_dim), quantized or not.
+            mask: (batch, frames) bool, False on frames that become the padding latent.
+            levels: (batch, frames) or (batch, 1) int, number of codebooks; 0 for unquantized.
+            exists: (batch, frames) bool, False on padding of the batch, which must not affect
+                other frames; None without such padding.
 
         Returns:
             (batch, 2 x frames, embed_dim).
@@ -175,22 +164,22 @@ class CodeEmbedder(nn.Module):
     def features(
         self, latents: Tensor, mask: Tensor, levels: Tensor, exists: Tensor | None = None
     ) -> Tensor:
-        """Arguments as in `embed_latents` -> (batch, frames, hidden_size) at 25 Hz."""
+        """Compute features (batch, frames, hidden_size) at 25 Hz; arguments as `embed_latents`."""
         latents = torch.where(mask[..., None], latents, self.no_frame)
         hidden = self.from_latent(latents) + self.level_embedding(levels)
         return self._run(self.blocks, hidden, exists)
 
-    def speech_probability(self, heard: Tensor) -> Tensor:
-        """Codes or latents, as `look_up` takes them -> (batch, frames) probability of speech."""
-        latents, mask, levels = self.look_up(heard)
+    def speech_probability(self, codes: Tensor) -> Tensor:
+        """Estimate the probability of speech in each frame of codes or latents: (batch, frames)."""
+        latents, mask, levels = self.look_up(codes)
         logits = self.speech_head(self.features(latents, mask, levels))[..., 0]
-        if not heard.is_floating_point():
-            mask = heard[:, 0] >= 0
+        if not codes.is_floating_point():
+            mask = codes[:, 0] >= 0
         return logits.sigmoid() * mask
 
     @staticmethod
     def _run(blocks: nn.ModuleList, hidden: Tensor, exists: Tensor | None) -> Tensor:
-        """Symmetric convolutions over the whole window, zeros beyond both ends."""
+        """Convolve symmetrically over the window, with zeros beyond both ends."""
         if exists is None:
             hidden = F.pad(hidden, (0, 0, 0, 3 * len(blocks)))
             state = StreamState()
@@ -205,10 +194,11 @@ class CodeEmbedder(nn.Module):
 
 @torch.no_grad()
 def fill_undrawn_levels(embedder: CodeEmbedder, drawn: list[int]) -> None:
-    """Put the embedding of numbers of codebooks that training never drew between its neighbours.
+    """Interpolate level embeddings of numbers of codebooks that training never drew.
 
     Args:
-        drawn: the numbers that were drawn; 0 is the unquantized latents.
+        embedder: changed in place.
+        drawn: numbers of codebooks that were drawn; 0 for unquantized latents.
     """
     known = sorted(n for n in drawn if n > 0)
     weight = embedder.level_embedding.weight

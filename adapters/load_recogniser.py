@@ -1,4 +1,4 @@
-"""A recogniser of codes by its name."""
+"""Load a recogniser of codes by its name."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
-from vqasr.assets import resolve_ctc
+from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
 
 
@@ -20,25 +20,25 @@ def load_recogniser(
     language: str | None = None,
     task: str | None = None,
 ) -> Recogniser:
-    """Load what reads codes.
+    """Load a recogniser that reads codes.
 
     Args:
         asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`; a Whisper, as
-            `load_whisper` takes them; or, with its adapter, a CTC model (folder or hub id of a
-            Wav2Vec2, HuBERT or WavLM).
-        adapter: folder, hub id or name; None for the one that ships for a Whisper's weights.
+            `load_whisper` takes it; or, with its adapter, folder or hub id of a Wav2Vec2, HuBERT
+            or WavLM with a CTC head.
+        adapter: folder, hub id or name; None for the one bundled for a Whisper's weights.
         language, task: of a multilingual Whisper, see `load_whisper`.
 
     Raises:
-        RecogniserError: it cannot be had, or recogniser and adapter do not belong together.
+        RecogniserError: it cannot be loaded, or recogniser and adapter do not belong together.
     """
-    own = reads_codes_only(asr)
-    if own and adapter is not None:
+    needs_no_adapter = reads_codes_only(asr)
+    if needs_no_adapter and adapter is not None:
         raise RecogniserError(
             f"{asr} reads codes by itself and takes no adapter. Leave --adapter out."
         )
     loaded = None if adapter is None else CodesAdapter.from_pretrained(adapter)
-    if own or (loaded is not None and loaded.kind == "ctc"):
+    if needs_no_adapter or (loaded is not None and loaded.kind == "ctc"):
         if language or task:
             raise RecogniserError(f"{asr} has no languages or tasks to choose; Whisper base has.")
         if loaded is None:
@@ -48,10 +48,10 @@ def load_recogniser(
 
 
 def reads_codes_only(name: str) -> bool:
-    """True for "ctc-small" and folders or hub ids of a `VQWav2Vec2ForCTC`."""
-    source = resolve_ctc(name)
+    """Tell whether a name is "ctc-small", or folder or hub id of a `VQWav2Vec2ForCTC`."""
+    source = resolve(name)
     if "/" not in source and not Path(source).is_dir():
-        return False  # a name of ours: nothing that the hub should be asked for
+        return False  # a name of vqasr's own, such as "tiny.en": the hub is not asked for it
     try:
         config = json.loads(Path(str(cached_file(source, "config.json"))).read_text())
     except (OSError, ValueError):  # no such folder, no such id, or no network

@@ -1,95 +1,149 @@
-"""The README.md of an adapter's folder, made of what was measured."""
+"""Write model cards (README.md) of codecs, code priors, adapters and CTC recognisers."""
 
 from typing import Any
 
 COLUMNS = ("coded_bps", "wer", "delta_wer")
-HUB_IDS = {
-    "tiny.en": "openai/whisper-tiny.en",
-    "base": "openai/whisper-base",
-}  # of names that only vqasr has
+RATE_COLUMNS = ("nominal_bps", "order0_bps", "prior_bps", "coded_bps")
+HUB_IDS = {"tiny.en": "openai/whisper-tiny.en", "base": "openai/whisper-base"}  # by vqasr's names
+
+_CARD = """---
+license: {license}
+{base_model}library_name: vqasr
+pipeline_tag: {pipeline}
+tags: [vqasr, speech-codes, {tag}]
+---
+# {title}
+
+{description}
+
+```python
+{snippet}
+```
+
+{sizes}## Results
+
+{results}
+"""
+_RECOGNISER = """from vqasr.adapters.load_recogniser import load_recogniser
+
+recogniser = load_recogniser({arguments})"""
+_CODEC = """from vqasr import compress, decode
+
+stream = compress("talk.wav", codec="THIS_FOLDER", num_quantizers=4)
+audio = decode(stream, codec="THIS_FOLDER")"""
+_PRIOR = """from vqasr import CodePrior, compress
+
+prior = CodePrior.from_pretrained("THIS_FOLDER")
+stream = compress("talk.wav", num_quantizers=4, prior=prior)"""
+Metrics = dict[str, list[dict[str, Any]]]
 
 
 def model_card(config: dict[str, Any]) -> str:
-    """Markdown with the hub's metadata, from the contents of adapter_config.json."""
+    """Return the Markdown for an adapter, from the contents of adapter_config.json."""
     kind = {"VQASR_WHISPER": "Whisper", "VQASR_CTC": "CTC"}[config["adapter_type"]]
-    base = config["base_model_name_or_path"]
-    sizes = config["embedder"]
-    stops = ", frames may stop early" if sizes["variable_depth"] else ""
-    closing = sizes["num_closing_frames"] or "none"
-    lines = [
-        "---",
-        f"license: {config['license']}",
-        f"base_model: {HUB_IDS.get(base, base)}",
-        "library_name: vqasr",
-        "pipeline_tag: automatic-speech-recognition",
-        "tags: [vqasr, speech-codes, adapter]",
-        "---",
-        f"# Speech codes for {base}",
-        "",
-        f"Maps codes of the vqasr codec `{config['codec_fingerprint']}` to the embeddings of the "
-        f"{kind} model `{base}` (weights `{config['base_model_fingerprint']}`), which stays as it "
-        "is. No waveform is decoded and no spectrogram computed.",
-        "",
-        "```python",
-        "from vqasr.adapters.load_recogniser import load_recogniser",
-        "",
-        f'reader = load_recogniser("{base}", adapter="THIS_FOLDER")',
-        "```",
-        "",
-        f"- up to {sizes['num_quantizers']} codebooks of {sizes['codebook_size']} at 25 Hz{stops}",
-        f"- learned closing frames instead of 30 s of padding: {closing}",
-        "",
-        "## Measured",
-        "",
-        *_tables(config["metrics"]),
-    ]
-    return "\n".join(lines) + "\n"
+    base, sizes = config["base_model_name_or_path"], config["embedder"]
+    depth = ", fewer for easy frames" if sizes["variable_depth"] else ""
+    return _CARD.format(
+        license=config["license"],
+        pipeline="automatic-speech-recognition",
+        base_model=f"base_model: {HUB_IDS.get(base, base)}\n",
+        tag="adapter",
+        title=f"Speech codes for {base}",
+        description=f"Maps codes of the vqasr codec `{config['codec_fingerprint']}` to the "
+        f"embeddings of the {kind} model `{base}` (weights `{config['base_model_fingerprint']}`), "
+        "which stays unchanged. No waveform is decoded and no spectrogram is computed.",
+        snippet=_RECOGNISER.format(arguments=f'"{base}", adapter="THIS_FOLDER"'),
+        sizes=f"- up to {sizes['num_quantizers']} codebooks of {sizes['codebook_size']} at 25 Hz"
+        f"{depth}\n"
+        "- learned closing frames instead of padding to 30 s: "
+        f"{sizes['num_closing_frames'] or 'none'}\n\n",
+        results=_tables(config["metrics"]),
+    )
 
 
-def ctc_card(name: str, codec_fingerprint: str, metrics: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown for the folder of a CTC recogniser that reads codes."""
-    lines = [
-        "---",
-        "license: apache-2.0",
-        "library_name: vqasr",
-        "pipeline_tag: automatic-speech-recognition",
-        "tags: [vqasr, speech-codes, ctc]",
-        "---",
-        f"# {name}: codes to letters",
-        "",
-        f"A small Wav2Vec2 encoder with a CTC head that reads codes of the vqasr codec "
-        f"`{codec_fingerprint}`: no Whisper, no waveform, no spectrogram. Its weights are stored "
-        "as int8 with a scale for each row.",
-        "",
-        "```python",
-        "from vqasr.adapters.load_recogniser import load_recogniser",
-        "",
-        'reader = load_recogniser("THIS_FOLDER")',
-        "```",
-        "",
-        "## Measured",
-        "",
-        *_tables(metrics),
-    ]
-    return "\n".join(lines) + "\n"
+def ctc_card(name: str, codec_fingerprint: str, metrics: Metrics) -> str:
+    """Return the Markdown for a CTC recogniser that reads codes."""
+    return _CARD.format(
+        license="apache-2.0",
+        pipeline="automatic-speech-recognition",
+        base_model="",
+        tag="ctc",
+        title=f"{name}: codes to letters",
+        description="A small Wav2Vec2 encoder with a CTC head that reads codes of the vqasr codec "
+        f"`{codec_fingerprint}`: no Whisper, no waveform, no spectrogram. Weights are stored as "
+        "int8 with a scale per row.",
+        snippet=_RECOGNISER.format(arguments='"THIS_FOLDER"'),
+        sizes="",
+        results=_tables(metrics),
+    )
 
 
-def _tables(metrics: dict[str, list[dict[str, Any]]]) -> list[str]:
+def codec_card(name: str, config: dict[str, Any], fingerprint: str, metrics: Metrics) -> str:
+    """Return the Markdown for a codec.
+
+    Args:
+        name: of the codec.
+        config: contents of config.json.
+        fingerprint: of the codec, hexadecimal.
+        metrics: rows of `vqasr evaluate` for each data set.
+    """
+    return _CARD.format(
+        license="apache-2.0",
+        pipeline="feature-extraction",
+        base_model="",
+        tag="codec",
+        title=f"{name}: speech codec",
+        description=f"Codec `{fingerprint}`: 16 kHz speech to {config['num_quantizers']} residual "
+        f"codes of {config['codebook_size']} at {16_000 / config['hop_length']:g} Hz and back. "
+        "Recognisers read the codes through an adapter.",
+        snippet=_CODEC,
+        sizes=f"- look-ahead {config['lookahead_samples'] / 16:g} ms\n"
+        f"- the first codebooks describe {config['base_dim']} of {config['latent_dim']} latent "
+        "dimensions\n\n",
+        results=_tables(metrics),
+    )
+
+
+def prior_card(name: str, codec_fingerprint: str, metrics: Metrics) -> str:
+    """Return the Markdown for a code prior; arguments as of `codec_card`."""
+    return _CARD.format(
+        license="apache-2.0",
+        pipeline="other",
+        base_model="",
+        tag="code-prior",
+        title=f"{name}: probabilities of codes",
+        description=f"Integer network that predicts the codes of codec `{codec_fingerprint}` for "
+        "the range coder, with the same probabilities on every machine.",
+        snippet=_PRIOR,
+        sizes="",
+        results=_tables(
+            metrics,
+            RATE_COLUMNS,
+            "Bits per second on disk (`coded_bps`), and by "
+            "the prior, the order-0 entropy and the sizes of the codebooks.",
+        ),
+    )
+
+
+def _tables(
+    metrics: Metrics, columns: tuple[str, ...] = COLUMNS,
+    explained: str = "`coded_bps`: 8 x bytes on disk per second. `wer`: word error rate, a "
+    "fraction. `delta_wer`: its difference to uncompressed audio, with the same recogniser in the "
+    "same run.",
+) -> str:  # fmt: skip
     if not metrics:
-        return ["Nothing has been measured yet; `vqasr evaluate` does."]
+        return "None yet; measure some with `vqasr evaluate`."
     lines = [
-        "Word error rate (`wer`, a fraction), its difference to uncompressed audio through the "
-        "same recogniser in the same run (`delta_wer`), and 8 x bytes on disk a second "
-        "(`coded_bps`).",
+        explained,
         "",
-        "| data | system | " + " | ".join(COLUMNS) + " |",
-        "|---|---|" + "---|" * len(COLUMNS),
+        "| data | system | " + " | ".join(columns) + " |",
+        "|---|---|" + "---|" * len(columns),
     ]
     for name, rows in metrics.items():
         for row in rows:
-            cells = (_cell(row.get(c)) for c in COLUMNS)
+            cells = (_cell(row.get(c)) for c in columns)
             lines.append(f"| {name} | {row['system']} | " + " | ".join(cells) + " |")
-    return lines
+    return "\n".join(lines)
 
 
 def _cell(value: float | None) -> str:

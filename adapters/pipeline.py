@@ -1,7 +1,7 @@
-"""`pipeline("automatic-speech-recognition", pipeline_class=CodesPipeline)`.
+"""Run `pipeline("automatic-speech-recognition", pipeline_class=CodesPipeline)` on codes.
 
-transformers' own pipeline reads files with the ffmpeg program, cuts chunks out of the waveform and
-pads spectrograms. Here a recording is encoded once, and chunks are cut out of its codes.
+transformers' own pipeline reads files with the ffmpeg program, cuts the waveform into chunks and
+pads spectrograms. This one encodes a recording once, and cuts its codes into chunks.
 """
 
 from collections.abc import Iterator
@@ -19,33 +19,32 @@ from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, MEL_FRAMES_PER_FRAME
 
 
 class CodesPipeline(AutomaticSpeechRecognitionPipeline):
-    """Speech recognition from codes; a drop-in for transformers' pipeline.
+    """Recognise speech from codes, as a drop-in for transformers' pipeline.
 
-    Inputs are what `CodesFeatureExtractor.codes` reads: arrays, dictionaries, audio files, `.vqs`
-    streams. Everything else (batch_size, chunk_length_s, return_timestamps, generate_kwargs) is as
-    in transformers. The model is a `VQWhisperForConditionalGeneration` or a `VQWav2Vec2ForCTC`, the
-    feature extractor a
-    `CodesFeatureExtractor`.
+    Inputs are arrays, dictionaries, audio files or `.vqs` streams, see `CodesFeatureExtractor`.
+    Other arguments (batch_size, chunk_length_s, return_timestamps, generate_kwargs) are those of
+    transformers. The model is a `VQWhisperForConditionalGeneration` or a `VQWav2Vec2ForCTC`, the
+    feature extractor a `CodesFeatureExtractor`.
     """
 
     feature_extractor: CodesFeatureExtractor
 
     def __init__(self, *args: Any, **kwargs: Any):
-        """As transformers'.
+        """Check model and feature extractor, with the arguments of transformers' pipeline.
 
         Raises:
-            CodecMismatchError: the model reads another codec's codes than the feature extractor's.
+            CodecMismatchError: the model reads codes of another codec than the feature extractor's.
         """
         super().__init__(*args, **kwargs)
         if isinstance(self.model.config, VQWhisperConfig):
             self.type = "seq2seq_whisper"
-        read = bytes.fromhex(getattr(self.model.config, "codec_fingerprint", ""))
-        written = self.feature_extractor.model().fingerprint() if read else b""
-        if read != written:
+        expected = getattr(self.model.config, "codec_fingerprint", "")
+        actual = self.feature_extractor.model().fingerprint().hex() if expected else ""
+        if actual != expected:
             raise CodecMismatchError(
-                f"the model reads codes of codec {read.hex()}, the feature extractor makes "
-                f"those of {written.hex()} ({self.feature_extractor.codec}). Name the codec "
-                "that the model was trained for."
+                f"the model reads codes of codec {expected}, the feature extractor uses codec "
+                f"{actual} ({self.feature_extractor.codec}). Use the codec that the model was "
+                "trained for."
             )
 
     def preprocess(  # type: ignore[override]
@@ -57,7 +56,7 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
         """Yield chunks of codes: input_values (1, frames, n) and attention_mask (1, frames).
 
         Raises:
-            VqasrError: the strides leave nothing of a chunk; see also `CodesFeatureExtractor`.
+            VqasrError: the strides cover a whole chunk; see also `CodesFeatureExtractor`.
         """
         codes = torch.from_numpy(self.feature_extractor.codes(inputs)).long().T
         if not chunk_length_s:
@@ -73,7 +72,8 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
         if length <= left + right:
             raise VqasrError(
                 f"chunk_length_s={chunk_length_s:g} with strides of {stride_length_s[0]:g} and "
-                f"{stride_length_s[1]:g} s leaves nothing between them. Use longer chunks."
+                f"{stride_length_s[1]:g} s leaves nothing between them. Use longer chunks "
+                "or shorter strides."
             )
         for start in range(0, max(1, len(codes)), length - left - right):
             chunk = codes[start : start + length]
@@ -91,16 +91,15 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
             mask = model_inputs["attention_mask"].repeat_interleave(MEL_FRAMES_PER_FRAME, dim=1)
             features = to_features(model_inputs.pop("input_values").transpose(1, 2))
             model_inputs["input_features"] = features
-            # Of short clips Whisper wants no mask; of long ones it is where each of them ends.
+            # Whisper's sequential algorithm finds the end of each long clip in the mask.
             model_inputs["attention_mask"] = F.pad(mask, (0, features.shape[-1] - mask.shape[1]))
         return super()._forward(model_inputs, **kwargs)
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As transformers', without chunks that hold no text, and no times beyond the end.
+        """Join the chunks as transformers does; drop empty ones, and clip times at the end.
 
-        Where Whisper begins a segment at the end of its window and says nothing in it, transformers
-        makes a chunk of its start and the next window's, which is earlier. And behind the last
-        frame Whisper hears silence, into which a segment may reach.
+        If Whisper begins an empty segment at the end of its window, transformers makes a chunk that
+        ends before it starts. And segments may extend into the padding after the last frame.
         """
         frames = 0
         for output in model_outputs:

@@ -1,9 +1,8 @@
-"""Processor: audio or streams to codes, transcripts to labels, as in transformers."""
+"""Turn audio or streams into codes, and transcripts into labels."""
 
 from typing import Any
 
-from transformers import AutoProcessor, BatchFeature, ProcessorMixin
-from transformers import WhisperTokenizer as _WhisperTokenizer
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin, WhisperTokenizer
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import VQWav2Vec2Config
@@ -11,7 +10,7 @@ from vqasr.adapters.whisper import VQWhisperConfig, to_features
 
 
 class CodesProcessor(ProcessorMixin):
-    """Prepares the inputs of `VQWhisperForConditionalGeneration` and `VQWav2Vec2ForCTC`.
+    """Prepare inputs of `VQWhisperForConditionalGeneration` and `VQWav2Vec2ForCTC`.
 
     Example:
         >>> processor = CodesProcessor(CodesFeatureExtractor(bps=300), tokenizer)
@@ -20,7 +19,7 @@ class CodesProcessor(ProcessorMixin):
 
     Args:
         feature_extractor: makes codes.
-        tokenizer: of the recogniser; that of a Whisper decides for Whisper's inputs.
+        tokenizer: of the recogniser; a `WhisperTokenizer` selects the inputs of a Whisper.
     """
 
     feature_extractor: CodesFeatureExtractor
@@ -38,14 +37,14 @@ class CodesProcessor(ProcessorMixin):
         """Turn audio, streams and transcripts into tensors.
 
         Args:
-            audio: as `CodesFeatureExtractor` takes it, one or several.
+            audio: a recording, stream or list of them, as `CodesFeatureExtractor` takes it.
             text: transcripts.
             sampling_rate: of arrays in Hz; 16,000 or None.
             kwargs: for the tokenizer.
 
         Returns:
-            input_features (batch, n, 3000) for a Whisper, input_values (batch, frames, n) and
-            attention_mask otherwise; with text also labels.
+            input_features (batch, n, 3000) for a Whisper, else input_values (batch, frames, n) and
+            attention_mask; labels if there is text.
 
         Raises:
             ValueError: neither audio nor text.
@@ -55,7 +54,7 @@ class CodesProcessor(ProcessorMixin):
         inputs = BatchFeature()
         if audio is not None:
             inputs = self.feature_extractor(audio, sampling_rate=sampling_rate)
-            if isinstance(self.tokenizer, _WhisperTokenizer):
+            if isinstance(self.tokenizer, WhisperTokenizer):
                 codes = inputs["input_values"].transpose(1, 2)
                 inputs = BatchFeature({"input_features": to_features(codes)})
         if text is not None:

@@ -1,47 +1,53 @@
-"""What all recognisers of codes share: windows, silence, batches, checks."""
+"""Define the base class of recognisers of codes: windows, silence, batches, checks."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.windows import cut_windows, has_speech
-from vqasr.compression.compress import check_codec
 from vqasr.errors import InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import FRAME_S, MISSING, NO_FRAME
 from vqasr.stream.stream import Stream
 
-# Speech is looked for in pieces of ten minutes, so that memory does not grow with the recording.
+# Speech is detected in pieces of ten minutes, so that memory does not grow with the recording.
 PIECE_FRAMES = 15_000
 
 
 @dataclass
 class _Window:
-    """A part of a clip; times of its segments are those of the clip."""
+    """Codes or latents (n or latent_dim, frames) from start_s of a clip, and their segments."""
 
     clip: int
     start_s: float
-    heard: Tensor
+    codes: Tensor
     segments: list[Segment] = field(default_factory=list)
 
     @property
     def end_s(self) -> float:
-        return self.start_s + self.heard.shape[1] * FRAME_S
+        return self.start_s + self.codes.shape[1] * FRAME_S
+
+    def in_clip(self, segment: Segment) -> Segment:
+        """Shift a segment to the clip's time; Whisper's can end after the window."""
+        start, end = (
+            round(min(self.start_s + t, self.end_s), 2) for t in (segment.start_s, segment.end_s)
+        )
+        return Segment(start, end, segment.text)
 
 
 class Recogniser(ABC):
-    """A recogniser that reads codes.
+    """Transcribe codes.
 
     Attributes:
-        embedder: codes to its embeddings.
+        embedder: maps codes to the recogniser's embeddings.
         codec_fingerprint: 6 bytes, of the codec whose codes it reads.
-        reads_audio: `transcribe_audio` works.
+        reads_audio: whether `transcribe_audio` is possible.
     """
 
     reads_audio = True
@@ -49,69 +55,67 @@ class Recogniser(ABC):
     codec_fingerprint: bytes
 
     @abstractmethod
-    def read_texts(self, heard: Tensor) -> list[str]:
-        """Texts of (batch, n, frames) codes, or latents; -1 behind the end of shorter items.
+    def read_texts(self, codes: Tensor) -> list[str]:
+        """Transcribe a batch of codes or latents, as `CodeEmbedder.look_up` takes them.
 
         No item is longer than 750 frames (30 s).
         """
 
     @abstractmethod
-    def read_segments(self, heard: Tensor) -> list[list[Segment]]:
-        """As `read_texts`, with the times of what was said, in seconds from the first frame."""
+    def read_segments(self, codes: Tensor) -> list[list[Segment]]:
+        """Transcribe as `read_texts`, with timestamps in seconds from the first frame."""
 
     @abstractmethod
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
-        """Texts of uncompressed (samples,) float32 clips at 16 kHz, by the same recogniser.
+        """Transcribe uncompressed (samples,) float32 clips at 16 kHz with the same recogniser.
 
         Raises:
-            RecogniserError: it reads nothing but codes.
+            RecogniserError: it reads codes only.
         """
 
     @abstractmethod
     def fingerprint(self) -> bytes:
-        """6 bytes that name the weights that make texts of embeddings."""
+        """Return 6 bytes that identify the weights after the embedder."""
 
     def embedder_fingerprint(self) -> bytes:
-        """6 bytes that name the weights that make embeddings of codes."""
+        """Return 6 bytes that identify the embedder's weights."""
         return weights_fingerprint(self.embedder.state_dict())
 
     def transcribe_streams(self, streams: list[Stream], batch_size: int = 8) -> list[str]:
-        """Texts of read `.vqs` streams.
+        """Transcribe streams; arguments as `transcribe_codes`.
 
         Raises:
             CodecMismatchError: a stream was written by another codec.
         """
         for stream in streams:
-            check_codec(stream, self.codec_fingerprint)
+            stream.header.check_codec(self.codec_fingerprint)
         return self.transcribe_codes([stream.codes for stream in streams], batch_size)
 
     def transcribe_codes(self, clips: list[np.ndarray], batch_size: int = 8) -> list[str]:
-        """Texts of clips of any length.
+        """Transcribe clips of any length.
 
         Args:
-            clips: each (n, frames) int codes; -2 in all of a frame that was lost.
-            batch_size: windows of 30 s that are decoded together.
+            clips: each (n, frames) int codes, -2 for lost frames.
+            batch_size: number of windows of up to 30 s that are decoded together.
 
         Raises:
-            InvalidCodesError: shape or range of the codes is wrong.
+            InvalidCodesError: the codes have a wrong shape, or are out of range.
         """
-        found = self._transcribe(self._checked(clips), batch_size, timestamps=False)
-        return [_joined(segments) for segments in found]
+        return _texts(self._transcribe(self._checked(clips), batch_size, timestamps=False))
 
     def segments_of_codes(
         self, clips: list[np.ndarray], batch_size: int = 8
     ) -> list[list[Segment]]:
-        """As `transcribe_codes`, with the time of each segment."""
+        """Transcribe as `transcribe_codes`, with timestamps."""
         return self._transcribe(self._checked(clips), batch_size, timestamps=True)
 
     def transcribe_latents(self, clips: list[Tensor], batch_size: int = 8) -> list[str]:
-        """Texts of unquantized latents, each (frames, latent_dim): the ceiling of the codes."""
-        found = self._transcribe([clip.T for clip in clips], batch_size, timestamps=False)
-        return [_joined(segments) for segments in found]
+        """Transcribe unquantized latents, each (frames, latent_dim): the upper bound for codes."""
+        return _texts(self._transcribe([clip.T for clip in clips], batch_size, timestamps=False))
 
     @torch.inference_mode()
     def speech_probability(self, codes: np.ndarray) -> np.ndarray:
-        """(n, frames) codes -> (frames,) probability that somebody speaks."""
+        """Estimate the probability of speech in (n, frames) codes: (frames,)."""
         return self._speech(torch.from_numpy(codes.astype(np.int64)))
 
     def _checked(self, clips: list[np.ndarray]) -> list[Tensor]:
@@ -136,21 +140,20 @@ class Recogniser(ABC):
     def _transcribe(
         self, clips: list[Tensor], batch_size: int, timestamps: bool
     ) -> list[list[Segment]]:
-        """Segments of each clip; without timestamps, one for each window."""
+        """Return the segments of each clip; without timestamps, one for each window."""
         windows = [w for i, clip in enumerate(clips) for w in self._windows(i, clip)]
-        # Codebook counts differ between clips; one batch holds one kind. Long windows decode
-        # longer, so neighbours in length go together.
-        order = sorted(windows, key=lambda w: w.heard.shape)
+        # A batch has one number of codebooks, and windows of similar length: they decode together.
+        order = sorted(windows, key=lambda w: w.codes.shape)
         while order:
-            kind = order[0].heard.shape[0]
-            batch = [w for w in order[:batch_size] if w.heard.shape[0] == kind]
+            n = len(order[0].codes)
+            batch = [w for w in order[:batch_size] if len(w.codes) == n]
             order = order[len(batch) :]
-            heard = _padded([w.heard for w in batch])
+            codes = _padded([w.codes for w in batch])
             if timestamps:
-                for window, segments in zip(batch, self.read_segments(heard), strict=True):
-                    window.segments = [_moved(segment, window) for segment in segments]
+                for window, segments in zip(batch, self.read_segments(codes), strict=True):
+                    window.segments = [window.in_clip(segment) for segment in segments]
                 continue
-            for window, text in zip(batch, self.read_texts(heard), strict=True):
+            for window, text in zip(batch, self.read_texts(codes), strict=True):
                 window.segments = [Segment(window.start_s, window.end_s, text)] if text else []
         return [
             [segment for w in windows if w.clip == i for segment in w.segments]
@@ -158,7 +161,7 @@ class Recogniser(ABC):
         ]
 
     def _windows(self, index: int, clip: Tensor) -> list[_Window]:
-        """Windows of a clip that hold speech; clip is (n or latent_dim, frames)."""
+        """Cut a clip into windows, without those that hold no speech."""
         if clip.shape[1] == 0:
             return []
         speech = self._speech(clip)
@@ -177,19 +180,11 @@ class Recogniser(ABC):
 
 
 def _padded(items: list[Tensor]) -> Tensor:
-    """(n, frames) each -> (batch, n, longest); behind the end no frame (-1), of latents zeros."""
-    longest = max(item.shape[1] for item in items)
+    """Stack (n, frames) codes or latents to (batch, n, longest), padded with -1 or zeros."""
     value = 0.0 if items[0].is_floating_point() else NO_FRAME
-    return torch.stack([F.pad(i, (0, longest - i.shape[1]), value=value) for i in items])
+    rows = pad_sequence([item.T for item in items], batch_first=True, padding_value=value)
+    return rows.transpose(1, 2).contiguous()
 
 
-def _joined(segments: list[Segment]) -> str:
-    return " ".join(segment.text for segment in segments)
-
-
-def _moved(segment: Segment, window: _Window) -> Segment:
-    """From the window's time to the clip's; Whisper sometimes hears beyond the window's end."""
-    start, end = (
-        round(min(window.start_s + t, window.end_s), 2) for t in (segment.start_s, segment.end_s)
-    )
-    return Segment(start, end, segment.text)
+def _texts(transcripts: list[list[Segment]]) -> list[str]:
+    return [" ".join(segment.text for segment in segments) for segments in transcripts]

@@ -1,22 +1,22 @@
-"""A bound on the length of a text: what can be spoken in the time that its codes last."""
+"""Limit the length of a transcript to the number of tokens that fit its duration."""
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-# Of 6,690 transcripts of speech the longest had 6 tokens a second and 6 more (speech of 2 s, read
-# fast); spelled names have more. Timestamps are tokens too.
+# The longest of 6,690 transcripts of speech had 6 tokens per second and 6 more (2 s, read fast);
+# spelled names have more. Timestamps are tokens too.
 TOKENS_PER_S = 10.0
 MORE_TOKENS = 10
 
 
 class TokenLimit(LogitsProcessor):
-    """End texts that are longer than their codes allow: what cannot be made out can loop.
+    """End transcripts that are too long for their codes: unintelligible speech can cause loops.
 
-    The encoder calls `restart` for each window that it reads, before the decoder's first step.
+    The encoder calls `restart` for each window, before the decoder's first step.
 
     Args:
-        end: token that ends a text.
+        end: id of the token that ends a transcript.
     """
 
     def __init__(self, end: int):
@@ -25,18 +25,18 @@ class TokenLimit(LogitsProcessor):
         self._begin: int | None = None
 
     def restart(self, seconds: Tensor | None) -> None:
-        """Take the (items,) seconds of the next window's items; None for no limit."""
+        """Set the (items,) durations of the next window; None for no limit."""
         self._begin = None
         self._limits = None if seconds is None else (MORE_TOKENS + TOKENS_PER_S * seconds).long()
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """(rows, tokens so far) and (rows, vocabulary) -> scores."""
+        """Map ids (rows, tokens) and scores (rows, vocabulary) to scores."""
         if self._limits is None:
             return scores
         if self._begin is None:
             self._begin = input_ids.shape[1]
-        rows = len(input_ids) // len(self._limits)  # several for an item where beams are searched
-        limits = self._limits.repeat_interleave(rows)
+        beams = len(input_ids) // len(self._limits)
+        limits = self._limits.repeat_interleave(beams)
         over = input_ids.shape[1] - self._begin >= limits
         if not bool(over.any()):
             return scores

@@ -1,6 +1,6 @@
-"""Whisper that reads codes instead of a log-mel spectrogram.
+"""Let Whisper read codes instead of a log-mel spectrogram.
 
-Only the convolution stem is replaced, by a `CodeEmbedder`; all other layers are Whisper's own.
+A `CodeEmbedder` replaces the convolution stem; all other layers are Whisper's own.
 """
 
 import copy
@@ -28,17 +28,17 @@ from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.token_limit import TokenLimit
 from vqasr.codec.convolution import StreamBlock
 from vqasr.codec.quantizer import ResidualVQ
-from vqasr.grid import FRAME_S, MEL_FRAMES_PER_FRAME, NO_FRAME, WINDOW_FRAMES
+from vqasr.grid import FRAME_S, MEL_FRAMES_PER_FRAME, WINDOW_FRAMES
 
 
 class VQWhisperConfig(WhisperConfig):
-    """What defines a `VQWhisperForConditionalGeneration`.
+    """Configure a `VQWhisperForConditionalGeneration`.
 
     Args:
-        embedder: sizes of its `CodeEmbedder`.
+        embedder: sizes of the `CodeEmbedder`.
         codec_fingerprint: of the codec whose codes it reads, hexadecimal.
-        padded: pad to 30 s as stock Whisper; otherwise the embedder's closing frames follow the
-            codes, if it has any (but for timestamps, which are always read padded).
+        padded: pad to 30 s, as the original Whisper does, even if the embedder has closing frames.
+            Timestamps always need padding.
         kwargs: as `WhisperConfig`.
     """
 
@@ -60,15 +60,16 @@ class VQWhisperConfig(WhisperConfig):
 
 
 class CodesWhisperEncoder(nn.Module):
-    """Whisper's encoder layers over embedded codes.
+    """Run Whisper's encoder layers over embedded codes.
 
-    Over the frames that exist and the closing frames behind them; over a window of 30 s, as stock
-    Whisper, where `padded` is set, the adapter has no closing frames, or latents are read.
+    They cover the frames that exist and the closing frames after them; or a window of 30 s, as the
+    original Whisper's, if `padded` is set, the embedder has no closing frames, or the input is
+    latents.
 
     Attributes:
-        cross_mask: (batch, 1, 1, states) float or None, the states that exist, for the decoder.
-        token_limit: bounds the text by the time that the codes last.
-        conv1, conv2: only their strides, from which `generate` computes its time grid.
+        cross_mask: (batch, 1, 1, states) float to add, the lowest number on padding; None without.
+        token_limit: limits the transcript by the duration of the codes.
+        conv1, conv2: only strides, from which `generate` computes its time grid.
     """
 
     main_input_name = "input_features"
@@ -86,20 +87,24 @@ class CodesWhisperEncoder(nn.Module):
         self.conv2 = SimpleNamespace(stride=encoder.conv2.stride)
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
-        """(batch, n, 3000) from `to_features` -> states (batch, at most 1500, d_model)."""
+        """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""
         codes = input_features[..., ::MEL_FRAMES_PER_FRAME]
-        self.token_limit.restart(_seconds(codes))
-        mask = None
+        seconds = mask = None
         if codes.is_floating_point():
             hidden = self.embedder(codes)
-        elif self.padded:
-            hidden = self.embedder(codes.long() - 1)
         else:
             codes = codes.long() - 1
-            longest = int((codes[:, 0] != NO_FRAME).sum(1).max())
-            hidden, exists = self.embedder.close(codes[..., :longest])
-            hidden, exists = hidden[:, : 2 * WINDOW_FRAMES], exists[:, : 2 * WINDOW_FRAMES]
-            mask = additive_mask(exists, hidden.dtype)
+            lengths = CodeEmbedder.lengths(codes)
+            seconds = lengths * FRAME_S
+            if self.padded:
+                hidden = self.embedder(codes)
+            else:
+                hidden, exists = self.embedder.close(codes[..., : int(lengths.max())])
+                hidden, exists = hidden[:, : 2 * WINDOW_FRAMES], exists[:, : 2 * WINDOW_FRAMES]
+                if not bool(exists.all()):
+                    mask = torch.zeros_like(exists, dtype=hidden.dtype)[:, None, None]
+                    mask.masked_fill_(~exists[:, None, None], torch.finfo(hidden.dtype).min)
+        self.token_limit.restart(seconds)
         self.cross_mask = mask
         hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
         for layer in self.layers:
@@ -108,12 +113,10 @@ class CodesWhisperEncoder(nn.Module):
 
 
 class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
-    """`WhisperForConditionalGeneration` whose input_features are codes on Whisper's time grid.
-
-    For a Whisper that exists, see `from_base`.
+    """Generate text with a Whisper whose input_features are codes on Whisper's time grid.
 
     Args:
-        config: sizes.
+        config: of Whisper and embedder. To adapt an existing Whisper, see `from_base`.
     """
 
     config_class = VQWhisperConfig
@@ -128,7 +131,7 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         encoder = CodesWhisperEncoder(self.model.encoder, embedder, config.padded, end)
         self.model.encoder = encoder
         for layer in self.model.decoder.layers:
-            # transformers' decoder gives its layers no mask of encoder states.
+            # transformers' decoder does not pass its layers a mask of encoder states.
             layer.register_forward_pre_hook(encoder_mask(encoder), with_kwargs=True)
         self.post_init()
         self.eval()
@@ -141,12 +144,12 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         codec_fingerprint: bytes,
         padded: bool = False,
     ) -> "VQWhisperForConditionalGeneration":
-        """Codes for a Whisper that exists; its weights are shared, not copied.
+        """Adapt an existing Whisper, whose weights are shared, not copied.
 
         Args:
-            whisper: decoder and encoder layers are taken from it.
+            whisper: has the encoder layers and the decoder.
             embedder: codes to embeddings of whisper's width.
-            codec_fingerprint: 6 bytes, of the codec whose codes the embedder reads.
+            codec_fingerprint: 6 bytes, of the codec whose codes it reads.
             padded: see `VQWhisperConfig`.
         """
         values = whisper.config.to_dict()
@@ -157,6 +160,9 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         with torch.device("meta"):  # the weights come from `whisper` and `embedder`
             model = cls(config)
         state = whisper.state_dict(keep_vars=True)
+        for name, parameter in model.named_parameters():
+            if name in state:  # `load_state_dict` would set it in `whisper` too
+                parameter.requires_grad_(state[name].requires_grad)
         model.load_state_dict(state, strict=False, assign=True)
         encoder: Any = model.model.encoder
         encoder.embedder = embedder
@@ -170,11 +176,10 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
             super()._init_weights(module)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', with texts no longer than their codes allow (`TokenLimit`).
+        """Generate as transformers does, with a limit on the number of tokens (`TokenLimit`).
 
-        With `return_timestamps` (a keyword) it reads padded. Whisper ends its segments by the
-        silence it hears behind them: without padding 63 % of their starts and ends lay within 0.2 s
-        of stock Whisper's, padded 91 % (recipes/times).
+        With `return_timestamps` (a keyword) codes are padded, because Whisper places the end of a
+        segment by the silence after it (measured in recipes/times).
         """
         encoder: Any = self.model.encoder
         kwargs["logits_processor"] = [*kwargs.get("logits_processor", []), encoder.token_limit]
@@ -187,11 +192,11 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
 
 
 def encoder_mask(encoder: CodesWhisperEncoder) -> Any:
-    """Hook that gives a decoder layer the mask of the encoder's states."""
+    """Make a hook that passes a decoder layer the mask of the encoder's states."""
 
     def add(layer: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
         mask, rows = encoder.cross_mask, len(args[0])
-        if mask is not None and len(mask) != rows:  # several rows an item where beams are searched
+        if mask is not None and len(mask) != rows:  # one row for each beam
             mask = mask.repeat_interleave(rows // len(mask), dim=0)
         return args, {**kwargs, "encoder_attention_mask": mask}
 
@@ -199,9 +204,9 @@ def encoder_mask(encoder: CodesWhisperEncoder) -> Any:
 
 
 def fast_suppression(config: GenerationConfig) -> GenerationConfig:
-    """The same suppressed tokens as a bias, which is added at every step and not searched for.
+    """Suppress tokens by adding a bias instead of searching the vocabulary for them.
 
-    Searching the vocabulary for them is a fifth of greedy decoding of one utterance on a CPU.
+    The search takes a fifth of the time of greedy decoding of one utterance on a CPU.
     """
     config = copy.deepcopy(config)
     if config.suppress_tokens:
@@ -210,35 +215,19 @@ def fast_suppression(config: GenerationConfig) -> GenerationConfig:
     return config
 
 
-def additive_mask(exists: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """(batch, states) bool -> (batch, 1, 1, states), 0 or the lowest number; None if all exist."""
-    if bool(exists.all()):
-        return None
-    lowest = torch.finfo(dtype).min
-    return torch.zeros_like(exists, dtype=dtype).masked_fill(~exists, lowest)[:, None, None]
-
-
 def to_features(codes: Tensor) -> Tensor:
-    """Put codes (or latents) on Whisper's grid of 100 Hz, where `generate` cuts its windows.
+    """Repeat codes or latents on Whisper's grid of 100 Hz, where `generate` cuts its windows.
 
     Args:
-        codes: (batch, n, frames) int at 25 Hz, -1 for no frame, -2 for a lost one; or unquantized
-            latents (batch, latent_dim, frames) float.
+        codes: codes (batch, n, frames) or latents, as `CodeEmbedder.look_up` takes them.
 
     Returns:
-        (batch, n or latent_dim, grid): code + 1 as int32, or the latent, four times each, filled up
-        to 30 s with 0, which means "no frame" and is also what `generate` pads with.
+        (batch, n or latent_dim, grid): code + 1 as int32, or the latent, four times each, padded to
+        at least 30 s with 0, which `generate` pads with too.
     """
     grid = codes if codes.is_floating_point() else (codes + 1).to(torch.int32)
     grid = grid.repeat_interleave(MEL_FRAMES_PER_FRAME, dim=-1)
     return F.pad(grid, (0, max(0, MEL_FRAMES_PER_FRAME * WINDOW_FRAMES - grid.shape[-1])))
-
-
-def _seconds(codes: Tensor) -> Tensor | None:
-    """(batch,) seconds of the frames that exist, of codes + 1 as `to_features` puts them."""
-    if codes.is_floating_point():
-        return None
-    return (codes[:, 0] != 0).sum(1) * FRAME_S
 
 
 # So that transformers' Auto classes and pipeline load such a model by its folder or hub id.

@@ -1,4 +1,4 @@
-"""Codes -> text with Whisper."""
+"""Transcribe codes with Whisper."""
 
 import numpy as np
 from torch import Tensor
@@ -8,29 +8,24 @@ from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
-from vqasr.assets import bundled_adapters
+from vqasr.assets import BUNDLED_ADAPTERS
 from vqasr.errors import RecogniserError
 
 
 class WhisperRecogniser(Recogniser):
-    """Whisper reading codes.
+    """Transcribe codes with Whisper.
 
     Args:
-        recogniser: the base model; its weights are shared and stay as they are.
+        recogniser: the base model; its weights are shared and stay unchanged.
         adapter: trained for it.
-        padded: read windows of 30 s as stock Whisper does; otherwise, where the adapter has closing
-            frames, no more than the frames that exist.
+        padded: see `VQWhisperConfig`.
 
     Raises:
         RecogniserError: the adapter was trained for other weights.
     """
 
     def __init__(self, recogniser: OriginalWhisper, adapter: CodesAdapter, padded: bool = False):
-        if adapter.base_fingerprint != recogniser.fingerprint():
-            raise RecogniserError(
-                f"the adapter was trained for {adapter.base_model}, whose weights are not those of "
-                f"{recogniser.name}. Use the recogniser it was trained for, or train an adapter."
-            )
+        adapter.check_base(recogniser.name, recogniser.fingerprint())
         self.recogniser = recogniser
         self.adapter = adapter
         self.embedder = adapter.embedder
@@ -48,23 +43,26 @@ class WhisperRecogniser(Recogniser):
         language: str | None = None,
         task: str | None = None,
     ) -> "WhisperRecogniser":
-        """Load recogniser and adapter; without `adapter`, the one that ships for its weights.
+        """Load a Whisper and its adapter.
 
-        language, task: see `load_whisper`.
+        Args:
+            asr, language, task: see `load_whisper`.
+            adapter: folder, hub id or name; None for the one bundled for the Whisper's weights.
+            padded: see `VQWhisperConfig`.
 
         Raises:
-            RecogniserError: either cannot be had.
+            RecogniserError: one of them cannot be loaded, or no adapter is bundled.
         """
         recogniser = load_whisper(asr, language, task)
         if adapter is not None:
             return cls(recogniser, CodesAdapter.from_pretrained(adapter), padded)
-        for name in bundled_adapters():
+        for name in BUNDLED_ADAPTERS:
             bundled = CodesAdapter.from_pretrained(name)
             if bundled.base_fingerprint == recogniser.fingerprint():
                 return cls(recogniser, bundled, padded)
         raise RecogniserError(
-            f"no adapter ships for the recogniser {asr!r} (there are {bundled_adapters()}). Give "
-            "the folder of an adapter trained for it."
+            f"no adapter ships for the recogniser {asr!r}, only {', '.join(BUNDLED_ADAPTERS)}. "
+            "Give the folder of an adapter trained for it."
         )
 
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
@@ -73,8 +71,8 @@ class WhisperRecogniser(Recogniser):
     def fingerprint(self) -> bytes:
         return self.recogniser.fingerprint()
 
-    def read_texts(self, heard: Tensor) -> list[str]:
-        return self.recogniser.generate_text(self.model, to_features(heard))
+    def read_texts(self, codes: Tensor) -> list[str]:
+        return self.recogniser.generate_text(self.model, to_features(codes))
 
-    def read_segments(self, heard: Tensor) -> list[list[Segment]]:
-        return self.recogniser.generate_segments(self.model, to_features(heard))
+    def read_segments(self, codes: Tensor) -> list[list[Segment]]:
+        return self.recogniser.generate_segments(self.model, to_features(codes))

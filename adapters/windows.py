@@ -1,29 +1,28 @@
-"""Cutting long recordings into windows that Whisper can hear, over the codes' own time base."""
+"""Cut long recordings into windows of up to 30 s, and find those without speech."""
 
 import numpy as np
 
 from vqasr.grid import WINDOW_FRAMES
 
-# A window shorter than this is only cut where there is nothing better.
 SHORTEST_FRAMES = WINDOW_FRAMES // 2
-# Pauses are looked for in speech probabilities averaged over this many frames (0.52 s): a cut
-# belongs into the middle of a pause, not into the closure of a plosive.
+# Speech probabilities are averaged over this many frames (0.52 s) before a cut, so that it lies in
+# the middle of a pause and not in the closure of a plosive.
 SMOOTHING_FRAMES = 13
-# A window with less than this (0.32 s) of sure speech is taken for silence or noise. On dev and 194
-# training utterances no speech was missed with these two; of 80 noises that training had not heard,
-# 2 passed for speech (they were also looked at to choose the two numbers).
+# A window with fewer frames (0.32 s) of speech at this probability counts as silence or noise. With
+# these two values, no speech was missed in dev and 194 training utterances, and 2 of 80 held-out
+# noises counted as speech (these were also used to choose the values).
 FEWEST_SPEECH_FRAMES = 8
 SURE_SPEECH = 0.9
 
 
 def cut_windows(speech: np.ndarray) -> list[tuple[int, int]]:
-    """Windows [start, end) of at most 750 frames that cover all frames.
+    """Cut frames into windows where speech is least likely between 15 and 30 s.
 
     Args:
         speech: (frames,) probability of speech.
 
     Returns:
-        Consecutive windows, each cut where speech is least likely between 15 and 30 s.
+        Consecutive windows [start, end) of at most 750 frames.
     """
     if len(speech) <= WINDOW_FRAMES:
         return [(0, len(speech))]
@@ -32,7 +31,7 @@ def cut_windows(speech: np.ndarray) -> list[tuple[int, int]]:
     windows, start = [], 0
     while len(speech) - start > WINDOW_FRAMES:
         choices = smooth[start + SHORTEST_FRAMES : start + WINDOW_FRAMES + 1]
-        # Of equally quiet places the last one, so that windows are long.
+        # The last of equal minima, so that windows are long.
         end = start + WINDOW_FRAMES - int(np.argmin(choices[::-1]))
         windows.append((start, end))
         start = end
@@ -40,5 +39,5 @@ def cut_windows(speech: np.ndarray) -> list[tuple[int, int]]:
 
 
 def has_speech(speech: np.ndarray) -> bool:
-    """True where (frames,) probabilities hold enough speech for a word."""
+    """Tell whether (frames,) probabilities hold enough speech for a word."""
     return int((speech > SURE_SPEECH).sum()) >= FEWEST_SPEECH_FRAMES

@@ -1,6 +1,6 @@
-"""vqasr: speech as a few hundred bits per second that recognisers read directly.
+"""vqasr: a VQ codec for speech whose codes recognisers read directly.
 
-What is listed in `__all__` is public; each name is loaded when it is first used (PEP 562).
+The names in `__all__` are public; each is loaded on first use (PEP 562).
 """
 
 from importlib import import_module
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vqasr.compression.compress import LiveEncoder, compress, decode, load_codec
     from vqasr.entropy.prior import CodePrior
     from vqasr.errors import VqasrError
+    from vqasr.evaluation.evaluate import evaluate
     from vqasr.stream.header import StreamHeader
     from vqasr.stream.reader import StreamReader
     from vqasr.stream.stream import Stream
@@ -22,24 +23,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "CodePrior": "vqasr.entropy.prior",
-    "LiveEncoder": "vqasr.compression.compress",
-    "Stream": "vqasr.stream.stream",
-    "StreamHeader": "vqasr.stream.header",
-    "StreamReader": "vqasr.stream.reader",
-    "StreamWriter": "vqasr.stream.writer",
-    "Transcriber": "vqasr.adapters.transcriber",
-    "Transcript": "vqasr.adapters.transcriber",
-    "VQCodecConfig": "vqasr.codec.configuration",
-    "VQCodecFeatureExtractor": "vqasr.codec.feature_extraction",
-    "VQCodecModel": "vqasr.codec.modeling",
-    "VqasrError": "vqasr.errors",
-    "compress": "vqasr.compression.compress",
-    "decode": "vqasr.compression.compress",
-    "load_audio": "vqasr.audio.sources",
-    "load_codec": "vqasr.compression.compress",
-    "transcribe": "vqasr.adapters.transcriber",
+_MODULES = {
+    "vqasr.adapters.transcriber": ("Transcriber", "Transcript", "transcribe"),
+    "vqasr.audio.sources": ("load_audio",),
+    "vqasr.codec.configuration": ("VQCodecConfig",),
+    "vqasr.codec.feature_extraction": ("VQCodecFeatureExtractor",),
+    "vqasr.codec.modeling": ("VQCodecModel",),
+    "vqasr.compression.compress": ("LiveEncoder", "compress", "decode", "load_codec"),
+    "vqasr.entropy.prior": ("CodePrior",),
+    "vqasr.errors": ("VqasrError",),
+    "vqasr.evaluation.evaluate": ("evaluate",),
+    "vqasr.stream.header": ("StreamHeader",),
+    "vqasr.stream.reader": ("StreamReader",),
+    "vqasr.stream.stream": ("Stream",),
+    "vqasr.stream.writer": ("StreamWriter",),
 }
 
 __all__ = [  # noqa: RUF022 grouped by use
@@ -59,17 +56,18 @@ __all__ = [  # noqa: RUF022 grouped by use
     "VQCodecFeatureExtractor",
     "load_codec",
     "load_audio",
+    "evaluate",
     "VqasrError",
     "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'vqasr' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    for module, names in _MODULES.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module 'vqasr' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m vqasr`."""
+"""Run the command line as `python -m vqasr`."""
 
 from vqasr.cli.commands import main
 

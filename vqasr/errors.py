@@ -1,10 +1,10 @@
-"""Every exception that vqasr raises on purpose, so that a caller can catch ``VqasrError`` alone."""
+"""Exceptions of vqasr; catch `VqasrError` to catch them all."""
 
 from typing import Any
 
 
 class VqasrError(Exception):
-    """Base of every error that vqasr raises on purpose."""
+    """Base class of all exceptions of vqasr."""
 
 
 class InvalidCodesError(VqasrError, ValueError):
@@ -12,17 +12,17 @@ class InvalidCodesError(VqasrError, ValueError):
 
 
 class StreamError(VqasrError, ValueError):
-    """A ``.vqs`` stream that cannot be read, or was about to be written wrongly.
+    """A ``.vqs`` stream that cannot be read, or that would be written wrongly.
 
-    ``stream`` is the `vqasr.Stream` of what was intact (only a truncated or corrupt stream that was
-    read as a whole has such a part), else None.
+    ``stream`` is the intact part of a truncated or corrupt `vqasr.Stream` that was read as a whole,
+    else None.
     """
 
     stream: Any = None
 
 
 class NotAStreamError(StreamError):
-    """The bytes do not begin with the ``.vqs`` magic, or there are none."""
+    """The bytes are empty or do not begin with the ``.vqs`` magic."""
 
 
 class UnsupportedVersionError(StreamError):
@@ -30,27 +30,25 @@ class UnsupportedVersionError(StreamError):
 
 
 class CorruptStreamError(StreamError):
-    """The stream was damaged: a checksum, sequence number, field, padding or length is wrong.
+    """The stream is damaged: a checksum, sequence number, field, padding or length is wrong.
 
-    ``stream`` holds all intact chunks, with -2 for lost frames between them, or None where no chunk
-    is intact.
+    ``stream`` holds all intact chunks, with -2 for lost frames between them; None without any.
     """
 
 
 class TruncatedStreamError(StreamError):
     """The stream ends before its last chunk.
 
-    ``stream`` holds every intact chunk before the cut, with ``samples`` = frames x hop length;
-    it is None only where the header itself is cut.
+    ``stream`` holds all intact chunks, with ``samples`` = frames x hop length; None without header.
     """
 
 
 class CodecMismatchError(StreamError):
-    """The stream was written by another codec than the one it is to be decoded with."""
+    """The codes or the stream were written by another codec."""
 
 
 class PriorMismatchError(StreamError):
-    """The stream was range-coded with another prior than the one at hand, or an unknown one."""
+    """The stream was range-coded with another or an unknown prior."""
 
 
 class CodecError(VqasrError, ValueError):
@@ -58,7 +56,7 @@ class CodecError(VqasrError, ValueError):
 
 
 class AudioError(VqasrError, ValueError):
-    """Audio that cannot be read or encoded: no audio file, empty, NaN, unknown rate."""
+    """Audio that cannot be read or encoded: wrong format, empty, NaN or of an impossible rate."""
 
 
 class RecogniserError(VqasrError, ValueError):

@@ -1,4 +1,4 @@
-"""Whole files: read with a clear error, replaced at once or not at all."""
+"""Reading and atomic writing of whole files."""
 
 import os
 import secrets
@@ -8,7 +8,7 @@ from vqasr.errors import VqasrError
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file; VqasrError when it cannot be read."""
+    """Return all bytes of a file; raise VqasrError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -16,7 +16,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file as a whole: a crash or a full disk leaves what was there before.
+    """Write a file atomically: after a crash or on a full disk, the old content is intact.
 
     Raises:
         OSError: the file cannot be written.
@@ -25,7 +25,7 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)  # a pipe or device must not be replaced; a folder raises OSError
         return
-    path = path.resolve()  # of a symbolic link, the target is replaced and the link stays
+    path = path.resolve()  # replaces the target of a symbolic link, not the link
     # Not tempfile: its files are private (mode 0600), this one has to honour the umask.
     temporary = path.with_name(f".vqasr-{secrets.token_hex(8)}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""Short names for weights."""
+"""Fingerprints: short hashes that identify weights."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:  # streams need fingerprints, but no torch
 FINGERPRINT_BYTES = 6
 
 
-def weights_fingerprint(tensors: Mapping[str, Tensor], about: str = "") -> bytes:
-    """6 bytes of the SHA-256 over names and values, the same after saving in float16.
+def weights_fingerprint(tensors: Mapping[str, Tensor], context: str = "") -> bytes:
+    """Hash names and float16 values of tensors to 6 bytes of SHA-256.
 
     Args:
         tensors: by name; any order.
-        about: what else the meaning of the weights depends on.
+        context: settings that also change the meaning of the weights.
     """
     values = {n: t.detach().cpu().half().numpy().tobytes() for n, t in tensors.items()}
-    return bytes_fingerprint(values, about)
+    return bytes_fingerprint(values, context)
 
 
-def bytes_fingerprint(values: Mapping[str, bytes], about: str = "") -> bytes:
-    """6 bytes of the SHA-256 over names and bytes, in the order of the names."""
-    digest = hashlib.sha256(about.encode())
+def bytes_fingerprint(values: Mapping[str, bytes], context: str = "") -> bytes:
+    """Hash context, names and bytes, in the order of the names, to 6 bytes of SHA-256."""
+    digest = hashlib.sha256(context.encode())
     for name, value in sorted(values.items()):
         digest.update(name.encode())
         digest.update(value)

@@ -1,4 +1,4 @@
-"""The time grid of audio, codes and embeddings, and codes with a meaning of their own.
+"""Constants of the time grid of audio, codes and embeddings, and the reserved code values.
 
 Streams can hold codes of other hop lengths; everything else in vqasr is on this grid.
 """
@@ -7,17 +7,16 @@ SAMPLING_RATE_HZ = 16_000
 HOP_LENGTH = 640  # samples of a frame
 FRAME_S = HOP_LENGTH / SAMPLING_RATE_HZ  # 0.04
 FRAME_RATE_HZ = SAMPLING_RATE_HZ // HOP_LENGTH  # 25
-EMBEDDINGS_PER_FRAME = 2  # recognisers read 50 Hz
 MEL_FRAMES_PER_FRAME = 4  # of Whisper's log-mel, 100 Hz
-WINDOW_S = 30  # what Whisper reads at once
+WINDOW_S = 30  # length of Whisper's input
 WINDOW_SAMPLES = WINDOW_S * SAMPLING_RATE_HZ
 WINDOW_FRAMES = WINDOW_S * FRAME_RATE_HZ  # 750
 
 STOP = 0  # in any codebook but the first, with variable depth: the frame uses no further codebook
 NO_FRAME = -1  # padding of a batch
-MISSING = -2  # a frame that was lost
+MISSING = -2  # a lost frame
 
 
 def frames_of(samples: int, hop_length: int = HOP_LENGTH) -> int:
-    """Number of frames of a clip: ceil(samples / hop_length)."""
+    """Return the number of frames of a clip: ceil(samples / hop_length)."""
     return -(-samples // hop_length)

@@ -1,4 +1,4 @@
-"""Our range coder against constriction's, on the bundled clips: bytes and time for the same tables.
+"""Compare our range coder with constriction's on the bundled clips: bytes and time.
 
 python recipes/entropy_coding/compare_coders.py
 """
@@ -12,16 +12,17 @@ import numpy as np
 from vqasr.cli.demo import bundled_clips
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import encode_audio
-from vqasr.entropy.bundled import bundled_prior
+from vqasr.entropy.bundled import load_bundled
 from vqasr.entropy.payload import decode_payloads, range_code
+from vqasr.entropy.prior import CodePrior
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-quantizers", type=int, default=4)
+    parser.add_argument("--num-quantizers", type=int, default=4, help="codebooks to use")
     arguments = parser.parse_args()
     codec = VQCodecModel.from_pretrained("vqasr-base").eval()
-    prior = bundled_prior(codec.fingerprint())
+    prior = load_bundled("vqasr-base-prior")
     clips = [encode_audio(codec, c.samples, arguments.num_quantizers) for c in bundled_clips()]
     seconds = sum(c.shape[1] for c in clips) / 25
     print("| chunk | chunks | ideal bytes | ours | constriction | RTF of ours, write and read |")
@@ -33,7 +34,9 @@ def main() -> None:
         started = time.perf_counter()
         ours = [range_code(c, prior) for c in chunks]
         for codes, payload in zip(chunks, ours, strict=True):
-            assert np.array_equal(decode_payloads([payload], *codes.shape, prior)[0], codes)
+            (decoded,) = decode_payloads([payload], len(codes), codes.shape[1], prior)
+            assert decoded is not None
+            assert np.array_equal(decoded, codes)
         ours_s = time.perf_counter() - started
         theirs = [constriction_bytes(c, prior) for c in chunks]
         print(
@@ -42,13 +45,12 @@ def main() -> None:
         )
 
 
-def constriction_bytes(codes: np.ndarray, prior) -> int:
-    """Size of a chunk with constriction's range coder: it takes floats and ends on 32-bit words."""
+def constriction_bytes(codes: np.ndarray, prior: CodePrior) -> int:
+    """Return the size with constriction's range coder: floats in, 32-bit words out."""
     encoder = constriction.stream.queue.RangeEncoder()
     start, frequency, total = prior.intervals(codes)
     for s, f, t in zip(start.T.ravel(), frequency.T.ravel(), total.T.ravel(), strict=True):
-        # Three entries stand for what lies before, at and behind the code: the same interval
-        # without handing over all 1024 of them.
+        # Three entries (codes below, the code, codes above) give the same interval as all 1024.
         table = np.array([max(s, 1e-9), f, max(t - s - f, 1e-9)], dtype=np.float64) / t
         model = constriction.stream.model.Categorical(table, perfect=False)
         encoder.encode(1, model)

@@ -1,6 +1,6 @@
-"""How far is the bundled prior under the order-0 entropy of the codes that it was trained on?
+"""Compare the bundled prior's cross-entropy with the order-0 entropy of its training codes.
 
-python recipes/entropy_coding/on_training_data.py runs/finish/prior_run/codes-*-0.safetensors
+python recipes/entropy_coding/on_training_data.py runs/vqasr-base/prior_run/codes-NAME-0.safetensors
 """
 
 import argparse
@@ -15,7 +15,7 @@ CHUNKS, FRAMES = 300, 250
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("codes", help="of a pass of `vqasr train`; 0 is the recordings as they are")
+    parser.add_argument("codes", help="of a pass of `vqasr train`; pass 0 has no augmentation")
     codes = load_file(parser.parse_args().codes)["codes"].astype(np.int64)
     prior = load_bundled("vqasr-base-prior")
     starts = np.random.default_rng(0).integers(0, codes.shape[1] - FRAMES, CHUNKS)
@@ -28,6 +28,7 @@ def main() -> None:
 
 
 def entropy_bits(codes: np.ndarray) -> float:
+    """Return the empirical entropy in bits per code."""
     share = np.bincount(codes) / codes.size
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum())

@@ -15,20 +15,16 @@ import atheris
 with atheris.instrument_imports(include=["vqasr"]):
     from vqasr.errors import StreamError
     from vqasr.grid import MISSING
-    from vqasr.stream.chunk import Chunk, EndField, checksum_seed
+    from vqasr.stream.chunk import Chunk, EndField, checksum_seed, single_to_bytes
     from vqasr.stream.header import CHUNK_FRAMES, StreamHeader
-    from vqasr.stream.single import single_to_bytes
-    from vqasr.stream.stream import stream_to_bytes
+    from vqasr.stream.stream import Stream
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "helpers"))
 import numpy as np
 from prior_helpers import CODEC, PRIOR, likely_codes
 
-from vqasr.stream.stream import Stream
-
 SLOWEST_S = 5.0  # for one input of at most 4 KB
 CODES = likely_codes(PRIOR, 3, 60)
-COMMON = {"fingerprint": CODEC, "hop_length": 640}
 counts = {"inputs": 0, "whole": 0, "partly": 0, "refused": 0, "slowest_s": 0.0}
 
 
@@ -38,16 +34,14 @@ def seeds() -> list[tuple[bytes, np.ndarray]]:
     kinds = [(3, 60, 10, PRIOR), (1, 60, 25, PRIOR), (2, 60, 10, None), (3, 7, 250, PRIOR)]
     for i, (n, frames, chunk, prior) in enumerate([*kinds, (1, 0, 1, None)]):
         codes = CODES[:n, :frames]
-        data = stream_to_bytes(
-            codes, samples=640 * frames - (frames > 0) * 9, bits_per_code=4, chunk_frames=chunk,
-            prior=prior, stream_id=1000 + i, **COMMON,
-        )  # fmt: skip
-        streams.append((data, codes))
+        header = StreamHeader(CODEC[:3], n, 4, 640, chunk)
+        stream = Stream(header, codes, 640 * frames - (frames > 0) * 9, prior=prior)
+        streams.append((stream.to_bytes(stream_id=1000 + i), codes))
     for n, frames, prior in [(3, 60, PRIOR), (2, 40, None), (1, 0, None)]:  # single chunks
         codes = CODES[:n, :frames]
-        samples = 640 * frames - (frames > 0) * 9
-        data = stream_to_bytes(codes, samples=samples, bits_per_code=4, prior=prior, **COMMON)
-        streams.append((data, codes))
+        header = StreamHeader(CODEC[:3], n, 4, 640, 750)
+        stream = Stream(header, codes, 640 * frames - (frames > 0) * 9, prior=prior)
+        streams.append((stream.to_bytes(), codes))
     return streams
 
 
@@ -77,23 +71,23 @@ def with_right_checksums(data: bytes) -> bytes:
         prior_fingerprint=PRIOR.fingerprint[:2] if prior else bytes(2),
         stream_id=7,
     )
-    fingerprint = PRIOR.fingerprint if prior else b""
+    coder = PRIOR if prior else None
     if source.ConsumeBool():
         short = replace(header, single=True)
         end = EndField(source.ConsumeIntInRange(0, 4095), source.ConsumeIntInRange(0, 4095))
-        return single_to_bytes(short, source.ConsumeBytes(4096), end, fingerprint)
-    seed = checksum_seed(header, fingerprint)
+        return single_to_bytes(short, source.ConsumeBytes(4096), end, coder)
+    seed = checksum_seed(header, coder)
     stream = bytearray(header.to_bytes())
     number = 0
     while source.remaining_bytes():
         number += source.PickValueInList([1, 1, 1, 1, 0, 2, 4000]) if len(stream) > 14 else 0
         last = source.ConsumeBool()
+        end = EndField(source.ConsumeIntInRange(0, 4095), source.ConsumeIntInRange(0, 4095))
         chunk = Chunk(
             number=number,
             payload=source.ConsumeBytes(source.ConsumeIntInRange(0, 64)),
             coded=source.ConsumeBool(),
-            last_frames=source.ConsumeIntInRange(0, 4095) if last else None,
-            unused_samples=source.ConsumeIntInRange(0, 4095),
+            end=end if last else None,
         )
         stream += chunk.to_bytes(header, seed)
     return bytes(stream)

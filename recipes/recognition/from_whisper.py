@@ -1,29 +1,31 @@
-"""The first layers of a Whisper encoder as a Wav2Vec2 with a CTC head.
+"""Initialise a Wav2Vec2 with a CTC head from the first layers of a Whisper encoder.
 
-Both are pre-norm transformers (Wav2Vec2 with `do_stable_layer_norm`), and an adapter's embedder
-makes what they read. So a small recogniser need not begin from nothing. Whisper's positions are
-added to the embeddings (`VQWav2Vec2Config.sinusoids`), and the convolution by which Wav2Vec2 tells
-neighbours apart begins with next to no influence. The head is left to training.
+Both are pre-norm transformers (Wav2Vec2 with `do_stable_layer_norm`) and can read an adapter's
+embeddings. Whisper's positions are added to the embeddings (`VQWav2Vec2Config.sinusoids`), and
+Wav2Vec2's convolution over positions starts near zero. The head stays untrained.
 """
+
+from typing import Any
 
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperForConditionalGeneration
 
-# Of what the convolution over positions begins with.
-QUIET = 0.05
+POSITION_SCALE = 0.05  # of the convolution's initial weights
 
 
 @torch.no_grad()
 def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC) -> None:
     """Overwrite the model's layers with Whisper's first ones.
 
-    Where the model's feed-forward is narrower, the neurons stay whose weights in and out are
-    largest (the product of their norms).
+    A narrower feed-forward keeps the neurons with the largest product of the norms of their input
+    and output weights.
     """
-    positions = model.wav2vec2.encoder.pos_conv_embed.conv
-    positions.parametrizations.weight.original0.mul_(QUIET), positions.bias.zero_()
-    model.wav2vec2.encoder.layer_norm.load_state_dict(whisper.model.encoder.layer_norm.state_dict())
-    for own, its in zip(model.wav2vec2.encoder.layers, whisper.model.encoder.layers, strict=False):
+    encoder: Any = model.wav2vec2.encoder
+    source: Any = whisper.model.encoder
+    positions = encoder.pos_conv_embed.conv
+    positions.parametrizations.weight.original0.mul_(POSITION_SCALE), positions.bias.zero_()
+    encoder.layer_norm.load_state_dict(source.layer_norm.state_dict())
+    for own, its in zip(encoder.layers, source.layers, strict=False):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             mine, theirs = getattr(own.attention, name), getattr(its.self_attn, name)
             mine.weight.copy_(theirs.weight)
@@ -40,7 +42,7 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
 def make_config(
     hidden_size: int, heads: int, vocabulary: int, layers: int, inner: int
 ) -> Wav2Vec2Config:
-    """A small Wav2Vec2 for codes."""
+    """Configure a small Wav2Vec2 for codes."""
     return Wav2Vec2Config(
         vocab_size=vocabulary, hidden_size=hidden_size, num_hidden_layers=layers,
         num_attention_heads=heads, intermediate_size=inner,

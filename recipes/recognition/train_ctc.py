@@ -1,17 +1,18 @@
-"""Train a small CTC recogniser that reads codes, or an adapter for one that exists.
+"""Train a small CTC recogniser that reads codes, or an adapter for an existing one.
 
 vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1
 vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev
 """
 
-import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
+import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
 
 # isort: split
 import argparse
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,27 @@ from vqasr.files import replace_file
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
 
-HEAD_TIMES = 10  # the head's learning rate is so many times the others'
+HEAD_FACTOR = 10  # of the head's learning rate
 LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
 
 
 def main() -> None:
     parser = make_parser(__doc__.splitlines()[0], "runs/ctc-small")
-    parser.add_argument("--codes", required=True, nargs="+", help="folders of vqasr tokenize")
-    parser.add_argument("--dev", required=True, help="the same, to stop by")
+    parser.add_argument("--codes", required=True, nargs="+", help="folders of `vqasr tokenize`")
+    parser.add_argument("--dev", required=True, help="such a folder, for early stopping")
     parser.add_argument(
-        "--adapter", default="vqasr-base-whisper-tiny.en", help="begins with its embedder"
+        "--adapter", default="vqasr-base-whisper-tiny.en", help="initialises the embedder"
     )
     parser.add_argument(
         "--base",
         default=None,
-        help="instead of a new model: a Wav2Vec2, HuBERT or WavLM with a CTC head (folder or hub "
-        "id), which stays as it is; what is trained is an adapter for it",
+        help="train an adapter for this Wav2Vec2, HuBERT or WavLM with a CTC head (folder or hub "
+        "id), which stays unchanged, instead of a new model",
     )
-    parser.add_argument("--num-quantizers", type=int, nargs="+", default=[1, 2, 4, 4])
+    parser.add_argument(
+        "--num-quantizers", type=int, nargs="+", default=[1, 2, 4, 4],
+        help="numbers of codebooks, of which each batch uses one at random",
+    )  # fmt: skip
     arguments = parser.parse_args()
     tokenizer = begin(arguments)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
@@ -71,10 +75,10 @@ def main() -> None:
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(arguments.base)
     upper = "A" in tokenizer.get_vocab()
     data = [
-        spoken(load_tokenized(folder, adapter.codec_fingerprint), upper)
+        ctc_rows(load_tokenized(folder, adapter.codec_fingerprint), upper)
         for folder in arguments.codes
     ]
-    dev = spoken(load_tokenized(arguments.dev, adapter.codec_fingerprint), upper)
+    dev = ctc_rows(load_tokenized(arguments.dev, adapter.codec_fingerprint), upper)
     embedder = make_embedder(adapter.embedder, base.config.hidden_size)
     model = VQWav2Vec2ForCTC.from_base(
         base, embedder, adapter.codec_fingerprint,
@@ -83,44 +87,45 @@ def main() -> None:
     collate = CodesCollator(
         tokenizer, False, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=10
     )
-    same = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
-    trainer = fit(arguments, model, tokenizer, concatenate_datasets(data), dev, collate, same)
+    dev_collate = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
+    train = concatenate_datasets(data)
+    trainer = fit(arguments, model, tokenizer, train, dev, collate, dev_collate)
     if arguments.base is None:
         save(trainer, tokenizer)
         CodesFeatureExtractor().save_pretrained(Path(arguments.out) / "final")
     elif trainer.is_world_process_zero():
-        made = CodesAdapter(
+        trained = CodesAdapter(
             model.embedder, arguments.base, base_fingerprint(base), adapter.codec_fingerprint, "ctc"
         )
-        made.save_pretrained(Path(arguments.out) / "adapter")
+        trained.save_pretrained(Path(arguments.out) / "adapter")
     print(trainer.evaluate())
 
 
 def make_parser(description: str, out: str) -> argparse.ArgumentParser:
-    """What training from codes and from log-mel have in common."""
+    """Make the options that training from codes and from log-mel share."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--out", default=out, help="checkpoints and final/")
     parser.add_argument(
-        "--whisper", default="tiny.en", help="begins with its first layers; 'none': with nothing"
+        "--whisper", default="tiny.en", help="initialises the layers; 'none': random weights"
     )
-    parser.add_argument("--hidden-size", type=int, default=192, help="where --whisper is none")
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden-size", type=int, default=192, help="width, if --whisper is none")
+    parser.add_argument("--layers", type=int, default=4, help="of the encoder")
     parser.add_argument("--inner", type=int, default=1536, help="width of the feed-forward")
     parser.add_argument("--epochs", type=float, default=5.0)
-    parser.add_argument("--max-steps", type=int, default=-1, help="instead of epochs")
+    parser.add_argument("--max-steps", type=int, default=-1, help="overrides --epochs")
     parser.add_argument("--batch-size", type=int, default=8, help="utterances per device")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--warmup-steps", type=int, default=100)
     parser.add_argument("--eval-steps", type=int, default=500)
-    parser.add_argument("--patience", type=int, default=4, help="evaluations without a better WER")
+    parser.add_argument("--patience", type=int, default=4, help="evaluations without a lower WER")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
 
 def begin(arguments: argparse.Namespace) -> Wav2Vec2CTCTokenizer:
-    """Seed, folder and the tokenizer of letters."""
+    """Set the seed, make the folder, and return a tokenizer of letters."""
     set_seed(arguments.seed)
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -130,7 +135,7 @@ def begin(arguments: argparse.Namespace) -> Wav2Vec2CTCTokenizer:
 
 
 def make_base(arguments: argparse.Namespace) -> Wav2Vec2ForCTC:
-    """Encoder and head, from Whisper's first layers where one is named."""
+    """Make encoder and head, from Whisper's first layers if one is named."""
     sizes = len(LETTERS), arguments.layers, arguments.inner
     if arguments.whisper == "none":
         hidden = arguments.hidden_size
@@ -142,11 +147,11 @@ def make_base(arguments: argparse.Namespace) -> Wav2Vec2ForCTC:
     return base
 
 
-def make_embedder(known: CodeEmbedder, embed_dim: int) -> CodeEmbedder:
-    """The adapter's embedder; for another width its last layer is untrained."""
-    sizes = {**vars(known.config), "embed_dim": embed_dim, "num_closing_frames": 0}
-    embedder = CodeEmbedder(type(known.config)(**sizes))
-    state = known.state_dict()
+def make_embedder(trained: CodeEmbedder, embed_dim: int) -> CodeEmbedder:
+    """Copy an embedder; for another width, its last layer is untrained."""
+    config = replace(trained.config, embed_dim=embed_dim, num_closing_frames=0)
+    embedder = CodeEmbedder(config)
+    state = trained.state_dict()
     fitting = {k: state[k] for k, v in embedder.state_dict().items() if state[k].shape == v.shape}
     embedder.load_state_dict(fitting, strict=False)
     return embedder
@@ -159,9 +164,9 @@ def fit(
     train: Dataset,
     dev: Dataset,
     collate: Any,
-    same: Any,
+    dev_collate: Any,
 ) -> Trainer:
-    """Train, resume, stop early; the model is left as it was at its best."""
+    """Train with early stopping, resuming from the last checkpoint; keep the best weights."""
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
@@ -187,61 +192,65 @@ def fit(
         callbacks=[EarlyStoppingCallback(arguments.patience)],
         optimizers=(make_optimizer(model, arguments.learning_rate), None),
     )  # fmt: skip
-    trainer.dev_collator = same
+    trainer.dev_collator = dev_collate
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
     return trainer
 
 
 def save(trainer: Trainer, tokenizer: Wav2Vec2CTCTokenizer) -> None:
-    """The model as int8, what it writes, and the log of its training, in final/."""
-    if not trainer.is_world_process_zero():  # of several processes one writes
+    """Write model (int8), tokenizer and training log to final/."""
+    if not trainer.is_world_process_zero():  # only one of several processes writes
         return
-    folder = Path(trainer.args.output_dir) / "final"
-    trainer.model.save_int8(folder)
+    folder = Path(str(trainer.args.output_dir)) / "final"
+    model: Any = trainer.model
+    model.save_int8(folder)
     tokenizer.save_pretrained(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
 
 
 def make_optimizer(model: VQWav2Vec2ForCTC, learning_rate: float) -> AdamW:
-    """AdamW; the head begins with nothing, and what it is to read would be spoilt before it can."""
-    head = {"params": list(model.lm_head.parameters()), "lr": HEAD_TIMES * learning_rate}
-    known = {id(p) for p in head["params"]}
-    rest = {"params": [p for p in model.parameters() if id(p) not in known and p.requires_grad]}
-    groups = [head, rest] if head["params"][0].requires_grad else [rest]
+    """Make AdamW; the untrained head learns faster, so that it does not spoil the layers below."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    head = [p for name, p in named if name.startswith("lm_head.")]
+    rest = [p for name, p in named if not name.startswith("lm_head.")]
+    groups: list[dict[str, Any]] = [{"params": rest}]
+    if head:
+        groups.insert(0, {"params": head, "lr": HEAD_FACTOR * learning_rate})
     return AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 class CodesTrainer(CleanEvaluation, Trainer):
-    """Trainer for batches of codes."""
+    """Train on batches of codes."""
 
 
-def spoken(data: Dataset, upper: bool = False) -> Dataset:
-    """Rows with a text of letters, no more of them than CTC can place at 50 Hz, up to 30 s."""
+def ctc_rows(data: Dataset, upper: bool = False) -> Dataset:
+    """Keep rows of up to 30 s whose text has only letters, few enough for CTC at 50 Hz."""
 
     def prepare(row: dict) -> dict:
         text = " ".join(re.findall(r"[a-z']+", (row["text"] or "").lower()))
         return {"text": text.upper() if upper else text}
 
+    def is_usable(row: dict) -> bool:
+        no_digits = re.search(r"\d", row["text"] or "") is None
+        return no_digits and bool(row["text"]) and row["samples"] <= 30 * 16_000
+
     def fits(row: dict) -> bool:
-        plain = re.search(r"\d", row["text"] or "") is None
-        return plain and bool(row["text"]) and row["samples"] <= 30 * 16_000
-
-    def placed(row: dict) -> bool:
         text = row["text"]
-        twins = sum(a == b for a, b in itertools.pairwise(text))
-        return bool(text) and len(text) + twins < row["samples"] / 320
+        repeats = sum(a == b for a, b in itertools.pairwise(text))  # CTC puts blanks between
+        return bool(text) and len(text) + repeats < row["samples"] / 320
 
-    return data.filter(fits).map(prepare).filter(placed)
+    return data.filter(is_usable).map(prepare).filter(fits)
 
 
 def metrics(prediction: EvalPrediction, tokenizer: Wav2Vec2CTCTokenizer) -> dict[str, float]:
-    ids = prediction.predictions
+    """Compute the word error rate."""
+    ids: Any = prediction.predictions
+    labels: Any = prediction.label_ids
     ids = ids[0] if isinstance(ids, tuple) else ids
-    ids[ids == IGNORED] = tokenizer.pad_token_id  # shorter batches were filled up with it
-    labels = prediction.label_ids
-    labels[labels == IGNORED] = tokenizer.pad_token_id
-    texts = tokenizer.batch_decode(labels, group_tokens=False)
-    errors, words = word_errors(texts, tokenizer.batch_decode(ids))
+    for tokens in (ids, labels):
+        tokens[tokens == IGNORED] = tokenizer.pad_token_id
+    references = tokenizer.batch_decode(labels, group_tokens=False)
+    errors, words = word_errors(references, tokenizer.batch_decode(ids))
     return {"wer": errors / words, "words": words}
 
 

@@ -1,12 +1,12 @@
-"""The twin of ctc-small that hears log-mel: the same encoder and front end, but no codes.
+"""Train a twin of ctc-small that reads log-mel instead of codes, with the same encoder.
 
 python recipes/recognition/train_log_mel.py --train ../shared/speech/train-*.parquet \\
     --dev ../shared/speech/dev-*.parquet --test ../shared/speech/test_*.parquet
 
-Blocks of 40 ms of log-mel (4 x 80 values) stand where the codes' latents are.
+Blocks of 40 ms of log-mel (4 x 80 values) take the place of the codes' latents.
 """
 
-import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
+import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
 
 # isort: split
 import json
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
-from train_ctc import begin, fit, make_base, make_parser, save, spoken
+from train_ctc import begin, ctc_rows, fit, make_base, make_parser, save
 from transformers.modeling_outputs import CausalLMOutput
 
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC
@@ -32,23 +32,22 @@ from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.collator import CodesCollator
 
 BLOCK = 4
-# All zero would say that there is no frame.
-GAP = 1e-3
+GAP = 1e-3  # of masked frames; all zero would mean that there is no frame
 
 
 class LogMelCTC(VQWav2Vec2ForCTC):
-    """As its parent, of float blocks (batch, 320, frames)."""
+    """Recognise characters in log-mel blocks (batch, 320, frames)."""
 
     def forward(self, input_values: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
-        return self.hear(input_values, labels)
+        return self.read(input_values, labels)
 
 
 @dataclass
 class LogMelCollator(CodesCollator):
-    """Rows of audio and text to a batch of log-mel blocks, with gaps as `CodesCollator` makes them.
+    """Make batches of log-mel blocks from rows of audio and text, masked as in `CodesCollator`.
 
     Attributes:
-        speeds: of which each row is given one at random.
+        speeds: each row is played at one of these at random.
     """
 
     speeds: tuple[float, ...] = (1.0,)
@@ -69,7 +68,7 @@ class LogMelCollator(CodesCollator):
 
 
 def blocks(samples: np.ndarray) -> Tensor:
-    """(samples,) float32 -> (frames, 320)."""
+    """Compute (frames, 320) log-mel blocks of (samples,) float32."""
     mel = clip_log_mel(torch.from_numpy(samples)[None])[0]
     return F.pad(mel, (0, 0, 0, -len(mel) % BLOCK)).reshape(-1, BLOCK * mel.shape[1])
 
@@ -77,8 +76,8 @@ def blocks(samples: np.ndarray) -> Tensor:
 def main() -> None:
     parser = make_parser(__doc__.splitlines()[0], "runs/ctc-log-mel")
     parser.add_argument("--train", required=True, nargs="+", help="parquet with audio and text")
-    parser.add_argument("--dev", required=True, help="the same, to stop by")
-    parser.add_argument("--test", nargs="*", default=[], help="the same, to measure in the end")
+    parser.add_argument("--dev", required=True, help="the same, for early stopping")
+    parser.add_argument("--test", nargs="*", default=[], help="the same, to measure WER on")
     arguments = parser.parse_args()
     tokenizer = begin(arguments)
     base = make_base(arguments)
@@ -89,9 +88,9 @@ def main() -> None:
     train = LogMelCollator(
         tokenizer, False, (1,), mask_spans=2, mask_frames=10, speeds=(0.9, 1.0, 1.1)
     )
-    same = LogMelCollator(tokenizer, False, (1,))
+    dev_collate = LogMelCollator(tokenizer, False, (1,))
     train_rows, dev_rows = rows_of(arguments.train), rows_of([arguments.dev])
-    trainer = fit(arguments, model, tokenizer, train_rows, dev_rows, train, same)
+    trainer = fit(arguments, model, tokenizer, train_rows, dev_rows, train, dev_collate)
     save(trainer, tokenizer)
     print(trainer.evaluate())
     model.eval()
@@ -100,16 +99,16 @@ def main() -> None:
         texts = []
         for row in data:
             with torch.inference_mode():
-                logits = model.hear(blocks(row_audio(row)).T[None]).logits
+                logits = model.read(blocks(row_audio(row)).T[None]).logits
             texts.append(tokenizer.decode(logits[0].argmax(-1)))
         errors, words = word_errors(list(data["text"]), texts)
         print(json.dumps({"set": Path(path).name.split("-")[0], "wer": round(errors / words, 4)}))
 
 
 def rows_of(files: list[str]) -> Dataset:
-    """Rows that CTC can place, with their length."""
+    """Load the rows that CTC can be trained on, with their length."""
     data = load_speech(files)
-    return spoken(data.map(lambda row: {"samples": round(row["seconds"] * SAMPLING_RATE_HZ)}))
+    return ctc_rows(data.map(lambda row: {"samples": round(row["seconds"] * SAMPLING_RATE_HZ)}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Check the sample clips: format, level, and the words as Whisper tiny.en hears them.
+"""Check the sample clips: format, level, and word errors of Whisper tiny.en.
 
-What to install first: README.md beside this file. Exits with 1 if a clip fails.
+README.md lists what to install. Exits with 1 if a clip fails.
 """
 
 import argparse
@@ -18,17 +18,17 @@ CLIPS = Path(__file__).resolve().parents[2] / "vqasr" / "assets" / "clips"
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without punctuation."""
+    """Return lower-case words without punctuation."""
     return re.sub(r"[^a-z' ]", " ", text.lower()).split()
 
 
-def word_errors(reference: list[str], heard: list[str]) -> int:
-    """Word edit distance."""
-    row = list(range(len(heard) + 1))
-    for i, wanted in enumerate(reference, 1):
+def word_errors(reference: list[str], hypothesis: list[str]) -> int:
+    """Return the edit distance in words."""
+    row = list(range(len(hypothesis) + 1))
+    for i, expected in enumerate(reference, 1):
         diagonal, row[0] = row[0], i
-        for j, word in enumerate(heard, 1):
-            cost = min(row[j] + 1, row[j - 1] + 1, diagonal + (wanted != word))
+        for j, word in enumerate(hypothesis, 1):
+            cost = min(row[j] + 1, row[j - 1] + 1, diagonal + (expected != word))
             diagonal, row[j] = row[j], cost
     return row[-1]
 
@@ -55,6 +55,6 @@ for clip in json.loads((args.clips / "clips.json").read_text(encoding="utf-8")):
         f"word errors {errors}/{len(reference)}"
     )
     if errors:
-        print("    heard:", text)
+        print("    hypothesis:", text)
 print(f"{failed} failed")
 sys.exit(failed > 0)

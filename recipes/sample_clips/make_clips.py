@@ -1,7 +1,7 @@
 """Synthesise the sample clips with Kokoro-82M (Apache-2.0), without a model hub.
 
-Texts and voices are read from vqasr/assets/clips/clips.json; the clips go there too, unless
---output names another folder. What to install first: README.md beside this file.
+Texts and voices come from vqasr/assets/clips/clips.json; the clips go there too, unless --output
+names another folder. README.md lists what to install.
 """
 
 import argparse
@@ -25,10 +25,10 @@ MODEL_RATE_HZ, RATE_HZ = 24_000, 16_000
 
 
 class Speaker:
-    """Text to 24 kHz speech in one of kokoro-js's English voices."""
+    """Synthesise speech at 24 kHz in one of kokoro-js's English voices."""
 
     def __init__(self, kokoro_js: Path) -> None:
-        ort.set_seed(0)  # the vocoder draws a little noise; seeded and single-threaded, so repeats
+        ort.set_seed(0)  # the vocoder draws noise; seeded, on one thread, it repeats
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         providers = ["CPUExecutionProvider"]
@@ -44,13 +44,13 @@ class Speaker:
     def speak(
         self, voice: str, text: str, before_s: float, after_s: float, speed: float = 1.0
     ) -> np.ndarray:
-        """One sentence, with this much quiet around the speech."""
-        with tarfile.open(self._kokoro_js) as tar:  # a 256-long style vector per token count
+        """Synthesise a sentence, with silence before and after it."""
+        with tarfile.open(self._kokoro_js) as tar:  # 256 style values for each number of tokens
             member = tar.extractfile(f"package/voices/{voice}.bin")
             assert member is not None  # a plain file, no folder
             styles = np.frombuffer(member.read(), "<f4").reshape(-1, 1, 256)
         phonemes, _ = self._to_phonemes[voice[0]](SimpleNamespace(text=text))
-        ids = [self._vocabulary[p] for p in phonemes]  # KeyError: a sound that the model lacks
+        ids = [self._vocabulary[p] for p in phonemes]  # KeyError: the model lacks this phoneme
         inputs = {
             "tokens": np.array([[0, *ids, 0]]),
             "style": styles[len(ids) - 1],
@@ -59,14 +59,14 @@ class Speaker:
         audio = self._session.run(None, inputs)[0].ravel()
         loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max())
         before, after = int(before_s * MODEL_RATE_HZ), int(after_s * MODEL_RATE_HZ)
-        # Padding moves the speech back by `before`.
+        # Padding moves the speech by `before`.
         audio = np.pad(audio, (before, after))[loud[0] : loud[-1] + 1 + before + after]
-        edge = np.arange(len(audio)) / (0.02 * MODEL_RATE_HZ)  # 20 ms fades, so no clicks
+        edge = np.arange(len(audio)) / (0.02 * MODEL_RATE_HZ)  # fades of 20 ms against clicks
         return audio * np.clip(np.minimum(edge, edge[::-1]), 0, 1)
 
 
 def save(path: Path, audio: np.ndarray, **encoding: Any) -> float:
-    """Write at 16 kHz and at one loudness, as far as a peak of 0.5 to 0.85 allows. Seconds."""
+    """Write at 16 kHz, at one RMS if the peak stays in 0.5 to 0.85; return the seconds."""
     audio = soxr.resample(audio, MODEL_RATE_HZ, RATE_HZ, "VHQ")
     peak = np.abs(audio).max()
     audio *= np.clip(0.09 / np.sqrt(np.mean(audio**2)), 0.5 / peak, 0.85 / peak)
@@ -82,7 +82,7 @@ speaker = Speaker(args.kokoro_js)
 args.output.mkdir(parents=True, exist_ok=True)
 listing = json.loads((CLIPS / "clips.json").read_text(encoding="utf-8"))
 for clip in listing:
-    if clip.get("long"):  # sentence by sentence, a little slower, with 0.85 s between
+    if clip.get("long"):  # sentence by sentence, slower, with pauses of 0.85 s
         sentences = re.split(r"(?<=\.) ", clip["text"])
         parts = [speaker.speak(clip["voice"], s, 0.2, 0.65, speed=0.88) for s in sentences]
         audio = np.concatenate(parts)

@@ -1,12 +1,12 @@
-"""How long encoding takes beside neural codecs of transformers, in fractions of real time.
+"""Time encoding beside neural codecs of transformers, as a fraction of real time.
 
 python recipes/speed/encoders.py --threads 1
 
-Theirs have random weights (no hub is needed): their speed does not depend on the weights. All take
-turns on the same 10 s of audio; the median of the rounds counts.
+The other codecs have random weights, on which their speed does not depend. All take turns on the
+same 10 s of audio; the median of the rounds counts.
 """
 
-import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
+import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
 
 # isort: split
 import argparse
@@ -27,8 +27,8 @@ SECONDS = 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each codec")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -46,17 +46,17 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in encoders}
     with torch.inference_mode():
         for encode in encoders.values():
-            encode()  # what happens once only is not timed
+            encode()  # warm up; not timed
         for _ in track(range(arguments.rounds), "rounds"):
             for name, encode in encoders.items():
                 started = time.perf_counter()
                 encode()
                 times[name].append((time.perf_counter() - started) / SECONDS)
-    fastest = statistics.median(times["vqasr-base, 4 codebooks"])
+    baseline = statistics.median(times["vqasr-base, 4 codebooks"])
     print("| codec | of real time | times vqasr's |\n|---|---|---|")
-    for name, taken in times.items():
-        median = statistics.median(taken)
-        print(f"| {name} | {median:.4f} | {median / fastest:.1f} |")
+    for name, fractions in times.items():
+        median = statistics.median(fractions)
+        print(f"| {name} | {median:.4f} | {median / baseline:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long text takes: from streams, padded and not, and from audio, on the same utterances.
+"""Time transcription from streams, padded and not, and from audio, on the same utterances.
 
-python recipes/speed/measure.py ../shared/speech/test_libri-00000-of-00001.parquet --limit 60
+python recipes/speed/measure.py ../shared/speech/test_libri-00000-of-00001.parquet --limit 50
 
-All systems take turns on each batch: a noisy machine is noisy for all of them. Times are from
-bytes (or samples) in memory to text.
+All systems take turns on each batch, so that other load affects all of them. Times are from bytes
+(or samples) in memory to text.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 
 from vqasr import VQCodecModel
 from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.compression.compress import compress
 from vqasr.data.speech import load_speech, row_audio
@@ -30,13 +31,13 @@ System = Callable[[list[np.ndarray], list[bytes]], list[str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="parquet with audio and text")
-    parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--limit", type=int, default=60, help="number of utterances")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--num-quantizers", type=int, default=4)
-    parser.add_argument("--adapter", default=None)
-    parser.add_argument("--codec", default="vqasr-base")
-    parser.add_argument("--ctc", default=None, help="a CTC recogniser of codes, to show beside")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--num-quantizers", type=int, default=4, help="codebooks to use")
+    parser.add_argument("--adapter", default=None, help="default: the one that ships for tiny.en")
+    parser.add_argument("--codec", default="vqasr-base", help="name, folder or hub id")
+    parser.add_argument("--ctc", default=None, help="also measure this CTC recogniser of codes")
+    parser.add_argument("--threads", type=int, default=0, help="0: torch's default")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -50,39 +51,36 @@ def main() -> None:
     ]
     systems = make_systems(arguments.adapter, arguments.ctc)
     for size in arguments.batch_sizes:
-        times, heard = measure(systems, clips, streams, size)
+        times, hypotheses = measure(systems, clips, streams, size)
         for name in systems:
-            errors, words = word_errors(texts, heard[name])
-            print(
-                json.dumps(
-                    {
-                        "batch_size": size,
-                        "system": name,
-                        "seconds": round(times[name], 2),
-                        "times_faster_than_audio": round(times["audio"] / times[name], 2),
-                        "wer": round(errors / words, 4),
-                    }
-                ),
-                flush=True,
-            )
+            errors, words = word_errors(texts, hypotheses[name])
+            result = {
+                "batch_size": size,
+                "system": name,
+                "seconds": round(times[name], 2),
+                "times_faster_than_audio": round(times["audio"] / times[name], 2),
+                "wer": round(errors / words, 4),
+            }
+            print(json.dumps(result), flush=True)
 
 
 def make_systems(adapter: str | None, ctc: str | None) -> dict[str, System]:
+    """Return a function (clips, streams) -> texts for each system."""
     padded = WhisperRecogniser.from_pretrained("tiny.en", adapter, padded=True)
     closing = WhisperRecogniser(padded.recogniser, padded.adapter, padded=False)
 
-    def reads(reader: object) -> System:
-        return lambda clips, data: reader.transcribe_streams(  # type: ignore[attr-defined]
+    def from_streams(recogniser: Recogniser) -> System:
+        return lambda clips, data: recogniser.transcribe_streams(
             [Stream.load(d) for d in data], len(data)
         )
 
     systems: dict[str, System] = {
         "audio": lambda clips, data: padded.transcribe_audio(clips),
-        "codes, padded": reads(padded),
-        "codes": reads(closing),
+        "codes, padded": from_streams(padded),
+        "codes": from_streams(closing),
     }
     if ctc:
-        systems["codes, ctc"] = reads(load_recogniser(ctc))
+        systems["codes, ctc"] = from_streams(load_recogniser(ctc))
     if importlib.util.find_spec("faster_whisper"):
         from faster_whisper import WhisperModel
 
@@ -92,8 +90,8 @@ def make_systems(adapter: str | None, ctc: str | None) -> dict[str, System]:
         )  # fmt: skip
 
         def faster(clips: list[np.ndarray], data: list[bytes]) -> list[str]:
-            found = (model.transcribe(c, beam_size=1, without_timestamps=True)[0] for c in clips)
-            return [" ".join(s.text.strip() for s in segments) for segments in found]
+            results = (model.transcribe(c, beam_size=1, without_timestamps=True)[0] for c in clips)
+            return [" ".join(s.text.strip() for s in segments) for segments in results]
 
         systems["faster-whisper int8, one by one"] = faster
     return systems
@@ -102,19 +100,20 @@ def make_systems(adapter: str | None, ctc: str | None) -> dict[str, System]:
 def measure(
     systems: dict[str, System], clips: list[np.ndarray], streams: list[bytes], size: int
 ) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Return seconds and texts of each system, in batches of that size."""
     times = dict.fromkeys(systems, 0.0)
-    heard: dict[str, list[str]] = {name: [""] * len(clips) for name in systems}
+    texts: dict[str, list[str]] = {name: [""] * len(clips) for name in systems}
     order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
     for turn, start in enumerate([0, *range(0, len(order), size)]):
         batch = order[start : start + size]
         for name, system in systems.items():
-            began = time.perf_counter()
-            found = system([clips[i] for i in batch], [streams[i] for i in batch])
+            started = time.perf_counter()
+            batch_texts = system([clips[i] for i in batch], [streams[i] for i in batch])
             if turn:  # the first turn warms up
-                times[name] += time.perf_counter() - began
-            for i, text in zip(batch, found, strict=True):
-                heard[name][i] = text
-    return times, heard
+                times[name] += time.perf_counter() - started
+            for i, text in zip(batch, batch_texts, strict=True):
+                texts[name][i] = text
+    return times, texts
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Between the weights before and after fine-tuning (WiSE-FT, Wortsman et al., arXiv 2109.01903).
+"""Blend weights before and after fine-tuning (WiSE-FT, Wortsman et al., arXiv 2109.01903).
 
-What was learned from few speakers helps them and hurts others; a step back along the line between
-both keeps most of the one and undoes most of the other.
+Fine-tuning on few speakers helps with these speakers and hurts others. Interpolation with the old
+weights keeps most of the gain and removes most of the loss.
 """
 
 from collections.abc import Callable
@@ -15,28 +15,28 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 def blend(
     model: nn.Module, before: dict[str, Tensor], word_error_rate: Callable[[], float]
 ) -> dict[float, float]:
-    """Leave the model with the best of five blends.
+    """Set the model to the best of five blends.
 
     Args:
         model: after training.
-        before: `tuned_weights` before it.
-        word_error_rate: of the model as it is, on dev.
+        before: `tuned_weights` before training.
+        word_error_rate: measures the model with its current weights.
 
     Returns:
-        The word error rate for each share of the training, 0 to 1.
+        {share of the trained weights, 0 to 1: word error rate}.
     """
     after = tuned_weights(model)
-    found = {}
+    rates = {}
     for share in SHARES:
         _set(model, before, after, share)
-        found[share] = word_error_rate()
-    # Of equals the one that was trained most.
-    _set(model, before, after, min(found, key=lambda share: (found[share], -share)))
-    return found
+        rates[share] = word_error_rate()
+    # Of equal rates, the largest share.
+    _set(model, before, after, min(rates, key=lambda share: (rates[share], -share)))
+    return rates
 
 
 def tuned_weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that is trained."""
+    """Copy all trainable weights."""
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 

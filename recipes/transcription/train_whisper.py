@@ -5,7 +5,7 @@ vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 python recipes/transcription/train_whisper.py --codes runs/codes/train --dev runs/codes/dev
 """
 
-import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
+import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
 
 # isort: split
 import argparse
@@ -23,6 +23,7 @@ from transformers import (
     EvalPrediction,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    WhisperForConditionalGeneration,
     WhisperTokenizer,
     set_seed,
 )
@@ -32,13 +33,13 @@ from written_words import WrittenWords
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.original_whisper import load_whisper
-from vqasr.adapters.whisper import CodesWhisper
+from vqasr.adapters.whisper import VQWhisperForConditionalGeneration
 from vqasr.data.tokenized import load_tokenized
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
 
-LORA_TIMES = 10  # LoRA's learning rate is so many times the adapter's
+LORA_FACTOR = 10  # LoRA's learning rate / the adapter's
 TUNED = ("adapter", "lora", "all")
 
 
@@ -46,24 +47,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--codes", required=True, nargs="+", help="folders of vqasr tokenize")
-    parser.add_argument("--dev", required=True, help="the same, to stop by")
+    parser.add_argument("--codes", required=True, nargs="+", help="folders of `vqasr tokenize`")
+    parser.add_argument("--dev", required=True, help="such a folder, for early stopping")
     parser.add_argument(
-        "--written", default=None, type=Path, help="of as_whisper_writes.py: only these rows"
+        "--written", default=None, type=Path, help="texts from as_whisper_writes.py"
     )
-    parser.add_argument("--dev-rows", type=int, default=100, help="of it")
+    parser.add_argument("--dev-rows", type=int, default=100, help="of --dev")
     parser.add_argument("--out", default="runs/whisper", help="checkpoints, adapter/ and whisper/")
-    parser.add_argument("--asr", default="tiny.en", help="Whisper to begin with")
-    parser.add_argument("--adapter", default="vqasr-base-whisper-tiny.en", help="to begin with")
-    parser.add_argument("--tune", choices=TUNED, default="lora")
+    parser.add_argument("--asr", default="tiny.en", help="Whisper to start from")
+    parser.add_argument("--adapter", default="vqasr-base-whisper-tiny.en", help="to start from")
+    parser.add_argument("--tune", choices=TUNED, default="lora", help="weights to train")
     parser.add_argument("--lora-rank", type=int, default=16)
-    parser.add_argument("--num-quantizers", type=int, nargs="+", default=[1, 2, 2, 4])
-    parser.add_argument("--dev-quantizers", type=int, default=2, help="to stop by")
+    parser.add_argument(
+        "--num-quantizers", type=int, nargs="+", default=[1, 2, 2, 4],
+        help="numbers of codebooks, of which each batch uses one at random",
+    )  # fmt: skip
+    parser.add_argument("--dev-quantizers", type=int, default=2, help="codebooks used on --dev")
     parser.add_argument("--max-steps", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=8, help="utterances per device")
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--eval-steps", type=int, default=250)
-    parser.add_argument("--patience", type=int, default=4, help="evaluations without a better WER")
+    parser.add_argument("--patience", type=int, default=4, help="evaluations without a lower WER")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     set_seed(arguments.seed)
@@ -71,13 +75,13 @@ def main() -> None:
     out = Path(arguments.out)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
     recogniser = load_whisper(arguments.asr)
-    width, made = recogniser.model.config.d_model, adapter.embedder.config.embed_dim
-    if width != made:
+    width, embed_dim = recogniser.model.config.d_model, adapter.embedder.config.embed_dim
+    if width != embed_dim:
         parser.error(
-            f"--adapter makes embeddings of width {made}, {arguments.asr} reads {width}: train an "
-            "adapter of that width first (recipes/train_adapter)"
+            f"--adapter makes embeddings of width {embed_dim}, but {arguments.asr} reads {width}. "
+            "Train an adapter of that width first (recipes/train_adapter)."
         )
-    model, tuned = make_model(recogniser.model, adapter, arguments.tune, arguments.lora_rank)
+    model, lora = make_model(recogniser.model, adapter, arguments.tune, arguments.lora_rank)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"{trained / 1e6:.2f} M parameters are trained ({arguments.tune})")
     texts = json.loads(arguments.written.read_text()) if arguments.written else None
@@ -112,23 +116,24 @@ def main() -> None:
         optimizers=(make_optimizer(model, arguments), None),
     )  # fmt: skip
     trainer.words = WrittenWords(tokenizer)
-    trainer.model_accepts_loss_kwargs = False  # the loss is a mean: Trainer is not to scale it
+    trainer.model_accepts_loss_kwargs = False  # the loss is a mean, which Trainer must not scale
     trainer.dev_collator = CodesCollator(tokenizer, True, (arguments.dev_quantizers,))
     before = tuned_weights(model)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
-    found = blend(model, before, lambda: trainer.evaluate()["eval_wer"])
-    if not trainer.is_world_process_zero():  # of several processes one writes
+    rates = blend(model, before, lambda: trainer.evaluate()["eval_wer"])
+    if not trainer.is_world_process_zero():  # only one of several processes writes
         return
-    print("WER on dev by share of the training:", found)
+    print("WER on dev by share of the trained weights:", rates)
     if arguments.tune != "adapter":
-        recogniser.model = tuned.merge_and_unload() if arguments.tune == "lora" else tuned
+        if lora is not None:
+            lora.merge_and_unload()  # into the weights that recogniser.model shares
         for part in (recogniser.model, recogniser.feature_extractor, tokenizer):
             part.save_pretrained(out / "whisper")
-    # It belongs to this Whisper now, and what was measured before was another adapter's.
+    # The adapter belongs to this Whisper now; its old metrics are no longer true.
     adapter.base_fingerprint, adapter.metrics = recogniser.fingerprint(), {}
     adapter.base_model = arguments.asr if arguments.tune == "adapter" else str(out / "whisper")
     adapter.save_pretrained(out / "adapter")
-    log = {"log": trainer.state.log_history, "wer_by_share": found}
+    log = {"log": trainer.state.log_history, "wer_by_share": rates}
     (out / "log.json").write_text(json.dumps(log, indent=1))
     print(
         f"vqasr evaluate --asr {adapter.base_model} --adapter {out / 'adapter'} --data ... "
@@ -137,13 +142,13 @@ def main() -> None:
 
 
 class CodesTrainer(CleanEvaluation, Seq2SeqTrainer):
-    """Seq2SeqTrainer for batches of codes, whose loss counts words and not how they are written."""
+    """Train on batches of codes; the loss ignores punctuation and capitals."""
 
     words: WrittenWords
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
-        """As Trainer's: of several processes, rows that only fill the last batch do not count."""
-        self.gather_function = self.accelerator.gather_for_metrics  # Seq2SeqTrainer's counts them
+        """Evaluate without the rows that only fill the last batch of several processes."""
+        self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*arguments, **settings)
 
     def compute_loss(
@@ -153,7 +158,7 @@ class CodesTrainer(CleanEvaluation, Seq2SeqTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Cross-entropy in nats a token that counts; as Trainer's otherwise."""
+        """Return the cross-entropy in nats per counted token."""
         outputs = model(**inputs)
         counted = self.words.counted(outputs.logits.argmax(-1), inputs["labels"])
         loss = F.cross_entropy(
@@ -162,24 +167,31 @@ class CodesTrainer(CleanEvaluation, Seq2SeqTrainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def make_model(whisper: Any, adapter: CodesAdapter, tune: str, rank: int) -> tuple[Any, Any]:
-    """Whisper over codes with what is to be tuned, and the Whisper in it."""
+def make_model(
+    whisper: WhisperForConditionalGeneration, adapter: CodesAdapter, tune: str, rank: int
+) -> tuple[VQWhisperForConditionalGeneration, Any]:
+    """Return a model of codes that shares weights with the Whisper, and its LoRA, if any."""
     whisper.requires_grad_(tune == "all")
+    model = VQWhisperForConditionalGeneration.from_base(
+        whisper, adapter.embedder, adapter.codec_fingerprint
+    )
+    lora = None
     if tune == "lora":
         from peft import LoraConfig, get_peft_model
 
-        # The encoder has something to learn from codes; the decoder's language is to stay.
+        # Only the encoder has to adapt to codes; the decoder's language stays.
         targets = r".*encoder\.layers.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
         settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
-        whisper = get_peft_model(whisper, settings)
+        lora = get_peft_model(model, settings)  # changes `model` in place
     adapter.embedder.requires_grad_(True)
-    inner = whisper.base_model.model if tune == "lora" else whisper
-    return CodesWhisper(inner, adapter.embedder), whisper
+    return model, lora
 
 
-def make_optimizer(model: CodesWhisper, arguments: argparse.Namespace) -> AdamW:
-    """AdamW; beside LoRA, which begins with nothing, the trained adapter takes smaller steps."""
-    slower = LORA_TIMES if arguments.tune == "lora" else 1
+def make_optimizer(
+    model: VQWhisperForConditionalGeneration, arguments: argparse.Namespace
+) -> AdamW:
+    """Make AdamW; the adapter, already trained, learns more slowly than LoRA, which starts at 0."""
+    slower = LORA_FACTOR if arguments.tune == "lora" else 1
     embedder = {id(p) for p in model.model.encoder.embedder.parameters()}
     tuned = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -191,11 +203,11 @@ def make_optimizer(model: CodesWhisper, arguments: argparse.Namespace) -> AdamW:
 
 
 def written(data: Dataset, texts: dict[str, str] | None = None) -> Dataset:
-    """Rows of up to 30 s with a text, in sentence case where it is all upper case.
+    """Keep rows of up to 30 s with a text; change upper case to sentence case.
 
     Args:
         data: of `vqasr tokenize`.
-        texts: id -> text as Whisper would write it; other rows are left out. None: the transcripts.
+        texts: id -> text that replaces the transcript; other rows are dropped. None keeps all.
     """
     if texts is not None:
         data = data.map(lambda row: {"text": texts.get(row["id"], "")})
@@ -208,8 +220,10 @@ def written(data: Dataset, texts: dict[str, str] | None = None) -> Dataset:
 
 
 def metrics(prediction: EvalPrediction, tokenizer: WhisperTokenizer) -> dict[str, float]:
+    """Compute the word error rate."""
     texts = []
-    for ids in (prediction.label_ids, prediction.predictions):
+    arrays: Any = (prediction.label_ids, prediction.predictions)
+    for ids in arrays:
         ids[ids == IGNORED] = tokenizer.pad_token_id
         texts.append(tokenizer.batch_decode(ids, skip_special_tokens=True))
     errors, words = word_errors(*texts)

@@ -1,6 +1,6 @@
-"""Transcripts tell words; Whisper also writes punctuation and capitals. The loss leaves those out.
+"""Leave punctuation and capitals out of Whisper's loss, since transcripts lack them.
 
-Trained on plain transcripts, Whisper forgets its punctuation, and words get worse meanwhile
+Fine-tuned on plain transcripts, Whisper forgets its punctuation, and its word error rate rises
 (README.md has the numbers).
 """
 
@@ -11,26 +11,26 @@ from vqasr.adapters.ctc import IGNORED
 
 
 class WrittenWords:
-    """Finds the places of a transcript where the model wrote the same, only better.
+    """Find labels that the model wrote too, but with punctuation or capitals.
 
     Args:
         tokenizer: of the labels.
     """
 
     def __init__(self, tokenizer: WhisperTokenizer):
-        # Text comes before the end of text; what is behind it is special, or a time.
+        # Ids above the end of text are special tokens and timestamps.
         self._strings = [tokenizer.decode([i]) for i in range(tokenizer.eos_token_id)]
 
     def counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
-        """Labels that count.
+        """Mask labels that do not count.
 
         Args:
-            predicted: (batch, tokens) the likeliest token at each place.
-            labels: (batch, tokens), -100 behind the end.
+            predicted: (batch, tokens), the most probable token at each position.
+            labels: (batch, tokens), padded with -100.
 
         Returns:
-            The labels, with -100 where punctuation was predicted, or the label's beginning in other
-            case (" Gill" where the transcript has " g", "ill", "ian").
+            The labels, with -100 where the model predicts punctuation, or the start of the label in
+            another case (" Gill" for the label " g" of " g", "ill", "ian").
         """
         rows = [
             [IGNORED if self._is_better(p, q) else q for p, q in zip(*pair, strict=True)]
@@ -46,5 +46,5 @@ class WrittenWords:
             return label != IGNORED
         if not 0 <= label < len(self._strings):
             return False
-        wanted = self._strings[label].lower()
-        return bool(wanted.strip()) and (text.startswith(wanted) or wanted.startswith(text))
+        target = self._strings[label].lower()
+        return bool(target.strip()) and (text.startswith(target) or target.startswith(text))

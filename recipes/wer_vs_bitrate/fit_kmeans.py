@@ -1,13 +1,10 @@
-"""Fit the baseline that needs no training: centres of Whisper's encoder states.
+"""Fit the baseline without training: k-means centres of Whisper's encoder states.
 
 python recipes/wer_vs_bitrate/fit_kmeans.py ../shared/speech/train-00000-of-00002.parquet \\
     --size 1000 --out runs/kmeans1000.safetensors
 vqasr evaluate --systems pcm,kmeans:runs/kmeans1000.safetensors,vqasr:4 --data ... --out ...
 """
 
-import vqasr  # noqa: F401 (first: it mends torchaudio where that is broken)
-
-# isort: split
 import argparse
 
 from rich.progress import track
@@ -21,16 +18,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="parquet file, folder of them, or hub id")
     parser.add_argument("--split", default="train", help="of hub data sets")
-    parser.add_argument("--size", type=int, default=1000, help="centres")
+    parser.add_argument("--size", type=int, default=1000, help="number of centres")
     parser.add_argument("--asr", default="tiny.en", help="a Whisper")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws of rows and centres")
     parser.add_argument("--out", required=True, help="safetensors file")
     arguments = parser.parse_args()
     data = load_speech(arguments.data, arguments.split).shuffle(arguments.seed)
-    wanted, clips = 2 * FITTED_STATES * arguments.size * STATE_SAMPLES, []
+    enough, clips = 2 * FITTED_STATES * arguments.size * STATE_SAMPLES, []
     for row in track(data, "reading"):
         clips.append(row_audio(row))
-        if sum(map(len, clips)) >= wanted:
+        if sum(map(len, clips)) >= enough:
             break
     recogniser = load_whisper(arguments.asr)
     KMeansTokens.fit(recogniser, clips, arguments.size, arguments.seed).save(arguments.out)

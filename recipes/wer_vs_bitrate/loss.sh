@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# WER against lost chunks of 1 s on two test sets; goes on where it was interrupted. See README.md.
+# WER against lost chunks of 1 s on two test sets; an interrupted run continues. See README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export SPEECH=${SPEECH:-../shared/speech} SYSTEMS=${SYSTEMS:-vqasr:4} LOSS=${LOSS:-0,1,5,10,20}

@@ -1,6 +1,8 @@
 """Draw WER against coded bits per second from folders of `vqasr evaluate`, and print tables.
 
 python recipes/wer_vs_bitrate/plot.py runs/wer_vs_bitrate --output docs/rate_curve.png
+python recipes/wer_vs_bitrate/plot.py runs/wer_vs_bitrate --sets test_libri_other \
+    --output docs/readme_curve.png
 """
 
 import argparse
@@ -12,12 +14,13 @@ from matplotlib.figure import Figure
 
 from vqasr.evaluation.curve import draw_families, families
 
-HIGHEST_POINTS = 40  # above it a codec is of no use; the table has it
+HIGHEST_POINTS = 40  # higher points are only in the table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="holds SET/results.json")
+    parser.add_argument("--sets", nargs="+", help="data sets to draw; default: all")
     parser.add_argument("--output", type=Path, required=True, help="picture to write")
     arguments = parser.parse_args()
     results = {
@@ -26,17 +29,24 @@ def main() -> None:
     }
     if not results:
         parser.error(f"{arguments.folder} holds no SET/results.json")
-    draw(results, arguments.output)
+    sets = arguments.sets or list(results)
+    if missing := sorted(set(sets) - results.keys()):
+        parser.error(f"{arguments.folder} holds {sorted(results)}, but not {missing}")
+    draw({name: results[name] for name in sets}, arguments.output)
     print(table(results))
     print()
     print(rates_table(results))
 
 
 def draw(results: dict[str, list[dict]], output: Path) -> None:
-    """A panel for each set, with the same colours; the legend where the last one would be."""
+    """Draw a panel for each data set, and one legend: beside them, or in the only panel."""
     order = list(dict.fromkeys(name for rows in results.values() for name in families(rows)))
-    figure = Figure(figsize=(11, 6.5), dpi=130)
-    panels = figure.subplots(2, -(-(len(results) + 1) // 2), sharex=True).flat
+    single = len(results) == 1
+    rows_of_panels = 1 if single else 2
+    columns = 1 if single else -(-(len(results) + 1) // 2)
+    size = (7.5, 4.5) if single else (3.6 * columns, 6.5)
+    figure = Figure(figsize=size, dpi=130)
+    panels = list(figure.subplots(rows_of_panels, columns, sharex=True, squeeze=False).flat)
     lines: dict[str, Artist] = {}
     for axes, (name, rows) in zip(panels, results.items(), strict=False):
         draw_families(axes, rows, order)
@@ -48,18 +58,20 @@ def draw(results: dict[str, list[dict]], output: Path) -> None:
         lines |= {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
     for axes in panels[len(results) :]:
         axes.axis("off")
-    panels[len(results)].legend(lines.values(), lines, loc="center", fontsize=8)
+    place = "upper right" if single else "center"
+    panels[-1].legend(lines.values(), lines, loc=place, fontsize=8)
     figure.tight_layout()
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output)
 
 
 def uncompressed(rows: list[dict]) -> float:
+    """Return the WER of uncompressed audio."""
     return next((row["wer"] for row in rows if row["system"] == "pcm"), float("nan"))
 
 
 def table(results: dict[str, list[dict]]) -> str:
-    """Markdown: a row for each system, WER (and its difference to pcm) for each set, in percent."""
+    """Format as Markdown: each system's WER (and difference to pcm) on each set, in percent."""
     systems = list(dict.fromkeys(r["system"] for rows in results.values() for r in rows))
     lines = ["| system | coded bps | " + " | ".join(results) + " |"]
     lines.append("|---|---|" + "---|" * len(results))
@@ -72,7 +84,7 @@ def table(results: dict[str, list[dict]]) -> str:
 
 
 def rates_table(results: dict[str, list[dict]]) -> str:
-    """Markdown: what the codes of each set and system cost, counted in every way."""
+    """Format as Markdown: bits per second of each system on each set, by every measure."""
     columns = ("nominal_bps", "order0_bps", "prior_bps", "coded_bps")
     parts = ("prior_bps_speech", "prior_bps_pauses")
     names = [c.removesuffix("_bps").replace("prior_bps_", "prior, ") for c in columns + parts]

@@ -1,4 +1,4 @@
-"""Does the codec cost as much on every kind of speech? Prints the relative increase of WER per set.
+"""Print the relative increase of WER on each data set, to compare kinds of speech.
 
 python recipes/wer_vs_bitrate/stability.py runs/wer_vs_bitrate --bps 550
 """
@@ -12,18 +12,18 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="folder with a results.json for each set")
-    parser.add_argument("--bps", type=float, default=550.0, help="coded bits per second at most")
+    parser.add_argument("--bps", type=float, default=550.0, help="highest coded bits per second")
     arguments = parser.parse_args()
     increases = {}
     for path in sorted(arguments.results.glob("*/results.json")):
         rows = json.loads(path.read_text())["results"]
         name = path.parent.name
         pcm = next((row["wer"] for row in rows if row["system"] == "pcm"), None)
-        # Neither what is not coded nor what lost chunks on the way.
+        # Without uncoded systems and systems with lost chunks.
         coded = [r for r in rows if r["coded_bps"] is not None and "+loss" not in r["system"]]
         allowed = [r for r in coded if r["coded_bps"] <= arguments.bps]
         if pcm is None or not allowed:
-            parser.error(f"{path}: needs pcm and a system of at most {arguments.bps:g} coded bps.")
+            parser.error(f"{path}: lacks pcm or a system of at most {arguments.bps:g} coded bps.")
         best = max(allowed, key=lambda row: row["coded_bps"])
         increases[name] = best["wer"] / pcm - 1
         print(

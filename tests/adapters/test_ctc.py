@@ -15,10 +15,9 @@ from transformers import (
 )
 
 from vqasr.adapters.adapter import CodesAdapter
-from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
+from vqasr.adapters.ctc import INT8_FILE, VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_recogniser import CTCRecogniser, group_words
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.int8_weights import WEIGHTS_FILE
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.compression.compress import compress, encode_audio
@@ -71,7 +70,7 @@ def tokenizer(tmp_path) -> Wav2Vec2CTCTokenizer:
 
 
 def batch_of(codes: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(batch, frames, n) and mask, the way a collator pads: with anything."""
+    """Pad with any code to (batch, frames, n), and return the mask too."""
     longest = max(c.shape[1] for c in codes)
     values = torch.full((len(codes), longest, len(codes[0])), 7)
     mask = torch.zeros(len(codes), longest)
@@ -83,7 +82,7 @@ def batch_of(codes: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def test_codes_enter_behind_the_feature_projection(base, codec, clips) -> None:
-    """What the base makes of its own projected features, it makes of them here."""
+    """The model maps the base's own projected features to the base's logits."""
     before = {name: value.clone() for name, value in base.state_dict().items()}
     model = VQWav2Vec2ForCTC.from_base(base, embedder(codec), codec.fingerprint())
     samples = torch.from_numpy(clips[0].samples[:32_000])[None]
@@ -91,7 +90,7 @@ def test_codes_enter_behind_the_feature_projection(base, codec, clips) -> None:
     projected = inner.feature_projection(inner.feature_extractor(samples).transpose(1, 2))
     projected = projected[0] if isinstance(projected, tuple) else projected
     exists = torch.ones(projected.shape[:2], dtype=torch.bool)
-    model.embedder.close = lambda heard: (projected.clone(), exists)
+    model.embedder.close = lambda codes: (projected.clone(), exists)
     codes = torch.zeros(1, 50, 2, dtype=torch.long)
     torch.testing.assert_close(model(codes).logits, base(samples).logits, atol=1e-5, rtol=1e-4)
     for name, value in base.state_dict().items():
@@ -199,7 +198,7 @@ def test_words_become_segments() -> None:
     assert group_words([]) == []
 
 
-def test_what_cannot_be(codec, model) -> None:
+def test_errors(codec, model) -> None:
     other = AutoModelForCTC.from_config(
         Wav2Vec2BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
     )
@@ -218,10 +217,10 @@ def test_what_cannot_be(codec, model) -> None:
 
 
 @torch.inference_mode()
-def test_int8_weights_are_half_as_large_and_say_the_same(model, tmp_path) -> None:
+def test_int8_weights_are_half_as_large(model, tmp_path) -> None:
     model.half().float().save_pretrained(tmp_path / "float")
     model.save_int8(tmp_path / "int8")
-    file = tmp_path / "int8" / WEIGHTS_FILE
+    file = tmp_path / "int8" / INT8_FILE
     assert file.stat().st_size < 0.55 * (tmp_path / "float" / "model.safetensors").stat().st_size
     loaded = AutoModelForCTC.from_pretrained(tmp_path / "int8").eval()
     assert type(loaded) is VQWav2Vec2ForCTC

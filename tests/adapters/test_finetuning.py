@@ -78,7 +78,7 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
 
 def test_two_processes_are_one(codes, tmp_path) -> None:
     """Half the batch in each of two processes gives what the whole batch gives in one."""
-    found, dev = [], tokenized(tmp_path, times=10)  # more than one batch for each process
+    logs, dev = [], tokenized(tmp_path, times=10)  # more than one batch for each process
     for name, batch_size, launch in (("one", 2, []), ("two", 1, TWO_PROCESSES)):
         settings = (
             "--codes", codes, "--dev", dev, "--out", tmp_path / name, "--whisper", "none",
@@ -87,10 +87,10 @@ def test_two_processes_are_one(codes, tmp_path) -> None:
         )  # fmt: skip
         run("recognition/train_ctc.py", *settings, launch=launch)
         log = json.loads((tmp_path / name / "final" / "log.json").read_text())
-        found.append([entry for entry in log if "eval_loss" in entry])
-    for one, two in zip(*found, strict=True):
+        logs.append([entry for entry in log if "eval_loss" in entry])
+    for one, two in zip(*logs, strict=True):
         assert one["epoch"] == two["epoch"]  # each process saw its half of the rows
-        assert one["eval_words"] == two["eval_words"]  # and heard none of the other's on dev
+        assert one["eval_words"] == two["eval_words"]  # and evaluated its half of dev
         assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=0.1)
 
 
@@ -153,14 +153,14 @@ def test_layers_of_whisper_in_wav2vec2(monkeypatch) -> None:
     for name, parameter in whisper.model.encoder.layers.named_parameters():
         parameter.data = torch.randn_like(parameter) * (0.3 if name.endswith("weight") else 0.1)
     hidden = torch.randn(2, 20, 48)
-    wanted = through(whisper.model.encoder.layers[:2], hidden, None)
+    expected = through(whisper.model.encoder.layers[:2], hidden, None)
     for inner, equal in ((96, True), (80, False)):
         model = Wav2Vec2ForCTC(recipe.make_config(48, 4, 31, 2, inner)).eval()
         recipe.copy_layers(whisper, model)
-        heard = through(model.wav2vec2.encoder.layers, hidden)
-        assert torch.allclose(heard, wanted, atol=1e-4) == equal
-        # A narrower feed-forward loses something, and far from all.
-        assert (heard - wanted).norm() < 0.5 * (wanted - hidden).norm()
+        output = through(model.wav2vec2.encoder.layers, hidden)
+        assert torch.allclose(output, expected, atol=1e-4) == equal
+        # A narrower feed-forward changes the output a little.
+        assert (output - expected).norm() < 0.5 * (expected - hidden).norm()
 
 
 @pytest.mark.parametrize("tune", ["adapter", "lora", "all"])
@@ -176,14 +176,14 @@ def test_whisper(tune, codes, codec, clips, recogniser, tmp_path) -> None:
     assert isinstance(reader, WhisperRecogniser)
     # Two careful steps change weights, but not the words of an easy clip.
     assert reader.embedder_fingerprint() != recogniser.embedder_fingerprint()
-    heard = [encode_audio(codec, clips[1].samples, 2)]
+    clip_codes = [encode_audio(codec, clips[1].samples, 2)]
     assert (
-        reader.transcribe_codes(heard)[0].split()[:3]
-        == (recogniser.transcribe_codes(heard)[0].split()[:3])
+        reader.transcribe_codes(clip_codes)[0].split()[:3]
+        == (recogniser.transcribe_codes(clip_codes)[0].split()[:3])
     )
-    about = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    assert about["metrics"] == {}  # those of the adapter it began with are not its own
-    assert about["base_model_name_or_path"] == (str(tuned) if tuned.is_dir() else "tiny.en")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["metrics"] == {}  # not those of the initial adapter
+    assert config["base_model_name_or_path"] == (str(tuned) if tuned.is_dir() else "tiny.en")
     if tuned.is_dir():
         with pytest.raises(RecogniserError, match="no adapter ships"):
             load_recogniser(str(tuned))
@@ -222,7 +222,7 @@ def test_how_words_are_written_does_not_count(recogniser, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "written"),
+    ("reference", "hypothesis", "written"),
     [
         ("HE SAID I WILL COME", "He said, I will come", "He said, I will come."),
         (
@@ -234,6 +234,6 @@ def test_how_words_are_written_does_not_count(recogniser, monkeypatch) -> None:
         ("SO", "", "So."),
     ],
 )
-def test_transcripts_as_whisper_writes(said, heard, written, monkeypatch) -> None:
+def test_transcripts_as_whisper_writes(reference, hypothesis, written, monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES / "transcription"))
-    assert importlib.import_module("as_whisper_writes").as_written(said, heard) == written
+    assert importlib.import_module("as_whisper_writes").as_written(reference, hypothesis) == written

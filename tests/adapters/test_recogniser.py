@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
-from vqasr.adapters.original_whisper import _loops_within_a_window, is_loop, load_whisper
+from vqasr.adapters.original_whisper import _has_loop, is_loop, load_whisper
 from vqasr.adapters.segments import Segment
 from vqasr.errors import RecogniserError
 from vqasr.evaluation.error_rates import normalise, word_errors
@@ -44,10 +44,12 @@ def test_long_audio_is_transcribed_whole(recogniser, long_clip) -> None:
 
 def test_loops_are_decoded_again_whatever_the_batch(clips, recogniser) -> None:
     base = recogniser.recogniser
-    said_again = np.tile(clips[0].samples[:9_600], 40)
-    waves = [clips[1].samples, said_again]
+    repetition = np.tile(clips[0].samples[:9_600], 40)
+    waves = [clips[1].samples, repetition]
     features = base.feature_extractor(waves, sampling_rate=16_000, return_tensors="pt")
-    greedy = base._text(base.model.generate(features.input_features, num_beams=1, do_sample=False))
+    greedy = base._decode_ids(
+        base.model.generate(features.input_features, num_beams=1, do_sample=False)
+    )
     assert [is_loop(text) for text in greedy] == [False, True], greedy
     texts = base.transcribe_audio(waves)
     assert texts[0] == greedy[0]
@@ -55,24 +57,24 @@ def test_loops_are_decoded_again_whatever_the_batch(clips, recogniser) -> None:
     assert texts == [base.transcribe_audio([wave])[0] for wave in waves]
 
 
-def test_what_people_say_is_no_loop(clips, long_clip) -> None:
-    said = ["", "No, no, no.", "Four four four, three three three four.", long_clip.text]
-    assert not any(is_loop(text) for text in [*said, *(clip.text for clip in clips)])
+def test_speech_is_no_loop(clips, long_clip) -> None:
+    texts = ["", "No, no, no.", "Four four four, three three three four.", long_clip.text]
+    assert not any(is_loop(text) for text in [*texts, *(clip.text for clip in clips)])
     assert is_loop("What on" + " earth" * 40)
 
 
 def test_a_long_text_is_no_loop_but_one_may_be_in_it(long_clip) -> None:
     words = long_clip.text.split()
-    said = [" ".join(words[i : i + 12]) for i in range(0, len(words) - 12, 12)]
-    texts = said * (1 + 3600 // (5 * len(said)))
+    sentences = [" ".join(words[i : i + 12]) for i in range(0, len(words) - 12, 12)]
+    texts = sentences * (1 + 3600 // (5 * len(sentences)))
     hour = [Segment(5.0 * i, 5.0 * i + 5, text) for i, text in enumerate(texts)]
     assert is_loop(" ".join(segment.text for segment in hour))  # as any hour would be
-    assert not _loops_within_a_window(hour)
+    assert not _has_loop(hour)
     hour[700] = Segment(3500.0, 3525.0, "no, " * 100)
-    assert _loops_within_a_window(hour)
+    assert _has_loop(hour)
 
 
-def test_unknown_names_say_what_to_do() -> None:
+def test_unknown_names() -> None:
     with pytest.raises(RecogniserError, match=r"pip install vqasr\[demo\]"):
         load_whisper("no-such-model")
 

@@ -1,4 +1,4 @@
-"""Whisper of every shape does from codes what it does from a spectrogram."""
+"""Whisper of every shape computes the same from codes as from a spectrogram."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ ENGLISH, GERMAN, TRANSCRIBE, TRANSLATE, NO_TIMES, START, END = 100, 101, 102, 10
 
 
 class StockStem(nn.Module):
-    """Says of any codes what stock Whisper's convolutions made of a spectrogram."""
+    """Return the output of stock Whisper's convolutions on a spectrogram, for any codes."""
 
     def __init__(self, whisper: WhisperForConditionalGeneration, mel: Tensor):
         super().__init__()
@@ -45,7 +45,7 @@ class StockStem(nn.Module):
         self.config = CodeEmbedderConfig(3, 16, 4, embed_dim=whisper.config.d_model)
 
     def forward(self, codes: Tensor) -> Tensor:
-        # Each item's first code says which of the spectrograms it stands for.
+        # The first code of an item is the index of its spectrogram.
         return self.embeddings[codes[:, 0, 0]]
 
 
@@ -64,11 +64,22 @@ def random_whisper(shape: str, width: int = 32) -> WhisperForConditionalGenerati
 def both(
     shape: str,
 ) -> tuple[WhisperForConditionalGeneration, VQWhisperForConditionalGeneration, Tensor, Tensor]:
-    """Stock Whisper and its view on codes, with a batch of two for each."""
+    """Make a stock Whisper and its view on codes, with a batch of two for each."""
     stock = random_whisper(shape)
     mel = torch.randn(2, stock.config.num_mel_bins, 3000)
     codes = VQWhisperForConditionalGeneration.from_base(stock, StockStem(stock, mel), b"codec!")
     return stock, codes, mel, to_features(torch.tensor([0, 1])[:, None, None].expand(2, 3, 50))
+
+
+def test_frozen_weights_stay_frozen() -> None:
+    stock = random_whisper("base").requires_grad_(False)
+    stem = StockStem(stock, torch.randn(1, 80, 3000))
+    codes = VQWhisperForConditionalGeneration.from_base(stock, stem, b"codec!")
+    assert not any(parameter.requires_grad for parameter in codes.parameters())
+    stock.requires_grad_(True)
+    codes = VQWhisperForConditionalGeneration.from_base(stock, stem, b"codec!")
+    assert codes.model.decoder.layers[0].fc1.weight.requires_grad
+    assert stock.model.decoder.layers[0].fc1.weight.requires_grad
 
 
 @torch.no_grad()
@@ -136,9 +147,9 @@ def test_saved_and_loaded_by_the_auto_classes(tmp_path, codec, recogniser, clips
     )
     assert len(inputs["labels"]) == 2
     ids = loaded.generate(inputs["input_features"], num_beams=1)
-    found = again.batch_decode(ids, skip_special_tokens=True)
+    texts = again.batch_decode(ids, skip_special_tokens=True)
     codes = [encode_audio(codec, c.samples, 4) for c in clips[:2]]
-    assert [text.strip() for text in found] == recogniser.transcribe_codes(codes)
+    assert [text.strip() for text in texts] == recogniser.transcribe_codes(codes)
 
 
 def test_suppressed_tokens_are_those_of_stock_whisper() -> None:

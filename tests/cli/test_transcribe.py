@@ -1,4 +1,4 @@
-"""Transcribing many files: what is found, what is written, what goes wrong."""
+"""Transcribe many files: inputs, outputs, formats, errors."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from vqasr.adapters.segments import Segment
 from vqasr.adapters.transcriber import Transcriber
 from vqasr.assets import CLIPS
 from vqasr.cli.inputs import find_inputs
-from vqasr.cli.subtitles import to_lines, to_srt, to_tsv, to_vtt
+from vqasr.cli.subtitles import format_segments
 from vqasr.errors import RecogniserError, VqasrError
 
 CLIP = CLIPS / "clip01_af_heart.flac"
@@ -44,12 +44,12 @@ def test_folders_patterns_and_lists(folder, tmp_path, monkeypatch) -> None:
         odd.write_bytes(b"x")
         assert find_inputs([str(odd)]) == [odd]
     names.write_text(f"@{names}\n")
-    assert find_inputs([f"@{names}"]) == [Path(f"@{names}")]  # for its reader to miss
+    assert find_inputs([f"@{names}"]) == [Path(f"@{names}")]  # which is not checked here
     for nothing in (f"{folder}/*.mp3", "@/nowhere.txt"):
         with pytest.raises(VqasrError):
             find_inputs([nothing])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VqasrError, match="nothing to work on"):
+    with pytest.raises(VqasrError, match="no input files"):
         find_inputs([str(tmp_path / "empty")])
 
 
@@ -64,10 +64,10 @@ TIMES = st.floats(0, 359_999)  # 100 hours is the longest that the formats can w
 def test_every_segment_is_one_cue(segments) -> None:
     clock = r"\d\d+:[0-5]\d:[0-5]\d[,.]\d{3}"
     cue = re.compile(rf"^{clock} --> {clock}$", re.MULTILINE)
-    for written in (to_srt(segments), to_vtt(segments)):
-        assert len(cue.findall(written)) == len(segments)
-    assert to_vtt(segments).startswith("WEBVTT\n")
-    rows = to_tsv(segments).splitlines()
+    for form in ("srt", "vtt"):
+        assert len(cue.findall(format_segments(segments, form))) == len(segments)
+    assert format_segments(segments, "vtt").startswith("WEBVTT\n")
+    rows = format_segments(segments, "tsv").splitlines()
     assert len(rows) == 1 + len(segments)
     for row, segment in zip(rows[1:], segments, strict=True):
         start, end, _ = row.split("\t")
@@ -79,16 +79,18 @@ def test_every_segment_is_one_cue(segments) -> None:
 
 def test_the_formats_to_the_letter() -> None:
     segments = [Segment(0.0, 1.5, "One & two."), Segment(3661.25, 3662.0, "Three.")]
-    assert to_srt(segments) == (
+    assert format_segments(segments, "srt") == (
         "1\n00:00:00,000 --> 00:00:01,500\nOne & two.\n\n"
         "2\n01:01:01,250 --> 01:01:02,000\nThree.\n\n"
     )
-    assert to_vtt(segments) == (
+    assert format_segments(segments, "vtt") == (
         "WEBVTT\n\n1\n00:00:00.000 --> 00:00:01.500\nOne &amp; two.\n\n"
         "2\n01:01:01.250 --> 01:01:02.000\nThree.\n\n"
     )
-    assert to_tsv(segments) == "start\tend\ttext\n0\t1500\tOne & two.\n3661250\t3662000\tThree.\n"
-    assert to_lines(segments) == (
+    assert format_segments(segments, "tsv") == (
+        "start\tend\ttext\n0\t1500\tOne & two.\n3661250\t3662000\tThree.\n"
+    )
+    assert format_segments(segments, "text") == (
         "[00:00:00.000 --> 00:00:01.500] One & two.\n[01:01:01.250 --> 01:01:02.000] Three.\n"
     )
 
@@ -100,8 +102,8 @@ def transcriber() -> Transcriber:
 
 @pytest.mark.parametrize("uncompressed", [False, True])
 def test_segments_cover_a_long_recording(transcriber, uncompressed) -> None:
-    hears = Transcriber(uncompressed=True) if uncompressed else transcriber
-    result = hears(LONG, timestamps=True)
+    chosen = Transcriber(uncompressed=True) if uncompressed else transcriber
+    result = chosen(LONG, timestamps=True)
     segments = result.segments
     assert len(segments) > 5
     assert result.text == " ".join(s.text for s in segments)
@@ -159,8 +161,8 @@ def test_uncompressed_audio_needs_a_whisper_and_a_part_of_it(transcriber) -> Non
     with pytest.raises(RecogniserError, match="ctc-small reads codes only"):
         Transcriber("ctc-small", uncompressed=True)
     for timestamps in (False, True):
-        hears = Transcriber(uncompressed=True)
-        assert hears(CLIP, start_s=1000.0, timestamps=timestamps).text == ""
+        uncompressed = Transcriber(uncompressed=True)
+        assert uncompressed(CLIP, start_s=1000.0, timestamps=timestamps).text == ""
 
 
 def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:

@@ -60,11 +60,11 @@ def test_an_interrupted_run_goes_on(data, codec, tmp_path, monkeypatch) -> None:
     config = TokenizeConfig((data,), num_quantizers=1)
     write, written = tokenized._write_shard, []
 
-    def write_one(job, rows):
+    def write_one(config, data, path, numbers):
         if written:
             raise KeyboardInterrupt
-        written.append(job.path.name)
-        return write(job, rows)
+        written.append(path.name)
+        return write(config, data, path, numbers)
 
     monkeypatch.setattr(tokenized, "_write_shard", write_one)
     with pytest.raises(KeyboardInterrupt):
@@ -162,7 +162,7 @@ def test_batches(recogniser) -> None:
     assert seen == {1, 2, 4}
     assert 5 < gaps < 30
     assert row_codes(rows[0]).shape == (4, 70)
-    with pytest.raises(VqasrError, match="codes or vqs is needed"):
+    with pytest.raises(VqasrError, match="neither codes nor vqs"):
         row_codes({"text": "Hello."})
     whisper = CodesCollator(tokenizer, True, (4,))(rows)
     assert whisper["input_features"].shape == (2, 4, 3000)

@@ -36,7 +36,7 @@ GOLDEN = (
 SCRIPT = """
 import sys
 import torch
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 from test_code_prior import golden_bytes
 torch.set_num_threads({threads})
 torch.backends.mkldnn.enabled = {onednn}
@@ -201,7 +201,7 @@ def test_other_machines_make_the_same_bytes(environment: dict[str, str]) -> None
     """OpenBLAS and numpy can be told to compute as on other processors."""
     environment = dict(environment)
     script = SCRIPT.format(
-        tests=str(Path(__file__).parents[1] / "helpers"),
+        folders=[str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")],
         threads=environment.pop("threads"),
         onednn=environment.pop("onednn"),
     )

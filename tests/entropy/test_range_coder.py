@@ -25,11 +25,9 @@ def decode(message: list[tuple[list[int], int]], data: bytes) -> tuple[list[int]
     """Symbols that `data` holds for the message's tables, and whether it is canonical."""
     decoder, symbols = RangeDecoder(data), []
     for table, _ in message:
-        target = decoder.target(sum(table))
-        if target >= sum(table):
+        symbol = decoder.decode(np.cumsum(table))
+        if symbol < 0:
             return symbols, False
-        symbol = int(np.searchsorted(np.cumsum(table), target, side="right"))
-        decoder.advance(sum(table[:symbol]), table[symbol], sum(table))
         symbols.append(symbol)
     return symbols, decoder.is_complete()
 

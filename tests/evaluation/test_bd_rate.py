@@ -1,4 +1,4 @@
-"""Rate curves in one number."""
+"""The ratio of bits between two rate curves."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,13 @@ BPS = np.array([250.0, 500.0, 1000.0, 2000.0])
 
 
 @given(st.floats(0.01, 100))
-def test_a_curve_moved_along_the_rates(times) -> None:
+def test_a_curve_with_all_rates_scaled(times) -> None:
     assert rate_ratio(BPS, WER, times * BPS, WER) == pytest.approx(times)
     assert rate_ratio(times * BPS, WER, BPS, WER) == pytest.approx(1 / times)
 
 
 def test_only_the_common_range_counts() -> None:
-    # The other curve is twice as dear where both exist, and goes on far below our best.
+    # The other curve needs twice the bits in the common range, and reaches far lower error rates.
     other_bps, other_wer = 2 * BPS[1:], WER[1:]
     expected = rate_ratio(BPS, WER, other_bps, other_wer)
     assert expected == pytest.approx(2)
@@ -27,12 +27,12 @@ def test_only_the_common_range_counts() -> None:
 
 def test_curves_that_do_not_meet() -> None:
     assert rate_ratio(BPS, WER, BPS, WER + 1) is None
-    assert rate_ratio([500], [0.1], BPS, WER) is None  # a point is no curve
+    assert rate_ratio([500], [0.1], BPS, WER) is None  # one point is not a curve
     draws = np.tile(WER, (10, 1))
     assert ratio_interval(BPS, draws, BPS, draws + 1) is None
 
 
-def test_dearer_and_no_better_points_change_nothing() -> None:
+def test_points_off_the_pareto_front_are_ignored() -> None:
     assert rate_ratio([*BPS, 1500], [*WER, 0.3], 3 * BPS, WER) == pytest.approx(3)
 
 

@@ -1,4 +1,4 @@
-"""Classical codecs: as many bits as they claim, and speech that can still be heard."""
+"""Classical codecs: their bitrate is as stated, and the decoded audio resembles the input."""
 
 import shutil
 
@@ -15,51 +15,51 @@ from vqasr.evaluation.classical import (
 
 pytest.importorskip("av")
 BPS = {"mulaw": 64_000, "adpcm": 64_000, "g722": 64_000}
-# Codecs whose rate is not what it is called: LAME and SBC choose from a few, Opus varies.
+# Codecs that do not meet their stated rate: LAME and SBC choose from a few, Opus varies.
 LOOSE = ("mp3", "sbc", "opus")
 
 
 @pytest.mark.parametrize(
     "name", [n for n in classical_names() if not n.startswith(("codec2", "opuswb"))]
 )
-def test_ffmpegs(name, clips) -> None:
+def test_ffmpeg(name, clips) -> None:
     samples = clips[0].samples
-    size, heard = classical_codec(name)(samples)
+    size, decoded = classical_codec(name)(samples)
     kind, _, rate = name.partition(":")
     bps = 8 * size / (len(samples) / 16_000)
-    claimed = BPS.get(kind) or int(rate)
-    assert (0.6 if kind in LOOSE else 0.97) * claimed < bps < 1.7 * claimed, bps
-    assert heard.shape == samples.shape
-    assert heard.dtype == np.float32
-    assert likeness(samples, heard) > (0.5 if claimed < 10_000 else 0.8)
+    nominal = BPS.get(kind) or int(rate)
+    assert (0.6 if kind in LOOSE else 0.97) * nominal < bps < 1.7 * nominal, bps
+    assert decoded.shape == samples.shape
+    assert decoded.dtype == np.float32
+    assert likeness(samples, decoded) > (0.5 if nominal < 10_000 else 0.8)
 
 
 @pytest.mark.skipif(shutil.which("c2enc") is None, reason="Debian's codec2 is not installed")
 @pytest.mark.parametrize("mode", CODEC2_MODES)
 def test_codec2(mode, clips) -> None:
-    size, heard = classical_codec(f"codec2:{mode}")(clips[0].samples)
-    assert 8 * size / (len(heard) / 16_000) == pytest.approx(int(mode.rstrip("C")), rel=0.05)
-    assert np.abs(heard).max() > 0.01
+    size, decoded = classical_codec(f"codec2:{mode}")(clips[0].samples)
+    assert 8 * size / (len(decoded) / 16_000) == pytest.approx(int(mode.rstrip("C")), rel=0.05)
+    assert np.abs(decoded).max() > 0.01
 
 
 @pytest.mark.skipif(shutil.which("opusenc") is None, reason="Debian's opus-tools are missing")
-def test_opus_with_its_band_forced(clips) -> None:
+def test_opus_with_wideband_forced(clips) -> None:
     samples = clips[0].samples
-    size, heard = classical_codec("opuswb:6000")(samples)
+    size, decoded = classical_codec("opuswb:6000")(samples)
     assert 3_600 < 8 * size / (len(samples) / 16_000) < 10_200
-    assert likeness(samples, heard) > 0.5
+    assert likeness(samples, decoded) > 0.5
 
-    def high(sound: np.ndarray) -> float:  # above 4.5 kHz, where narrow band has nothing
-        power = np.square(np.abs(np.fft.rfft(sound)))
+    def high(audio: np.ndarray) -> float:  # power above 4.5 kHz, beyond narrow band
+        power = np.square(np.abs(np.fft.rfft(audio)))
         return power[len(power) * 9 // 16 :].sum() / power.sum()
 
-    assert high(heard) > 3 * high(classical_codec("opus:6000")(samples)[1])
+    assert high(decoded) > 3 * high(classical_codec("opus:6000")(samples)[1])
 
 
-def likeness(samples: np.ndarray, heard: np.ndarray) -> float:
-    """Highest correlation over all delays, of the loudness in steps of 10 ms."""
+def likeness(samples: np.ndarray, decoded: np.ndarray) -> float:
+    """Return the highest correlation over all delays of the envelopes in steps of 10 ms."""
     a, b = (np.sqrt(np.square(x[: len(x) // 160 * 160].reshape(-1, 160)).mean(1)) for x in
-            (samples, heard))  # fmt: skip
+            (samples, decoded))  # fmt: skip
     a, b = a - a.mean(), b - b.mean()
     return float(np.correlate(a, b, "full").max() / np.sqrt((a @ a) * (b @ b) + 1e-12))
 
@@ -71,7 +71,7 @@ def test_names() -> None:
             classical_codec(unknown)
 
 
-def test_what_is_not_installed_says_so(monkeypatch) -> None:
+def test_missing_programs_are_named(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UnavailableError, match="codec2"):
         classical_codec("codec2:700C")

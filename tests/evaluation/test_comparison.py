@@ -1,4 +1,4 @@
-"""The rates of families of systems, compared at equal word error rate."""
+"""Compare the rates of families of systems at equal word error rate."""
 
 import pytest
 
@@ -8,7 +8,7 @@ TEXTS = [f"word{i} tree house river stone" for i in range(60)]
 
 
 def hypotheses(wrong: int) -> list[str]:
-    """Every text with so many of all 300 words wrong, spread evenly."""
+    """Replace that number of all 300 words, spread evenly."""
     words = [text.split() for text in TEXTS]
     for k in range(wrong):
         i = k * 300 // max(1, wrong)
@@ -36,28 +36,28 @@ def test_a_codec_that_needs_ten_times_the_bits() -> None:
     points = {"pcm": (256_000.0, 0), "text": (90.0, 0)} | OURS
     points |= {"vqasr:4+loss5": (1000.0, 90)}
     points |= {f"opus:{bps:.0f}": (10 * bps, wrong) for bps, wrong in OURS.values()}
-    (found,) = compare_rates(*rows(points)[:1], TEXTS, rows(points)[1], None)
-    assert found["family"] == "opus"
-    assert found["rate_ratio"] == pytest.approx(10, rel=1e-3)
-    low, high = found["rate_ratio_ci95"]
+    (row,) = compare_rates(*rows(points)[:1], TEXTS, rows(points)[1], None)
+    assert row["family"] == "opus"
+    assert row["rate_ratio"] == pytest.approx(10, rel=1e-3)
+    low, high = row["rate_ratio_ci95"]
     assert low <= 10 <= high
-    assert "| opus | 10 |" in ratios_table([found])
+    assert "| opus | 10 |" in ratios_table([row])
 
 
 def test_curves_that_do_not_meet_and_points() -> None:
     points = OURS | {"mp3:8000": (8000.0, 200), "mp3:16000": (16_000.0, 100), "g722": (64e3, 20)}
-    measured, heard = rows(points)
-    found = {r["family"]: r for r in compare_rates(measured, TEXTS, heard, None)}
-    assert set(found) == {"mp3", "g722"}
-    assert all(r["rate_ratio"] is None and r["rate_ratio_ci95"] is None for r in found.values())
-    assert ratios_table([*found.values()]).count("do not meet") == 2
+    measured, texts = rows(points)
+    ratios = {r["family"]: r for r in compare_rates(measured, TEXTS, texts, None)}
+    assert set(ratios) == {"mp3", "g722"}
+    assert all(r["rate_ratio"] is None and r["rate_ratio_ci95"] is None for r in ratios.values())
+    assert ratios_table([*ratios.values()]).count("do not meet") == 2
 
 
 def test_nothing_to_compare() -> None:
-    alone, heard = rows({"pcm": (256_000.0, 0), **OURS})
-    assert compare_rates(alone, TEXTS, heard, None) == []
-    others, heard = rows({"opus:6000": (6000.0, 10)})
-    assert compare_rates(others, TEXTS, heard, None) == []
+    alone, texts = rows({"pcm": (256_000.0, 0), **OURS})
+    assert compare_rates(alone, TEXTS, texts, None) == []
+    others, texts = rows({"opus:6000": (6000.0, 10)})
+    assert compare_rates(others, TEXTS, texts, None) == []
     silent = [{"system": "vqasr:1", "coded_bps": 200.0, "wer": None}]
     assert compare_rates(silent, ["", ""], [["", "a"]], None) == []
     assert ratios_table([]) == ""

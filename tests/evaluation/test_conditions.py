@@ -1,4 +1,4 @@
-"""Noise, rooms and telephones for robustness."""
+"""Acoustic conditions: noise, reverberation, telephone band."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ NAMES = ["clean", "noise:20", "noise:0", "reverb:0.6", "telephone"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_clip_sounds_the_same_whenever_it_is_asked(name, clips) -> None:
+def test_conditions_are_deterministic(name, clips) -> None:
     samples = clips[0].samples
     changed = make_condition(name)(samples)
     assert changed.shape == samples.shape
@@ -20,7 +20,7 @@ def test_a_clip_sounds_the_same_whenever_it_is_asked(name, clips) -> None:
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
-def test_noise_is_as_loud_as_it_is_called(snr_db, clips) -> None:
+def test_noise_has_the_stated_level(snr_db, clips) -> None:
     samples = clips[0].samples
     noise = make_condition(f"noise:{snr_db}")(samples) - samples
     measured = 10 * np.log10(np.square(samples).mean() / np.square(noise).mean())
@@ -37,11 +37,11 @@ def test_telephones_pass_300_to_3400_hz(clips) -> None:
     assert np.square(spectrum[inside]).sum() > 0.99 * np.square(spectrum).sum()
 
 
-def test_rooms_go_on_after_the_sound() -> None:
+def test_reverberation_decays_after_the_sound() -> None:
     click = np.zeros(16_000, np.float32)
     click[1000] = 0.5
-    heard = np.square(make_condition("reverb:0.5")(click))
-    after = [heard[start : start + 1600].mean() for start in (1100, 4000, 7000)]
+    power = np.square(make_condition("reverb:0.5")(click))
+    after = [power[start : start + 1600].mean() for start in (1100, 4000, 7000)]
     assert after[0] > 10 * after[1] > 100 * after[2] > 0
 
 

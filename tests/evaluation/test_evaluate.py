@@ -33,7 +33,7 @@ def parquet(tmp_path_factory) -> Path:
         [
             {
                 "audio": {"bytes": (CLIPS / e["file"]).read_bytes(), "path": None},
-                "said": e["text"],
+                "transcript": e["text"],
             }
             for e in entries
         ]
@@ -49,7 +49,7 @@ def run(*arguments: object) -> str:
 
 def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     out = tmp_path / "out"
-    arguments = ["--data", parquet, "--text-column", "said", "--limit", 3, "--out", out]
+    arguments = ["--data", parquet, "--text-column", "transcript", "--limit", 3, "--out", out]
     arguments += ["--systems", "pcm,vqasr:2,vqasr:continuous"]
     run(*arguments)
     results = json.loads((out / "results.json").read_text())
@@ -97,22 +97,22 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert [t["text"] for t in transcripts] == [c.text for c in clips[:3]]
 
 
-def test_a_recogniser_that_reads_codes_only(parquet, tmp_path) -> None:
+def test_a_recogniser_that_reads_only_codes(parquet, tmp_path) -> None:
     out = tmp_path / "out"
-    start = ["--data", parquet, "--text-column", "said", "--limit", 1, "--asr", "ctc-small"]
+    start = ["--data", parquet, "--text-column", "transcript", "--limit", 1, "--asr", "ctc-small"]
     run(*start, "--out", out)
     results = json.loads((out / "results.json").read_text())["results"]
     assert [row["system"] for row in results] == ["vqasr:1", "vqasr:2", "vqasr:4", "text"]
-    assert (out / "curve.png").is_file()  # of the rates themselves: there is no pcm
+    assert (out / "curve.png").is_file()  # draws WER itself, since there is no pcm
     data = re.search(r'id="data">(.*?)</script>', (out / "report.html").read_text(), re.DOTALL)[1]
-    assert len(json.loads(data)["sounds"]["said"]) == 1
+    assert len(json.loads(data)["sounds"]["reference"]) == 1
     for name in ("pcm", "opus:6000", "vqasr:4:audio"):
-        with pytest.raises(RecogniserError, match=f"'{name}' is audio.* reads codes only"):
+        with pytest.raises(RecogniserError, match=f"'{name}' makes audio.* reads only codes"):
             run(*start, "--systems", name, "--out", out)
 
 
 def test_lost_chunks(parquet, tmp_path) -> None:
-    arguments = ["--data", parquet, "--text-column", "said", "--limit", 2]
+    arguments = ["--data", parquet, "--text-column", "transcript", "--limit", 2]
     arguments += ["--systems", "pcm,vqasr:4", "--chunk-loss", "0,40", "--chunk-s", 1]
     rows = {}
     for seed in (1, 1, 2):
@@ -131,14 +131,14 @@ def test_lost_chunks(parquet, tmp_path) -> None:
 
 def test_conditions_side_by_side(parquet, tmp_path) -> None:
     out = tmp_path / "out"
-    run("--data", parquet, "--text-column", "said", "--limit", 1, "--out", out,
+    run("--data", parquet, "--text-column", "transcript", "--limit", 1, "--out", out,
         "--systems", "pcm,vqasr:4", "--conditions", "clean,noise:-10")  # fmt: skip
-    found = {
+    results = {
         name: json.loads((out / name / "results.json").read_text())
         for name in ("clean", "noise--10")
     }
-    assert found["noise--10"]["condition"] == "noise:-10"
-    wers = [[row["wer"] for row in results["results"]] for results in found.values()]
+    assert results["noise--10"]["condition"] == "noise:-10"
+    wers = [[row["wer"] for row in found["results"]] for found in results.values()]
     assert wers[0][1] < wers[1][1]
     table = (out / "slices.md").read_text().splitlines()
     assert table[0] == "| system | clean | noise:-10 | worst / best |"
@@ -149,7 +149,7 @@ def test_data_sets_side_by_side(parquet, tmp_path) -> None:
     other = tmp_path / "other-00000-of-00001.parquet"
     other.write_bytes(Path(parquet).read_bytes())
     out = tmp_path / "out"
-    run("--data", parquet, "--data", other, "--text-column", "said", "--limit", 1,
+    run("--data", parquet, "--data", other, "--text-column", "transcript", "--limit", 1,
         "--systems", "text,vqasr:4", "--conditions", "clean,telephone", "--out", out)  # fmt: skip
     name = Path(parquet).stem
     for folder in (out / name / "clean", out / "other" / "telephone"):
@@ -161,7 +161,7 @@ def test_data_sets_side_by_side(parquet, tmp_path) -> None:
     assert isinstance(CliRunner().invoke(app, twice).exception, VqasrError)
 
 
-def test_a_new_adapter_leaves_what_does_not_read_with_it(tmp_path) -> None:
+def test_a_new_adapter_keeps_results_that_do_not_depend_on_it(tmp_path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     kmeans = f"kmeans:{tmp_path / 'a'}"
     for name in ("pcm", "opus:6000", "vqasr:2", kmeans):
@@ -194,17 +194,17 @@ def test_errors_are_marked() -> None:
     assert marked("", "noise") == "noise"
 
 
-def test_all_means_one_row_for_every_n(codec) -> None:
+def test_all_expands_to_every_number_of_codebooks(codec) -> None:
     assert expand_systems("pcm,vqasr:all", codec) == [
         "pcm", *(f"vqasr:{n}" for n in range(1, 9))
     ]  # fmt: skip
 
 
-def test_classical_codecs_and_texts_stand_beside(parquet, tmp_path, monkeypatch, clips) -> None:
+def test_classical_codecs_and_text_floors(parquet, tmp_path, monkeypatch, clips) -> None:
     pytest.importorskip("av")
-    monkeypatch.setattr(shutil, "which", lambda name: None)  # no codec2, wherever this runs
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # no codec2
     out = tmp_path / "out"
-    run("--data", parquet, "--text-column", "said", "--limit", 2, "--out", out,
+    run("--data", parquet, "--text-column", "transcript", "--limit", 2, "--out", out,
         "--systems", "pcm,opus:6000,codec2:700C,vqasr:4,vqasr:4:audio,text,text:xz")  # fmt: skip
     results = json.loads((out / "results.json").read_text())
     pcm, opus, direct, decoded, text, packed = results["results"]

@@ -1,4 +1,4 @@
-"""Intervals and kinds of errors."""
+"""Confidence intervals and kinds of errors."""
 
 import jiwer
 import numpy as np
@@ -28,11 +28,11 @@ def test_scores_of_utterances_add_up_to_the_corpus(pairs) -> None:
     assert scores.deletions.sum() == corpus.deletions
     assert scores.insertions.sum() == corpus.insertions
     assert scores.words.tolist() == [len(r.split()) for r, _ in kept]
-    assert scores.heard.tolist() == [len(h.split()) for _, h in kept]
+    assert scores.hypothesis_words.tolist() == [len(h.split()) for _, h in kept]
 
 
 def test_intervals_cover_the_truth() -> None:
-    """Of 200 corpora of known error rate, about 95 % of the intervals hold it."""
+    """About 95 % of the intervals of 200 corpora contain the known error rate."""
     rng = np.random.default_rng(0)
     covered = 0
     for i in range(200):
@@ -44,7 +44,7 @@ def test_intervals_cover_the_truth() -> None:
     assert 180 <= covered <= 199
 
 
-def test_over_utterances_where_speakers_are_few() -> None:
+def test_few_speakers_fall_back_to_utterances() -> None:
     references = ["red green blue black"] * 40
     hypotheses = ["red green blue black" if i % 4 else "red grin blue" for i in range(40)]
     scores = score(references, hypotheses)
@@ -57,7 +57,7 @@ def test_over_utterances_where_speakers_are_few() -> None:
 
 
 def test_differences_are_paired() -> None:
-    """Two systems with the same errors everywhere differ by nothing, however wide their own."""
+    """Two systems with the same errors differ by 0, however wide their own intervals are."""
     references = [f"word {'more ' * (i % 5)}" for i in range(50)]
     hypotheses = [r if i % 3 else "" for i, r in enumerate(references)]
     scores = score(references, hypotheses)
@@ -71,7 +71,7 @@ def test_hallucinations() -> None:
     assert statistics(scores, None, None)["hallucinations"] == 1
 
 
-def test_nothing_said() -> None:
+def test_references_without_words() -> None:
     assert statistics(score([""], ["x"]), None, None)["wer_ci95"] is None
     with pytest.raises(ValueError, match="zip"):
         score(["a"], [])

@@ -1,4 +1,4 @@
-"""K-means on Whisper's states: the baseline without training."""
+"""K-means tokens of Whisper's states, the baseline without training."""
 
 import pytest
 import torch
@@ -22,27 +22,27 @@ def test_through_a_file_as_a_system(tokens, recogniser, codec, clips, tmp_path) 
     assert expand_systems(name, codec) == [name]
     system = make_system(name, codec, recogniser)
     assert isinstance(system, KMeansSystem)
-    heard = system.hear([clip.samples for clip in clips[:2]], 2)
-    for size, clip in zip(heard.stream_bytes, clips, strict=False):
+    output = system.run([clip.samples for clip in clips[:2]], 2)
+    for size, clip in zip(output.stream_bytes, clips, strict=False):
         states = -(-len(clip.samples) // 320)
         assert size == -(-states * 8 // 8)  # 200 centres: 8 bits each
     texts = [clip.text for clip in clips[:2]]
-    errors, words = word_errors(texts, heard.texts)
-    assert errors < words  # its own speech, 200 centres: some words are right
-    assert heard.encode_s > 0
-    assert heard.asr_s > 0
-    # The recogniser is as it was.
+    errors, words = word_errors(texts, output.texts)
+    assert errors < words  # speech it was fitted to, 200 centres: some words are right
+    assert output.encode_s > 0
+    assert output.asr_s > 0
+    # The recogniser is unchanged.
     errors, words = word_errors(texts[:1], recogniser.transcribe_audio([clips[0].samples]))
     assert errors < 0.1 * words
 
 
-def test_every_state_its_own_centre_changes_nothing(recogniser, clips) -> None:
+def test_a_centre_for_every_state_changes_nothing(recogniser, clips) -> None:
     clip = clips[0].samples
     whisper = recogniser.recogniser
     features = whisper.feature_extractor(clip, sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         states = whisper.model.model.encoder(features.input_features).last_hidden_state[0]
-    texts, _, _, _ = KMeansTokens(whisper, states.clone()).hear([clip])
+    texts, _, _, _ = KMeansTokens(whisper, states.clone()).transcribe([clip])
     assert texts == recogniser.transcribe_audio([clip])
 
 

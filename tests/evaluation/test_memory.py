@@ -1,4 +1,4 @@
-"""Peak memory is that of the moments since it was forgotten."""
+"""Peak memory since the last reset."""
 
 import subprocess
 import sys
@@ -7,23 +7,23 @@ import pytest
 
 from vqasr.evaluation.memory import peak_mib
 
-# In a process of its own: of one that holds gigabytes the kernel may take pages back meanwhile.
+# In its own process: the kernel may reclaim pages of one that holds gigabytes.
 SCRIPT = """
 import numpy as np
-from vqasr.evaluation.memory import forget_peak, peak_mib
-forget_peak()
+from vqasr.evaluation.memory import reset_peak, peak_mib
+reset_peak()
 before = peak_mib()
 data = np.ones(25 * 2**20)  # 200 MiB
 high = peak_mib()
 del data
 kept = peak_mib()
-forget_peak()
+reset_peak()
 print(before, high, kept, peak_mib())
 """
 
 
 @pytest.mark.skipif(peak_mib() is None, reason="no /proc")
-def test_peak_rises_and_is_forgotten() -> None:
+def test_peak_rises_and_is_reset() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     before, high, kept, after = map(float, done.stdout.split())

@@ -1,4 +1,4 @@
-"""Neural codecs of transformers: small ones with random weights, for what they cost."""
+"""Neural codecs of transformers, small and with random weights: bitrate and shapes."""
 
 import numpy as np
 import pytest
@@ -71,36 +71,36 @@ def xcodec2(folder) -> float:
 
 def test_one_codebook(tmp_path) -> None:
     bps = xcodec2(tmp_path)
-    size, heard = NeuralCodec(f"hf:{tmp_path}@{bps:g}")(SAMPLES)
+    size, decoded = NeuralCodec(f"hf:{tmp_path}@{bps:g}")(SAMPLES)
     assert 8 * size / (len(SAMPLES) / 16_000) == pytest.approx(bps, rel=0.1)
-    assert heard.shape == SAMPLES.shape
-    assert np.isfinite(heard).all()
+    assert decoded.shape == SAMPLES.shape
+    assert np.isfinite(decoded).all()
 
 
-def test_random_weights_cost_and_say_nothing(tmp_path, codec, recogniser) -> None:
+def test_random_weights_have_a_bitrate_and_no_text(tmp_path, codec, recogniser) -> None:
     encodec(tmp_path)
     (tmp_path / "model.safetensors").unlink()  # the sizes are enough
     name = f"random:{tmp_path}@1500"
     assert expand_systems(f"pcm,{name}", codec) == ["pcm", name]
-    row, heard = evaluate_system(
+    row, hypotheses = evaluate_system(
         make_system(name, codec, recogniser), [SAMPLES, SAMPLES], ["one", "two"], 2, lambda _: None
     )
-    assert heard == []
+    assert hypotheses == []
     assert row["wer"] is None
     assert row["coded_bps"] == pytest.approx(1500, rel=0.1)
     assert row["encode_rtf"] > 0
     folder = ResultsFolder(tmp_path / "out", {})
-    folder.add(row, ["one", "two"], heard)
+    folder.add(row, ["one", "two"], hypotheses)
     assert folder.finished(name) == (row, [])
-    rows = with_statistics([row], ["one", "two"], [heard])
+    rows = with_statistics([row], ["one", "two"], [hypotheses])
     assert rows[0]["delta_wer"] is None
-    write_report(tmp_path / "report.html", "speed", rows, [], ["one", "two"], [heard], {})
+    write_report(tmp_path / "report.html", "speed", rows, [], ["one", "two"], [hypotheses], {})
     for other in ("nothing@1500", "whisper"):
-        with pytest.raises(VqasrError, match=r"no such codec|is no codec with codes"):
+        with pytest.raises(VqasrError, match=r"no such codec|is not a codec with codes"):
             NeuralCodec(f"random:{other}")
 
 
-def test_sizes_of_transformers() -> None:
+def test_default_sizes_of_transformers() -> None:
     for name, n in (("encodec@1500", 2), ("mimi@1100", 8)):
         codec = NeuralCodec(f"random:{name}")
         assert codec._encode(np.zeros(24_000, np.float32), n).shape[0] == n
@@ -108,18 +108,18 @@ def test_sizes_of_transformers() -> None:
 
 
 @pytest.mark.parametrize("make", [encodec, dac, mimi])
-def test_bytes_are_what_the_rate_says(make, tmp_path) -> None:
+def test_bytes_match_the_rate(make, tmp_path) -> None:
     each_bps = make(tmp_path)
     one, two = (NeuralCodec(f"hf:{tmp_path}@{n * each_bps:g}")(SAMPLES)[0] for n in (1, 2))
     seconds = len(SAMPLES) / 16_000
     assert 8 * one / seconds == pytest.approx(each_bps, rel=0.1)  # the last frame counts whole
     assert two == pytest.approx(2 * one, abs=2)
-    size, heard = NeuralCodec(f"hf:{tmp_path}")(SAMPLES)
+    size, decoded = NeuralCodec(f"hf:{tmp_path}")(SAMPLES)
     assert size > two
-    assert heard.shape == SAMPLES.shape
-    assert heard.dtype == np.float32
-    assert np.isfinite(heard).all()
-    with pytest.raises(VqasrError, match="no such rate; there are"):
+    assert decoded.shape == SAMPLES.shape
+    assert decoded.dtype == np.float32
+    assert np.isfinite(decoded).all()
+    with pytest.raises(VqasrError, match="no such rate"):
         NeuralCodec(f"hf:{tmp_path}@{1.5 * each_bps:g}")
 
 
@@ -129,13 +129,13 @@ def test_as_a_system(tmp_path, codec, recogniser) -> None:
     assert expand_systems(f"pcm,{name}", codec) == ["pcm", name]
     system = make_system(name, codec, recogniser)
     assert isinstance(system, AudioSystem)
-    assert system.sound(SAMPLES).shape == SAMPLES.shape
+    assert system.decode(SAMPLES).shape == SAMPLES.shape
 
 
-def test_what_is_not_there_or_no_codec(tmp_path, recogniser) -> None:
-    with pytest.raises(UnavailableError, match="cannot be loaded here"):
+def test_a_missing_checkpoint_or_not_a_codec(tmp_path, recogniser) -> None:
+    with pytest.raises(UnavailableError, match="cannot be loaded"):
         NeuralCodec("hf:nobody/nothing@1500")
     recogniser.recogniser.model.save_pretrained(tmp_path)
     recogniser.recogniser.feature_extractor.save_pretrained(tmp_path)
-    with pytest.raises(VqasrError, match="is no codec with codes"):
+    with pytest.raises(VqasrError, match="is not a codec with codes"):
         NeuralCodec(f"hf:{tmp_path}")

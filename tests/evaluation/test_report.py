@@ -1,4 +1,4 @@
-"""report.html in a real browser: it draws, sorts, plays, and logs no error."""
+"""report.html in a browser: it draws, sorts, plays, and logs no errors."""
 
 import html
 import json
@@ -12,7 +12,7 @@ import pytest
 from vqasr.evaluation.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Runs in the page: collects errors, sorts by rate, loads every sound, and writes down what it saw.
+# Runs in the page: collects errors, sorts by rate, loads all audio, and writes the observations.
 WATCH = """<script>
 window.problems = [];
 window.addEventListener("error", (e) => problems.push(String(e.message)), true);
@@ -72,13 +72,14 @@ def page(tmp_path, clips) -> Path:
         {"family": "opus", "rate_ratio": 12.345, "rate_ratio_ci95": [9.0, 15.0]},
         {"family": "g722", "rate_ratio": None, "rate_ratio_ci95": None},
     ]
-    heard = [texts, wrong, wrong, texts]
+    hypotheses = [texts, wrong, wrong, texts]
     skipped = {"codec2:1300": "c2enc is not <installed>"}
-    write_report(path, "tiny.en on <these> clips", rows, ratios, texts, heard, sounds, skipped)
+    title = "tiny.en on <these> clips"
+    write_report(path, title, rows, ratios, texts, hypotheses, sounds, skipped)
     return path
 
 
-def test_the_page_needs_nothing_else(page) -> None:
+def test_the_page_is_self_contained(page) -> None:
     text = page.read_text()
     assert not re.search(r"<!--[A-Z]+-->", text)
     assert not re.search(r"""(src|href)=["']?http""", text)
@@ -98,9 +99,9 @@ def test_in_a_browser(page, clips, tmp_path) -> None:
          "--virtual-time-budget=20000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    found = re.search(r'<pre id="verdict">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:]
-    verdict = json.loads(html.unescape(found[1]))
+    match = re.search(r'<pre id="verdict">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert match, done.stderr[-2000:]
+    verdict = json.loads(html.unescape(match[1]))
     assert verdict["problems"] == []
     assert verdict["title"] == "tiny.en on <these> clips"
     assert verdict["before"] == ["pcm", "vqasr:2", "vqasr:1", "text"]

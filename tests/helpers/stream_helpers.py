@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import io
 import struct
 import zlib
 from typing import Any
@@ -14,7 +15,7 @@ from prior_helpers import CODEC, PRIOR
 
 from vqasr.errors import StreamError
 from vqasr.grid import MISSING
-from vqasr.stream.header import CHUNK_FRAMES, StreamHeader
+from vqasr.stream.header import CHUNK_FRAMES, StreamHeader, usual_chunk_frames
 from vqasr.stream.stream import Stream
 
 FINGERPRINT = CODEC
@@ -65,9 +66,16 @@ def save(
     destination: Any, codes: Any, *, samples: int, stream_id: int | None = None,
     prior: Any = None, **fields: Any,
 ) -> None:  # fmt: skip
-    """Save what `stream_to_bytes` makes of the same fields."""
+    """Save codes as a stream, in chunks of the usual length without chunk_frames."""
     header = header_of(fields | {"codes": codes})
     Stream(header, codes, samples, prior=prior).save(destination, stream_id=stream_id)
+
+
+def stream_to_bytes(codes: Any, **fields: Any) -> bytes:
+    """Return the bytes that `save` writes."""
+    buffer = io.BytesIO()
+    save(buffer, codes, **fields)
+    return buffer.getvalue()
 
 
 def header_of(fields: dict[str, Any]) -> StreamHeader:
@@ -77,7 +85,7 @@ def header_of(fields: dict[str, Any]) -> StreamHeader:
         len(fields["codes"]),
         fields["bits_per_code"],
         fields["hop_length"],
-        fields["chunk_frames"],
+        fields.get("chunk_frames", usual_chunk_frames(np.shape(fields["codes"])[-1])),
     )
 
 

@@ -22,6 +22,7 @@ from stream_helpers import (
     check_recovered,
     data_chunk,
     last_chunk,
+    stream_to_bytes,
     streams,
     unhurried,
     with_header_checksum,
@@ -39,7 +40,7 @@ from vqasr.errors import (
 from vqasr.grid import MISSING
 from vqasr.stream.header import StreamHeader
 from vqasr.stream.reader import StreamReader
-from vqasr.stream.stream import Stream, stream_to_bytes
+from vqasr.stream.stream import Stream
 
 FIRST = data_chunk(0, bytes.fromhex("007ff00a00"))
 LAST = last_chunk(1, bytes.fromhex("00c000"), 1, 20)
@@ -55,7 +56,7 @@ def chunk_bounds(data: bytes) -> list[int]:
     """Where the chunks of a stream begin and end, the header's end first."""
     reader = StreamReader(io.BytesIO(data), prior=PRIOR)
     bounds = [14]
-    for _, chunk in reader.intact_chunks():
+    for chunk in reader.intact_chunks():
         bounds.append(bounds[-1] + chunk.total_bytes)
     return bounds
 
@@ -261,7 +262,7 @@ def test_another_prior_is_noticed_even_where_its_name_agrees() -> None:
 
 def test_every_payload_that_is_not_canonical_is_refused() -> None:
     reader = StreamReader(io.BytesIO(CODED), prior=PRIOR)
-    first = next(reader.intact_chunks())[1]
+    first = next(reader.intact_chunks())
     for payload in (
         first.payload + b"\0", first.payload + b"\1", first.payload[:-1],
         first.payload[:-1] + bytes([first.payload[-1] ^ 1]), b"\xff" * len(first.payload),

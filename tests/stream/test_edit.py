@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from prior_helpers import CODEC, PRIOR, likely_codes
-from stream_helpers import FIELDS
+from stream_helpers import FIELDS, stream_to_bytes
 
 from vqasr.errors import InvalidCodesError, StreamError
 from vqasr.evaluation.packet_loss import drop_chunks
 from vqasr.grid import MISSING
-from vqasr.stream.stream import Stream, stream_to_bytes
+from vqasr.stream.stream import Stream
 
 CODES = likely_codes(PRIOR, 3, 60)
 

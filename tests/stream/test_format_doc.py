@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from prior_helpers import CODEC, PRIOR, likely_codes
-from stream_helpers import CODES, EXAMPLE, FIELDS, SAMPLES, streams, unhurried
+from stream_helpers import CODES, EXAMPLE, FIELDS, SAMPLES, stream_to_bytes, streams, unhurried
 from test_code_prior import integers_only
 from test_single import SHORT, with_checksum
 
-from vqasr.stream.stream import Stream, stream_to_bytes
+from vqasr.stream.stream import Stream
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "stream-format.md"
 LENGTHS = (1, 2, 5, 10, 15, 25, 50, 75, 125, 250, 375, 500, 625, 750, 1500, 3000)
@@ -121,7 +121,7 @@ def test_it_agrees_on_range_coded_chunks(chunk_frames: int) -> None:
 
 def test_the_example_in_the_document_is_the_golden_stream() -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
-    blocks = re.findall(r"```hex\n(.*?)```", document, flags=re.DOTALL)
+    blocks = re.findall(r"```(?:hex|text)\n(.*?)```", document, flags=re.DOTALL)
     assert [bytes.fromhex(block) for block in blocks] == [EXAMPLE, with_checksum(SHORT)]
     explained = "".join(re.findall(r"^\| `((?:[0-9a-f]{2} ?)+)` \|", document, flags=re.MULTILINE))
     assert bytes.fromhex(explained) == EXAMPLE

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prior_helpers import CODEC, PRIOR, likely_codes
-from stream_helpers import CODES, FIELDS, HEADER, SAMPLES, PipeLike, unhurried
+from stream_helpers import CODES, FIELDS, HEADER, SAMPLES, PipeLike, stream_to_bytes, unhurried
 
 from vqasr.errors import (
     CorruptStreamError,
@@ -23,7 +23,7 @@ from vqasr.errors import (
 )
 from vqasr.evaluation.packet_loss import drop_chunks
 from vqasr.stream.reader import StreamReader
-from vqasr.stream.stream import Stream, stream_to_bytes
+from vqasr.stream.stream import Stream
 from vqasr.stream.writer import StreamWriter
 
 SHORT_FIELDS = {**FIELDS, "stream_id": None, "chunk_frames": 250}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from prior_helpers import CODEC, PRIOR, likely_codes
+from stream_helpers import stream_to_bytes
 
 from vqasr.stream.rates import Rates
-from vqasr.stream.stream import stream_to_bytes
 
 
 def test_the_four_rates_of_a_source_that_the_prior_knows() -> None:

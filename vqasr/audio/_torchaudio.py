@@ -1,12 +1,9 @@
 """Make `import torchaudio` work beside a CPU-only torch.
 
-The registry's torchaudio wheel links CUDA. Beside a CPU-only torch its native extension raises
-OSError on import, and since transformers imports torchaudio eagerly, Whisper cannot be imported
-either. Only the native part is affected: resampling, mel filters, Griffin-Lim and masking are pure
-Python. So where the plain import fails, the extension is replaced by a stand-in that says "not
-available", which is what torchaudio itself says in builds without the extension.
-
-Where torchaudio loads by itself, nothing happens.
+The registry's torchaudio wheel links CUDA. Beside a CPU-only torch, importing its native extension
+raises OSError, and transformers, which imports torchaudio eagerly, fails with it. Resampling, mel
+filters, Griffin-Lim and masking are pure Python. So if the plain import fails, a stand-in replaces
+the extension and reports it as unavailable, as builds of torchaudio without the extension do.
 """
 
 import importlib
@@ -16,10 +13,7 @@ from typing import Any, NoReturn
 
 
 def ensure_torchaudio() -> types.ModuleType:
-    """Import torchaudio, without its native extension if that one does not load.
-
-    Returns:
-        The torchaudio module.
+    """Import and return torchaudio, without its native extension if that does not load.
 
     Raises:
         ImportError: torchaudio is not installed.
@@ -27,7 +21,7 @@ def ensure_torchaudio() -> types.ModuleType:
     try:
         return importlib.import_module("torchaudio")
     except OSError:
-        # The failed import leaves half-initialised submodules behind; they must not be reused.
+        # The failed import leaves half-initialised submodules behind.
         for name in [n for n in sys.modules if n == "torchaudio" or n.startswith("torchaudio.")]:
             del sys.modules[name]
         sys.modules["torchaudio._extension"] = _extension_stand_in()
@@ -42,9 +36,11 @@ def _extension_stand_in() -> types.ModuleType:
         )
 
     module = types.ModuleType("torchaudio._extension")
-    module._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
-    module._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
-    module._load_lib = lambda name: False  # type: ignore[attr-defined]
-    module._check_cuda_version = lambda: None  # type: ignore[attr-defined]
-    module.fail_if_no_align = lambda function: unavailable  # type: ignore[attr-defined]
+    vars(module).update(
+        _IS_TORCHAUDIO_EXT_AVAILABLE=False,
+        _IS_ALIGN_AVAILABLE=False,
+        _load_lib=lambda name: False,
+        _check_cuda_version=lambda: None,
+        fail_if_no_align=lambda function: unavailable,
+    )
     return module

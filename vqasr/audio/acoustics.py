@@ -1,20 +1,19 @@
-"""What rooms, recorders and lines do to speech; numpy only.
+"""Acoustic effects of rooms, recorders and lines on speech, in numpy.
 
-numpy and not torchaudio: training makes its batches in a thread, and torch operations there would
-give OpenMP more threads than cores, upon which the training's own threads sleep instead of spin
-between operations (measured: 0.59 s a step instead of 0.35 s).
+Not torchaudio: training makes its batches in a thread, where torch operations would give OpenMP
+more threads than cores and slow the training down (measured: 0.59 s instead of 0.35 s a step).
 """
 
 import numpy as np
 
 from vqasr.grid import SAMPLING_RATE_HZ
 
-# Spectra are lines through levels at these corners.
+# Frequencies at which `shape` takes levels; it interpolates linearly between them.
 CORNERS_HZ = (0.0, 150.0, 400.0, 1000.0, 2000.0, 3500.0, 5500.0, 8000.0)
 
 
 def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
-    """(samples,) float32 -> about samples / speed of them, pitch changed too, as on a tape."""
+    """Resample (samples,) float32 to round(samples / speed), which changes the pitch too."""
     length = round(len(samples) / speed)
     if length == len(samples):
         return samples
@@ -23,17 +22,17 @@ def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
 
 
 def from_direct_sound(response: np.ndarray) -> np.ndarray:
-    """Begin at the strongest sample, so that the reverberant speech is not late."""
+    """Trim an impulse response to begin at its strongest sample, with an energy of 1."""
     response = response[int(np.argmax(np.abs(response))) :]
     return response / np.sqrt(np.square(response).sum() + 1e-9)
 
 
 def synthetic_room(decay_s: float, direct_db: float, rng: np.random.Generator) -> np.ndarray:
-    """An impulse response: direct sound and noise that dies away (Polack's model).
+    """Draw a room's impulse response: direct sound and decaying noise (Polack's model).
 
     Args:
-        decay_s: until it has died away by 60 dB.
-        direct_db: power of the direct sound over that of all that follows.
+        decay_s: time in seconds until the noise has decayed by 60 dB.
+        direct_db: power of the direct sound relative to the reverberation.
         rng: draws the noise.
     """
     time_s = np.arange(round(decay_s * SAMPLING_RATE_HZ)) / SAMPLING_RATE_HZ
@@ -44,14 +43,14 @@ def synthetic_room(decay_s: float, direct_db: float, rng: np.random.Generator) -
 
 
 def convolve(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """(samples,) through a room's impulse response, no longer than before."""
+    """Convolve (samples,) with an impulse response; the length stays the same."""
     size = 1 << (len(samples) + len(response) - 2).bit_length()
     spectrum = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
     return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
 
 
 def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, start: int = 0) -> np.ndarray:
-    """Mix noise in, from its sample `start` on and over again, at that ratio of mean powers."""
+    """Add noise, repeated from its sample `start` on, at a signal-to-noise ratio."""
     noise = np.resize(np.roll(noise, -start), len(samples))
     speech_power = np.square(samples).mean()
     noise_power = np.square(noise).mean() + 1e-12
@@ -60,7 +59,7 @@ def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, start: int 
 
 
 def shape(samples: np.ndarray, levels_db: np.ndarray) -> np.ndarray:
-    """Filter to these levels at CORNERS_HZ; no sample exceeds 1 that did not before."""
+    """Filter with a gain in dB at each of CORNERS_HZ; scale down if samples would exceed 1."""
     spectrum = np.fft.rfft(samples)
     frequency_hz = np.fft.rfftfreq(len(samples), 1.0 / SAMPLING_RATE_HZ)
     gain = 10.0 ** (np.interp(frequency_hz, CORNERS_HZ, levels_db) / 20.0)
@@ -68,11 +67,3 @@ def shape(samples: np.ndarray, levels_db: np.ndarray) -> np.ndarray:
     peak = np.abs(shaped).max(initial=0.0)
     allowed = max(1.0, np.abs(samples).max(initial=0.0))
     return (shaped * min(1.0, allowed / max(peak, 1e-9))).astype(np.float32)
-
-
-def low_pass(samples: np.ndarray, cut_off_hz: float) -> np.ndarray:
-    """Steep low-pass in the frequency domain, as telephones and old codecs have."""
-    spectrum = np.fft.rfft(samples)
-    frequency_hz = np.fft.rfftfreq(len(samples), 1.0 / SAMPLING_RATE_HZ)
-    slope = np.clip((cut_off_hz * 1.05 - frequency_hz) / (cut_off_hz * 0.05), 0.0, 1.0)
-    return np.fft.irfft(spectrum * slope, len(samples)).astype(np.float32)

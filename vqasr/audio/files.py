@@ -1,4 +1,4 @@
-"""Reading sound: whatever soundfile reads, mixed down to mono and resampled to 16 kHz."""
+"""Reading audio with soundfile, as mono samples at 16 kHz; checks of samples."""
 
 import io
 import os
@@ -26,7 +26,7 @@ def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
         (samples,) float32 at 16 kHz.
 
     Raises:
-        AudioError: missing, no audio, empty, or holding NaN or infinite samples.
+        AudioError: the file is missing, empty or no audio, or holds NaN or infinite samples.
     """
     name = "these bytes" if isinstance(source, bytes) else str(getattr(source, "name", source))
     if isinstance(source, str | os.PathLike) and not Path(source).is_file():
@@ -38,19 +38,19 @@ def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
         samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         raise AudioError(
-            f"{name}: cannot be read as audio ({error}). WAV, FLAC, Ogg/Opus and MP3 are read; "
-            "convert other formats first, for instance with ffmpeg."
+            f"{name}: cannot be read as audio ({error}). Use WAV, FLAC, Ogg/Opus or MP3; convert "
+            "other formats first, for instance with ffmpeg."
         ) from error
     return to_mono_16_khz(samples.T, rate_hz, name)
 
 
 def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio") -> np.ndarray:
-    """Mix down and resample.
+    """Convert audio to mono and resample it to 16 kHz.
 
     Args:
         samples: (samples,) or (channels, samples) float.
         sampling_rate: of the samples, in Hz.
-        name: what to call the audio in an error.
+        name: of the audio in errors.
 
     Returns:
         (samples,) float32 at 16 kHz.
@@ -58,7 +58,7 @@ def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio")
     Raises:
         AudioError: empty, NaN or infinite, or an impossible rate.
     """
-    check_float(samples, name)
+    _check_float(samples, name)
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim == 2:
         samples = samples.mean(axis=0)
@@ -72,35 +72,33 @@ def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio")
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """(samples,) of any float type -> the same sound at another rate, (samples,) float32."""
+    """Resample (samples,) of any float type to (samples,) float32 at another rate."""
     values = torch.from_numpy(np.asarray(samples, np.float32))
     if from_hz == to_hz or not len(values):
         return values.numpy()
     return ensure_torchaudio().functional.resample(values, from_hz, to_hz).numpy()
 
 
-def as_long_as(samples: np.ndarray, heard: np.ndarray) -> np.ndarray:
-    """Cut `heard` to the length of `samples`, or fill it up with silence; float32."""
-    heard = heard[: len(samples)].astype(np.float32)
-    return np.pad(heard, (0, len(samples) - len(heard)))
+def match_length(decoded: np.ndarray, samples: int) -> np.ndarray:
+    """Cut (n,) decoded audio, or pad it with zeros, to (samples,) float32."""
+    decoded = decoded[:samples].astype(np.float32)
+    return np.pad(decoded, (0, samples - len(decoded)))
 
 
-def check_float(samples: np.ndarray, name: str = "audio") -> None:
-    """Raise AudioError for integer PCM, which would be heard 32,768 times too loud."""
+def _check_float(samples: np.ndarray, name: str) -> None:
+    """Raise AudioError for integer PCM, which would be 32,768 times too loud."""
     if not np.issubdtype(np.asarray(samples).dtype, np.floating):
         raise AudioError(
-            f"{name}: samples of type {np.asarray(samples).dtype}; float in -1 to 1 is needed. "
+            f"{name}: samples of type {np.asarray(samples).dtype}; must be float in -1 to 1. "
             "Divide 16-bit samples by 32768."
         )
 
 
 def check_samples(samples: np.ndarray, name: str = "audio") -> None:
     """Raise AudioError unless `samples` is one channel of at least one finite float."""
-    check_float(samples, name)
+    _check_float(samples, name)
     if samples.ndim != 1:
-        raise AudioError(
-            f"{name}: shape {samples.shape}; one channel, shape (samples,), is needed."
-        )
+        raise AudioError(f"{name}: shape {samples.shape}; must be one channel, (samples,).")
     if samples.size == 0:
         raise AudioError(f"{name}: holds no samples.")
     if not np.isfinite(samples).all():

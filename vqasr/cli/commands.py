@@ -1,4 +1,4 @@
-"""The command line: `vqasr` and its everyday commands."""
+"""Define the entry point `vqasr`, and the commands encode, decode and demo."""
 
 import io
 import json
@@ -7,30 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.markup import escape
+from typer import Argument, Option
 
-from vqasr.cli import experiments, streams, tokenize, transcribe  # noqa: F401 (they register)
+from vqasr.cli import experiments, options, streams, tokenize, transcribe  # noqa: F401 (registers)
+from vqasr.cli.inputs import output_paths
 from vqasr.cli.options import (
-    AsJson,
-    ChunkS,
-    Codec,
-    EndS,
-    Levels,
-    Partial,
-    Prior,
-    StartS,
-    Threads,
-    about,
     app,
     chunk_frames,
-    complain,
     err,
+    error_context,
     example,
-    load_codec,
     load_prior,
     out,
-    progress,
+    print_error,
+    process_files,
+    set_threads,
 )
 from vqasr.errors import VqasrError
 from vqasr.files import read_file, replace_file
@@ -44,54 +36,41 @@ from vqasr.files import read_file, replace_file
     )
 )
 def encode(
-    audio: Annotated[list[Path], typer.Argument(help="Files that soundfile reads, any rate.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="A .vqs file, or a folder.")],
-    num_quantizers: Levels = None,
-    bps: Annotated[
-        float | None,
-        typer.Option(
-            help="About so many bits per second of speech: each frame is described as finely as "
-            "its bits are worth. (Codecs with measured rates only.)"
-        ),
-    ] = None,
-    codec: Codec = "vqasr-base",
-    prior: Prior = None,
-    chunk_s: ChunkS = None,
-    skip_existing: Annotated[
-        bool, typer.Option(help="Leave streams that exist: goes on with an interrupted job.")
-    ] = False,
-    threads: Threads = 0,
+    audio: Annotated[list[Path], Argument(help="Audio files: WAV, FLAC, Ogg/Opus, MP3.")],
+    output: Annotated[Path, Option("-o", "--output", help="A .vqs file, or a folder.")],
+    num_quantizers: options.NumQuantizers = None,
+    bps: options.Bps = None,
+    codec: options.Codec = "vqasr-base",
+    prior: options.Prior = None,
+    chunk_s: options.ChunkS = None,
+    skip_existing: options.SkipExisting = False,
+    threads: options.Threads = 0,
 ) -> None:
-    """Encode speech into .vqs streams."""
-    from vqasr.compression.compress import compress
+    """Encode audio files to .vqs streams."""
+    from vqasr.compression.compress import compress, load_codec
     from vqasr.compression.rates import operating_point
 
-    model = load_codec(codec, threads)
-    operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # before any work
-    coder = load_prior(prior)
+    set_threads(threads)
+    model = load_codec(codec)
+    operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # fail before any work
+    loaded_prior = load_prior(prior)
     frames = chunk_frames(chunk_s)
     targets = _targets(audio, output)
-    failed = 0
-    with progress(transient=True) as bar:
-        for path in bar.track(audio, description="encoding"):
-            if skip_existing and targets[path].is_file():
-                continue
-            try:
-                with about(path):
-                    stream = compress(
-                        path, codec=model, num_quantizers=num_quantizers, bps=bps,
-                        chunk_frames=frames, prior=coder,
-                    )  # fmt: skip
-                    data = stream.to_bytes()
-            except VqasrError as error:
-                if len(audio) == 1:
-                    raise
-                failed += 1
-                complain(error)
-                continue
-            replace_file(targets[path], data)
-            rate = 8 * len(data) / stream.seconds
-            err.print(f"{targets[path]}: {len(data)} bytes, {rate:.0f} bps", highlight=False)
+
+    def encode_file(path: Path) -> None:
+        target = targets[path]
+        if skip_existing and target.is_file():
+            return
+        stream = compress(
+            path, codec=model, num_quantizers=num_quantizers, bps=bps, chunk_frames=frames,
+            prior=loaded_prior,
+        )  # fmt: skip
+        data = stream.to_bytes()
+        replace_file(target, data)
+        rate = 8 * len(data) / stream.seconds
+        err.print(f"{target}: {len(data)} bytes, {rate:.0f} bps", highlight=False)
+
+    failed = process_files(audio, "encoding", encode_file)
     if failed:
         raise VqasrError(f"{failed} of {len(audio)} files could not be encoded; see above.")
 
@@ -103,33 +82,38 @@ def encode(
     )
 )
 def decode(
-    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The WAV to write, 16 kHz mono.")],
-    codec: Codec = "vqasr-base",
-    prior: Prior = None,
-    start_s: StartS = 0.0,
-    end_s: EndS = None,
-    partial: Partial = False,
-    threads: Threads = 0,
+    stream: Annotated[Path, Argument(help="A .vqs stream.")],
+    output: Annotated[Path, Option("-o", "--output", help="WAV file to write, 16 kHz mono.")],
+    codec: options.Codec = "vqasr-base",
+    prior: options.Prior = None,
+    start_s: options.StartS = 0.0,
+    end_s: options.EndS = None,
+    partial: options.Partial = False,
+    threads: options.Threads = 0,
 ) -> None:
-    """Decode a stream back to audio (log-mel and Griffin-Lim: intelligible, not pretty)."""
+    """Decode a stream to audio, which is intelligible but not natural.
+
+    The decoder predicts a log-mel spectrogram, which Griffin-Lim turns into a waveform.
+    """
     import numpy as np
     import soundfile
 
     from vqasr.compression.compress import decode as decode_stream
+    from vqasr.compression.compress import load_codec
     from vqasr.grid import SAMPLING_RATE_HZ
     from vqasr.stream.stream import Stream
 
-    coder = load_prior(prior)
-    with about(stream):
+    loaded_prior = load_prior(prior)
+    with error_context(stream):
         content = Stream.load(
-            read_file(stream), prior=coder, start_s=start_s, end_s=end_s, partial=partial
+            read_file(stream), prior=loaded_prior, start_s=start_s, end_s=end_s, partial=partial
         )
         if not content.samples and (start_s > 0 or end_s is not None):
             until = "the end" if end_s is None else f"--end-s {end_s}"
             raise VqasrError(f"there is nothing from --start-s {start_s} to {until}.")
-    model = load_codec(codec, threads)
-    with about(stream):
+    set_threads(threads)
+    model = load_codec(codec)
+    with error_context(stream):
         audio = decode_stream(content, codec=model)
     output.parent.mkdir(parents=True, exist_ok=True)
     wav = io.BytesIO()
@@ -141,17 +125,24 @@ def decode(
 
 @app.command(epilog=example("vqasr demo", "vqasr demo my_recording.wav", "vqasr demo --json"))
 def demo(
-    audio: Annotated[Path | None, typer.Argument(help="Your own clip.")] = None,
-    as_json: AsJson = False,
-    threads: Threads = 0,
+    audio: Annotated[
+        Path | None, Argument(help="Your own recording, instead of the bundled clips.")
+    ] = None,
+    as_json: options.AsJson = False,
+    threads: options.Threads = 0,
 ) -> None:
-    """Encode clips at several rates and transcribe each stream."""
+    """Show bitrate and WER on the bundled clips.
+
+    The reference of your own recording is its transcript without compression.
+    """
     from vqasr.adapters.ctc_recogniser import CTCRecogniser
     from vqasr.adapters.whisper_recogniser import WhisperRecogniser
     from vqasr.audio.files import read_audio
     from vqasr.cli.demo import Clip, bundled_clips, demo_clip, summary
+    from vqasr.compression.compress import load_codec
 
-    model = load_codec("vqasr-base", threads)
+    set_threads(threads)
+    model = load_codec("vqasr-base")
     clips = bundled_clips() if audio is None else [Clip(audio.name, read_audio(audio), None)]
     whisper, ctc = WhisperRecogniser.from_pretrained(), CTCRecogniser.from_pretrained("ctc-small")
     lines = []
@@ -175,28 +166,21 @@ def demo(
 
 
 def _targets(audio: list[Path], output: Path) -> dict[Path, Path]:
-    """Where each input's stream goes; refuses to overwrite anything of value before any work."""
-    if output.suffix and not output.is_dir():
-        if len(audio) > 1:
-            raise VqasrError(f"{output} is one file for {len(audio)} inputs; give -o DIR.")
-        if output.resolve() == audio[0].resolve():
-            raise VqasrError(f"{output} is the recording itself and would be overwritten.")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        return {audio[0]: output}
-    targets = {path: output / f"{path.stem}.vqs" for path in audio}
-    if len(set(targets.values())) < len(targets):
-        raise VqasrError(
-            f"several inputs have the same name and would overwrite each other in {output}; "
-            "encode them into different folders."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    return targets
+    """Name the stream of each input; refuse to overwrite a recording before any work."""
+    if output.is_dir() or not output.suffix:
+        return output_paths(audio, output, ".vqs")
+    if len(audio) > 1:
+        raise VqasrError(f"{output} is one file for {len(audio)} inputs: give -o DIR.")
+    if output.resolve() == audio[0].resolve():
+        raise VqasrError(f"{output} is the recording itself: choose another output.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return {audio[0]: output}
 
 
 def main() -> None:
-    """Entry point: errors of vqasr are one line, without a traceback."""
+    """Run the command line; errors of vqasr are printed in one line, without a traceback."""
     try:
         app()
     except (VqasrError, OSError) as error:
-        complain(error)
+        print_error(error)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The main job on bundled clips: what several rates cost, and what a recogniser still hears."""
+"""Measure bitrate and WER on the bundled clips."""
 
 import json
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from vqasr.compression.compress import compress
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.grid import SAMPLING_RATE_HZ
 
-DEMO_LEVELS = (1, 2, 4, 8)
-CTC_LEVELS = (2, 4)
+WHISPER_CODEBOOKS = (1, 2, 4, 8)
+CTC_CODEBOOKS = (2, 4)
 
 
 @dataclass
 class Clip:
-    """A clip with what was said; text None where nobody knows."""
+    """Hold a clip of (samples,) float32 at 16 kHz and its transcript, None if unknown."""
 
     name: str
     samples: np.ndarray
@@ -29,16 +29,17 @@ class Clip:
 
 @dataclass
 class DemoLine:
-    """One clip at one rate.
+    """Hold the result of one clip at one rate.
 
     Attributes:
-        clip: name of the clip.
+        clip: its name.
         system: "uncompressed", "N codebooks" (Whisper), or "N, ctc-small".
-        bytes: of the stream; of 16-bit samples for "uncompressed".
+        bytes: of the stream, or of 16-bit samples.
+        seconds: duration of the clip.
         coded_bps: 8 x bytes / seconds.
-        text: what the recogniser wrote.
-        reference: the clip's text, or the uncompressed transcript where there is none.
-        wer: of text against reference.
+        text: the hypothesis.
+        reference: the clip's transcript; if unknown, the hypothesis without compression.
+        wer: word error rate of the hypothesis; None without words in the reference.
     """
 
     clip: str
@@ -52,7 +53,7 @@ class DemoLine:
 
 
 def bundled_clips(long: bool = False) -> list[Clip]:
-    """The short sample clips that ship with the package, or the long one."""
+    """Load the bundled clips, either the short ones or the long one."""
     entries = json.loads((CLIPS / "clips.json").read_text())
     return [
         Clip(e["file"], read_audio(CLIPS / e["file"]), e["text"])
@@ -61,26 +62,22 @@ def bundled_clips(long: bool = False) -> list[Clip]:
     ]
 
 
-def demo_levels(codec: VQCodecModel) -> list[int]:
-    """Numbers of codebooks that the demo shows."""
-    return [n for n in DEMO_LEVELS if n <= codec.config.num_quantizers]
-
-
 def demo_clip(
     clip: Clip, codec: VQCodecModel, whisper: WhisperRecogniser, ctc: CTCRecogniser
 ) -> list[DemoLine]:
     """Transcribe a clip uncompressed and from streams at several rates, with two recognisers."""
-    seconds = len(clip.samples) / SAMPLING_RATE_HZ
-    plain = whisper.recogniser.transcribe_audio([clip.samples])[0]
-    reference = clip.text if clip.text is not None else plain
-    streams = {n: compress(clip.samples, codec=codec, num_quantizers=n) for n in demo_levels(codec)}
+    plain = whisper.transcribe_audio([clip.samples])[0]
     results = [("uncompressed", 2 * len(clip.samples), plain)]
+    numbers = [n for n in WHISPER_CODEBOOKS if n <= codec.config.num_quantizers]
+    streams = {n: compress(clip.samples, codec=codec, num_quantizers=n) for n in numbers}
+    sizes = {n: len(stream.to_bytes()) for n, stream in streams.items()}
     for n, stream in streams.items():
         text = whisper.transcribe_streams([stream])[0]
-        results.append((f"{n} codebook{'s' if n > 1 else ''}", len(stream.to_bytes()), text))
-    for n in CTC_LEVELS:
-        text = ctc.transcribe_streams([streams[n]])[0]
-        results.append((f"{n}, ctc-small", len(streams[n].to_bytes()), text))
+        results.append((f"{n} codebook{'s' if n > 1 else ''}", sizes[n], text))
+    for n in CTC_CODEBOOKS:
+        results.append((f"{n}, ctc-small", sizes[n], ctc.transcribe_streams([streams[n]])[0]))
+    seconds = len(clip.samples) / SAMPLING_RATE_HZ
+    reference = plain if clip.text is None else clip.text
     lines = []
     for system, size, text in results:
         errors, words = word_errors([reference], [text])
@@ -91,12 +88,12 @@ def demo_clip(
 
 
 def summary(lines: list[DemoLine]) -> list[str]:
-    """One line for each system: rate and WER over all clips together."""
+    """Format a line per system: bitrate and WER over all clips."""
     texts = []
     for system in dict.fromkeys(line.system for line in lines):
         chosen = [line for line in lines if line.system == system]
         bps = 8 * sum(line.bytes for line in chosen) / sum(line.seconds for line in chosen)
-        errors, words = word_errors([line.reference for line in chosen], [c.text for c in chosen])
+        errors, words = word_errors([c.reference for c in chosen], [c.text for c in chosen])
         wer = f"{errors / words:.3f}" if words else "-"
         texts.append(f"{system:13} {bps:9.0f} bps  WER {wer}")
     return texts

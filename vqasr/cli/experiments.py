@@ -1,18 +1,13 @@
-"""Commands that experiment: evaluate and train."""
+"""Define the commands evaluate and train."""
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.table import Table
+from typer import Argument, Option
 
+from vqasr.cli import options
 from vqasr.cli.options import (
-    Adapter,
-    Asr,
-    ChunkS,
-    Codec,
-    Prior,
-    Threads,
     app,
     chunk_frames,
     err,
@@ -24,12 +19,10 @@ from vqasr.cli.options import (
 )
 from vqasr.errors import VqasrError
 
-SHOWN = (
+COLUMNS = (
     "system", "bytes", "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "wer", "delta_wer",
     "delta_wer_ci95", "encode_rtf", "coding_rtf", "asr_rtf",
 )  # fmt: skip
-
-
 # As in vqasr.evaluation.evaluate, which takes a second to import.
 DEFAULT_SYSTEMS = (
     "pcm, vqasr:1, vqasr:2, vqasr:4, vqasr:4:audio, codec2:1300, codec2:3200, amrnb:4750, "
@@ -54,49 +47,45 @@ DEFAULT_SYSTEMS = (
 def evaluate(
     data: Annotated[
         list[str],
-        typer.Option(
-            help="Parquet file, folder of them, or hub id; several times to have data sets side "
-            "by side."
-        ),
+        Option(help="Parquet file, folder of them, or hub id; repeat for more data sets."),
     ],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for results, pictures, report.")],
+    out_dir: Annotated[Path, Option("--out", help="Folder for the results.")],
     systems: Annotated[
         str | None,
-        typer.Option(
-            help="By commas: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded), "
-            "vqasr:continuous (no quantizer), opus:6000, opuswb:6000, amrnb:4750, codec2:1300, "
+        Option(
+            help="Systems: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded), "
+            "vqasr:continuous (unquantized), opus:6000, opuswb:6000, amrnb:4750, codec2:1300, "
             "mp3:16000, sbc:32000, g726:16000, g722, adpcm, mulaw, text, text:xz, kmeans:FILE, "
-            "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (the same with random "
-            "weights: bytes and time, no text). What is not installed is left out. By default "
+            "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (with random weights: "
+            "bytes and time only). Systems that are not installed are left out. Default: "
             + DEFAULT_SYSTEMS
-            + " (of these, for a recogniser that reads codes only, the codes)."
+            + "; only codes for a recogniser that reads codes only."
         ),
     ] = None,
-    asr: Asr = "tiny.en",
-    split: Annotated[str | None, typer.Option(help="Split of a hub data set.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of the transcripts.")] = "text",
-    limit: Annotated[int | None, typer.Option(help="Only the first N utterances.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Clips decoded together.", min=1)] = 8,
+    asr: options.Asr = "tiny.en",
+    split: Annotated[str | None, Option(help="Split of a hub data set.")] = None,
+    text_column: Annotated[str, Option(help="Column of the references.")] = "text",
+    limit: Annotated[int | None, Option(help="Number of utterances.", min=1)] = None,
+    batch_size: Annotated[int, Option(help="Clips decoded together.", min=1)] = 8,
     conditions: Annotated[
-        str, typer.Option(help="By commas: clean, noise:DB, reverb:SECONDS, telephone.")
+        str, Option(help="Conditions: clean, noise:DB, reverb:SECONDS, telephone.")
     ] = "clean",
-    adapter: Adapter = None,
-    codec: Codec = "vqasr-base",
-    prior: Prior = None,
-    chunk_s: ChunkS = None,
+    adapter: options.Adapter = None,
+    codec: options.Codec = "vqasr-base",
+    prior: options.Prior = None,
+    chunk_s: options.ChunkS = None,
     chunk_loss: Annotated[
-        str, typer.Option(help="Per cent of the chunks to lose, by commas: 0,1,5,10,20.")
+        str, Option(help="Percentages of chunks to lose, as in 0,1,5,10,20.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of the chunks that are lost.")] = 0,
-    threads: Threads = 0,
+    seed: Annotated[int, Option(help="Seed of the lost chunks.")] = 0,
+    threads: options.Threads = 0,
 ) -> None:
-    """Measure WER against bytes really spent.
+    """Measure WER against bitrate for several systems.
 
-    Writes results.json and .csv, table.md, each system's transcripts, curve.png and .svg, and
-    report.html to look at and listen to; of several data sets or conditions, a folder for each and
-    slices.md, with how many times the worst word error rate is the best.
-    An interrupted run goes on: systems that were measured with the same settings are not measured
-    again.
+    Lists are separated by commas. The folder gets results.json and .csv, table.md, the hypotheses
+    of each system, curve.png and .svg, and report.html; with several data sets or conditions, a
+    folder for each and slices.md, which compares their error rates. The same command continues an
+    interrupted run, and measures only systems with new settings.
     """
     from vqasr.evaluation.evaluate import evaluate as measure_systems
     from vqasr.evaluation.run import format_value
@@ -110,31 +99,15 @@ def evaluate(
             chunk_losses=_percentages(chunk_loss), seed=seed, bar=bar,
         )  # fmt: skip
     for label, rows in slices.items():
-        table = Table(*SHOWN, title=label or None)
+        table = Table(*COLUMNS, title=label or None)
         for row in rows:
-            table.add_row(*(format_value(row[c]) for c in SHOWN))
+            table.add_row(*(format_value(row[c]) for c in COLUMNS))
         out.print(table)
 
 
-def _names(text: str) -> list[str]:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names:
-        raise VqasrError("no condition was named; for instance clean,noise:10.")
-    return list(dict.fromkeys(names))
-
-
-def _percentages(text: str) -> list[float]:
-    try:
-        return [float(part.strip().rstrip("%")) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise VqasrError(f"--chunk-loss {text}: percentages are needed, as in 0,1,5.") from None
-
-
 @app.command(epilog=example("vqasr train recipes/train_codec/train.toml"))
-def train(
-    config: Annotated[Path, typer.Argument(help="TOML file; see recipes/train_codec.")],
-) -> None:
-    """Train codec, adapter and code prior; goes on where an interrupted run was saved."""
+def train(config: Annotated[Path, Argument(help="TOML file; see recipes/train_codec.")]) -> None:
+    """Train codec, adapters and code prior; continue an interrupted run."""
     import logging
 
     from rich.logging import RichHandler
@@ -147,3 +120,17 @@ def train(
         level=logging.INFO, handlers=[RichHandler(console=err)], format="%(message)s"
     )
     Trainer(load_train_config(config)).run()
+
+
+def _names(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise VqasrError("--conditions is empty: give some, as in clean,noise:10.")
+    return list(dict.fromkeys(names))
+
+
+def _percentages(text: str) -> list[float]:
+    try:
+        return [float(part.strip().rstrip("%")) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise VqasrError(f"--chunk-loss {text}: use percentages, as in 0,1,5.") from None

@@ -1,14 +1,16 @@
-"""What the commands share: the application, its options, and how errors are said."""
+"""Share the application, options, progress bar and error output of the commands."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
+from typer import Option
 
 from vqasr import __version__
 from vqasr.errors import VqasrError
@@ -19,53 +21,61 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Speech as a few hundred bits per second that recognisers read directly.",
+    help="Compress speech to a few hundred bits per second, which recognisers read directly.",
 )
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
-CODEC_HELP = "Codec: the bundled vqasr-base, a folder or a hub id."
-ASR_HELP = (
-    "Recogniser: tiny.en, ctc-small (letters by CTC, reads codes only), a hub id, or a folder "
-    "(Whisper, CTranslate2, or a CTC model of codes)."
-)
-ADAPTER_HELP = "Adapter folder or hub id; by default the one that ships for the recogniser."
-PRIOR_HELP = "Code prior: folder or hub id; by default the one that ships for the codec."
-CHUNK_HELP = (
-    "Seconds in a chunk of the stream: what one lost chunk costs. Default: 10, but recordings of "
-    "less than 30 s are one chunk."
-)
-START_HELP = "Leave out what comes before this second."
-END_HELP = "Leave out what comes after this second."
-LEVELS_HELP = "Codebooks to use, base first; fewer are fewer bits. Default: all."
-Codec = Annotated[str, typer.Option(help=CODEC_HELP)]
-Asr = Annotated[str, typer.Option(help=ASR_HELP)]
-Adapter = Annotated[str | None, typer.Option(help=ADAPTER_HELP)]
-Prior = Annotated[str | None, typer.Option(help=PRIOR_HELP)]
-ChunkS = Annotated[float | None, typer.Option(help=CHUNK_HELP)]
-StartS = Annotated[float, typer.Option(help=START_HELP, min=0.0)]
-EndS = Annotated[float | None, typer.Option(help=END_HELP, min=0.0)]
-Levels = Annotated[int | None, typer.Option("--num-quantizers", "-n", help=LEVELS_HELP)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Partial = Annotated[bool, typer.Option("--partial", help="Use what is intact of a broken stream.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.", min=0)]
+
+Adapter = Annotated[
+    str | None,
+    Option(help="Adapter: folder or hub id. Default: the one bundled for the recogniser."),
+]
+AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
+Asr = Annotated[
+    str,
+    Option(
+        help="Recogniser: tiny.en or base (Whisper), ctc-small (reads codes only), a hub id, or "
+        "the folder of a Whisper, a CTranslate2 Whisper or a CTC model."
+    ),
+]
+Bps = Annotated[
+    float | None,
+    Option(
+        help="Target bits per second of speech, instead of -n. Easy frames use fewer codebooks."
+    ),
+]
+ChunkS = Annotated[
+    float | None,
+    Option(
+        help="Seconds per chunk, the unit of loss. Default: 10, or a single chunk for less than "
+        "30 s."
+    ),
+]
+Codec = Annotated[str, Option(help="Codec: vqasr-base (bundled), a folder or a hub id.")]
+EndS = Annotated[float | None, Option(help="End at this second.", min=0.0)]
+NumQuantizers = Annotated[
+    int | None, Option("--num-quantizers", "-n", help="Number of codebooks to use. Default: all.")
+]
+Partial = Annotated[bool, Option("--partial", help="Use the intact part of a damaged stream.")]
+Prior = Annotated[
+    str | None, Option(help="Code prior: folder or hub id. Default: the one bundled for the codec.")
+]
+SkipExisting = Annotated[
+    bool, Option(help="Skip inputs whose output exists, to continue an interrupted job.")
+]
+StartS = Annotated[float, Option(help="Start at this second.", min=0.0)]
+Threads = Annotated[int, Option(help="Number of CPU threads; 0: torch's default.", min=0)]
 
 
 def progress(transient: bool = False) -> Progress:
-    """A progress bar on stderr; unlike rich's default it leaves stdout alone (a file, perhaps)."""
+    """Make a progress bar on stderr that, unlike rich's default, does not redirect stdout."""
     return Progress(console=err, transient=transient, redirect_stdout=False)
 
 
 def example(*lines: str) -> str:
-    """Examples at the end of a command's help."""
+    """Format examples for the end of a command's help."""
     return "**Examples**\n\n" + "\n\n".join(f"`{line}`" for line in lines)
-
-
-def load_codec(name: str, threads: int) -> Any:
-    from vqasr.codec.modeling import VQCodecModel
-
-    set_threads(threads)
-    return VQCodecModel.from_pretrained(name).eval()
 
 
 def load_prior(name: str | None) -> Any:
@@ -75,19 +85,20 @@ def load_prior(name: str | None) -> Any:
 
 
 def chunk_frames(chunk_s: float | None) -> int | None:
-    """Frames in chunks of that many seconds; VqasrError where the format has no such length."""
+    """Convert seconds per chunk to frames; raise VqasrError unless the format allows them."""
     if chunk_s is None:
         return None
     from vqasr.stream.header import CHUNK_FRAMES
 
-    if round(chunk_s * FRAME_RATE_HZ, 6) not in CHUNK_FRAMES:
-        allowed = ", ".join(f"{frames / FRAME_RATE_HZ:g}" for frames in CHUNK_FRAMES)
-        raise VqasrError(f"--chunk-s {chunk_s:g}: a chunk can last {allowed} s.")
-    return round(chunk_s * FRAME_RATE_HZ)
+    frames = round(chunk_s * FRAME_RATE_HZ, 6)
+    if frames not in CHUNK_FRAMES:
+        allowed = ", ".join(f"{n / FRAME_RATE_HZ:g}" for n in CHUNK_FRAMES)
+        raise VqasrError(f"--chunk-s {chunk_s:g}: use one of {allowed}.")
+    return int(frames)
 
 
 def set_threads(threads: int) -> None:
-    """Prepare torch and the libraries around it: their threads, and none of their output."""
+    """Set torch's threads, and silence transformers."""
     import torch
     import transformers
 
@@ -98,8 +109,8 @@ def set_threads(threads: int) -> None:
 
 
 @contextmanager
-def about(path: object) -> Iterator[None]:
-    """What goes wrong in here is about this file, and `complain` says so."""
+def error_context(path: object) -> Iterator[None]:
+    """Add a path to errors, for `print_error`."""
     try:
         yield
     except VqasrError as error:
@@ -107,27 +118,46 @@ def about(path: object) -> Iterator[None]:
         raise
 
 
-def complain(error: Exception) -> None:
-    """Say an error in one line, and about which file where it does not say so itself."""
+def print_error(error: Exception) -> None:
+    """Print an error in one line that begins with the path of its file."""
     text = str(error)
     for start in (f"{name}: " for name in getattr(error, "__notes__", [])):
         text = text if text.startswith(start) else start + text
     err.print(f"[red]error:[/red] {escape(text)}", highlight=False)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def process_files(paths: list[Path], description: str, process: Callable[[Path], None]) -> int:
+    """Process files with a progress bar, print errors, and return the number of failed files.
+
+    Raises:
+        VqasrError: the only file failed.
+    """
+    failed = 0
+    with progress(transient=True) as bar:
+        for path in bar.track(paths, description=description):
+            try:
+                with error_context(path):
+                    process(path)
+            except VqasrError as error:
+                if len(paths) == 1:
+                    raise
+                failed += 1
+                print_error(error)
+    return failed
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
         print(f"vqasr {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def about_vqasr(
+def main_options(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        bool, Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    # Without the progress bars and advice to programmers; set before these are imported.
+    # Silences progress bars and advice to programmers; read when these libraries are imported.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,43 +1,45 @@
-"""Commands that look at streams and change them: info, trim and cat."""
+"""Define the commands info, trim and cat."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from vqasr.cli.options import AsJson, Partial, Prior, about, app, example, load_prior, out, progress
+from vqasr.cli import options
+from vqasr.cli.options import app, error_context, example, load_prior, out, progress
 from vqasr.errors import StreamError
 from vqasr.files import read_file
 
-if TYPE_CHECKING:  # a command loads what it needs, so that the others start quickly
+if TYPE_CHECKING:  # commands import their modules when they run, so that vqasr starts quickly
     from vqasr.entropy.prior import CodePrior
     from vqasr.stream.stream import Stream
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="The .vqs file to write.")]
+Output = Annotated[Path, Option("-o", "--output", help="The .vqs file to write.")]
 
 
 @app.command(epilog=example("vqasr info talk.vqs", "vqasr info talk.vqs --json"))
 def info(
-    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
-    prior: Prior = None,
-    as_json: AsJson = False,
-    partial: Partial = False,
+    stream: Annotated[Path, Argument(help="A .vqs stream.")],
+    prior: options.Prior = None,
+    as_json: options.AsJson = False,
+    partial: options.Partial = False,
 ) -> None:
-    """Say what a stream holds and what it costs, counted in every way.
+    """Show a stream's contents and bitrate.
 
-    nominal_bps: fixed width. order0_bps: empirical entropy of this stream's codes (too low for a
-    short stream, whose few codes look predictable). prior_bps: cross-entropy under the code prior.
-    coded_bps: the bytes of the file. container_bps: header, chunk fields and checksums, at chunks
-    of 1, 5 and 60 s.
+    - nominal_bps: at a fixed width per code
+    - order0_bps: empirical entropy of the codes (too low for short streams)
+    - prior_bps: cross-entropy under the code prior
+    - coded_bps: bytes of the file
+    - container_bps: header, chunk fields and checksums, with chunks of 1, 5 and 60 s
     """
     from vqasr.stream.stream import Stream
 
     data = read_file(stream)
-    coder = load_prior(prior)
-    with about(stream):
-        content = Stream.load(data, partial=partial, prior=coder)
-    facts = _facts(content, data, coder)
+    loaded_prior = load_prior(prior)
+    with error_context(stream):
+        content = Stream.load(data, partial=partial, prior=loaded_prior)
+    facts = _facts(content, data, loaded_prior)
     if as_json:
         print(json.dumps(facts))
         return
@@ -47,40 +49,40 @@ def info(
 
 @app.command(epilog=example("vqasr trim talk.vqs -n 2 -o talk2.vqs"))
 def trim(
-    stream: Annotated[Path, typer.Argument(help="A .vqs stream.")],
+    stream: Annotated[Path, Argument(help="A .vqs stream.")],
     num_quantizers: Annotated[
-        int, typer.Option("--num-quantizers", "-n", help="Codebooks to keep, base first.")
+        int, Option("--num-quantizers", "-n", help="Number of codebooks to keep.")
     ],
     output: Output,
-    prior: Prior = None,
+    prior: options.Prior = None,
 ) -> None:
-    """Drop codebooks of a stream: fewer bits, without the audio or the codec."""
+    """Remove codebooks from a stream to lower its bitrate, without audio or codec."""
     from vqasr.stream.stream import Stream
 
-    coder = load_prior(prior)
-    with about(stream):
-        Stream.load(read_file(stream), prior=coder).trim(num_quantizers).save(output)
+    loaded_prior = load_prior(prior)
+    with error_context(stream):
+        Stream.load(read_file(stream), prior=loaded_prior).trim(num_quantizers).save(output)
 
 
 @app.command(epilog=example("vqasr cat part1.vqs part2.vqs -o whole.vqs"))
 def cat(
-    streams: Annotated[list[Path], typer.Argument(help="Streams of one codec.")],
+    streams: Annotated[list[Path], Argument(help="Streams of one codec.")],
     output: Output,
-    prior: Prior = None,
+    prior: options.Prior = None,
 ) -> None:
-    """Join streams with equally many codebooks, one after another.
+    """Join streams with the same number of codebooks.
 
-    Chunks are as long as those of the first stream; short streams of one chunk become chunks of
-    10 s when they are 30 s together.
+    The first stream sets the length of chunks. Single chunks become chunks of 10 s if they are 30 s
+    or longer together.
     """
     from vqasr.stream.stream import Stream
 
-    coder = load_prior(prior)
+    loaded_prior = load_prior(prior)
     parts = []
     with progress(transient=True) as bar:
         for path in bar.track(streams, description="reading"):
-            with about(path):
-                parts.append(Stream.load(read_file(path), prior=coder))
+            with error_context(path):
+                parts.append(Stream.load(read_file(path), prior=loaded_prior))
     Stream.join(parts).save(output)
 
 
@@ -93,11 +95,11 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
     header = content.header
     kept = content.codes[:, content.codes[0] >= 0]
     prior = prior or bundled_prior(header.fingerprint)
-    if prior is not None:
-        try:
+    try:
+        if prior is not None:
             check_prior(prior, header)
-        except StreamError:
-            prior = None
+    except StreamError:
+        prior = None
     if prior is not None and not prior.knows(kept):
         prior = None
     rates = Rates(
@@ -106,6 +108,7 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
     )  # fmt: skip
     rates.add(kept, content.samples, len(data))
     summary = rates.summary() if content.samples else dict.fromkeys(rates.summary())
+    shown = ("nominal_bps", "order0_bps", "prior_bps", "coded_bps")
     return {
         "format": FORMAT_VERSION,
         "single_chunk": header.single,
@@ -114,10 +117,7 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
         "lost_frames": content.lost_frames,
         "seconds": content.seconds,
         "bytes": len(data),
-        "nominal_bps": summary["nominal_bps"],
-        "order0_bps": summary["order0_bps"],
-        "prior_bps": summary["prior_bps"],
-        "coded_bps": summary["coded_bps"],
+        **{name: summary[name] for name in shown},
         "container_bps": rates.container_bps(),
         "chunk_s": header.chunk_s,
         "stream_id": None if header.single else header.stream_id,

@@ -1,11 +1,12 @@
-"""The command tokenize."""
+"""Define the command tokenize."""
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from vqasr.cli.options import Codec, Levels, app, example, out, progress
+from vqasr.cli import options
+from vqasr.cli.options import app, example, out, progress
 from vqasr.errors import VqasrError
 
 
@@ -17,47 +18,38 @@ from vqasr.errors import VqasrError
     )
 )
 def tokenize(
-    data: Annotated[list[str], typer.Argument(help="Parquet files, folders of them, or hub ids.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the codes.")],
-    split: Annotated[str | None, typer.Option(help="Split of a hub data set.")] = None,
-    codec: Codec = "vqasr-base",
-    num_quantizers: Levels = None,
-    bps: Annotated[
-        float | None, typer.Option(help="Instead of -n: about so many bits per second.")
-    ] = None,
+    data: Annotated[list[str], Argument(help="Parquet files, folders of them, or hub ids.")],
+    output: Annotated[Path, Option("-o", "--output", help="Folder for the codes.")],
+    split: Annotated[str | None, Option(help="Split of a hub data set.")] = None,
+    codec: options.Codec = "vqasr-base",
+    num_quantizers: options.NumQuantizers = None,
+    bps: options.Bps = None,
     column: Annotated[
-        str, typer.Option(help="codes: lists of integers; vqs: whole streams, real bytes.")
+        str, Option(help="codes: lists of integers; vqs: streams, with their real bitrate.")
     ] = "codes",
-    speeds: Annotated[
-        str, typer.Option(help="Every recording at each of these speeds, by commas.")
-    ] = "1.0",
-    shard_rows: Annotated[int, typer.Option(help="Recordings in a file.", min=1)] = 500,
-    processes: Annotated[int, typer.Option(help="That encode, one thread each.", min=1)] = 1,
+    speeds: Annotated[str, Option(help="Encode every recording at each of these speeds.")] = "1.0",
+    shard_rows: Annotated[int, Option(help="Recordings per file.", min=1)] = 500,
+    processes: Annotated[int, Option(help="Number of worker processes.", min=1)] = 1,
 ) -> None:
-    """Encode a data set once, so that training reads codes and needs no codec.
+    """Encode a data set to codes, for training without audio and codec.
 
-    All other columns are kept. An interrupted run goes on; recordings that cannot be read are
-    named and left out.
+    All other columns are kept. The same command continues an interrupted run. Recordings that
+    cannot be read are reported and left out.
     """
     from vqasr.data.tokenized import TokenizeConfig, tokenize
 
-    settings = TokenizeConfig(
-        tuple(data), split, codec, num_quantizers, bps, column, _numbers(speeds)
-    )
+    try:
+        numbers = tuple(float(part) for part in speeds.split(","))
+    except ValueError:
+        raise VqasrError(f"--speeds {speeds}: use numbers, as in 0.9,1.0,1.1.") from None
+    config = TokenizeConfig(tuple(data), split, codec, num_quantizers, bps, column, numbers)
     with progress() as bar:
         task = bar.add_task(str(output), total=None)
         problems = tokenize(
-            settings, output, shard_rows, processes,
+            config, output, shard_rows, processes,
             lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     for problem in problems:
         out.print(f"left out: {problem}", highlight=False)
     if problems:
         raise VqasrError(f"{len(problems)} recordings were left out; the others are in {output}.")
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise VqasrError(f"--speeds {text}: numbers are needed, as in 0.9,1.0,1.1.") from None

@@ -1,32 +1,15 @@
-"""The command that writes down what was said."""
+"""Define the command transcribe."""
 
 import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from vqasr.cli.inputs import find_inputs
-from vqasr.cli.options import (
-    Adapter,
-    AsJson,
-    Asr,
-    Codec,
-    EndS,
-    Levels,
-    Partial,
-    Prior,
-    StartS,
-    Threads,
-    about,
-    app,
-    complain,
-    example,
-    load_prior,
-    progress,
-    set_threads,
-)
+from vqasr.cli import options
+from vqasr.cli.inputs import find_inputs, output_paths
+from vqasr.cli.options import app, example, load_prior, process_files, set_threads
 from vqasr.errors import VqasrError
 from vqasr.files import replace_file
 
@@ -34,17 +17,7 @@ if TYPE_CHECKING:
     from vqasr.adapters.transcriber import Transcript
 
 
-class Format(StrEnum):
-    """What a transcript can be written as."""
-
-    TEXT = "text"
-    JSON = "json"
-    SRT = "srt"
-    VTT = "vtt"
-    TSV = "tsv"
-
-
-SUBTITLES = (Format.SRT, Format.VTT, Format.TSV)
+Format = StrEnum("Format", ["text", "json", "srt", "vtt", "tsv"])
 
 
 @app.command(
@@ -59,123 +32,90 @@ SUBTITLES = (Format.SRT, Format.VTT, Format.TSV)
 )
 def transcribe(
     inputs: Annotated[
-        list[str],
-        typer.Argument(help="Audio files, .vqs streams, folders, patterns, or @list.txt."),
+        list[str], Argument(help="Audio files, .vqs streams, folders, patterns, or @list.txt.")
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A folder, for a file per input.")
+        Path | None, Option("-o", "--output", help="Folder for one file per input.")
     ] = None,
     form: Annotated[
-        Format, typer.Option("--format", help="srt, vtt and tsv have the time of each segment.")
-    ] = Format.TEXT,
+        Format, Option("--format", help="srt, vtt and tsv have timestamps.")
+    ] = Format.text,
     timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="Times of segments in text and JSON too.")
+        bool, Option("--timestamps", help="Add timestamps to text and JSON.")
     ] = False,
-    skip_existing: Annotated[
-        bool, typer.Option(help="Leave files that exist: goes on with an interrupted job.")
-    ] = False,
-    asr: Asr = "tiny.en",
-    num_quantizers: Levels = None,
-    bps: Annotated[
-        float | None, typer.Option(help="Compress audio to about this rate first; not with -n.")
-    ] = None,
+    skip_existing: options.SkipExisting = False,
+    asr: options.Asr = "tiny.en",
+    num_quantizers: options.NumQuantizers = None,
+    bps: options.Bps = None,
     language: Annotated[
-        str | None,
-        typer.Option(help="Of a multilingual Whisper (--asr base): fr, french, ..., or auto."),
+        str | None, Option(help="Language for --asr base, as in fr or french; auto detects it.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Of a multilingual Whisper: transcribe, or translate.")
+        str | None, Option(help="transcribe, or translate to English, with --asr base.")
     ] = None,
     uncompressed: Annotated[
-        bool, typer.Option("--uncompressed", help="Give the recogniser the audio itself.")
+        bool, Option("--uncompressed", help="Transcribe audio without compression.")
     ] = False,
-    adapter: Adapter = None,
-    codec: Codec = "vqasr-base",
-    prior: Prior = None,
-    start_s: StartS = 0.0,
-    end_s: EndS = None,
-    partial: Partial = False,
-    as_json: AsJson = False,
-    threads: Threads = 0,
+    adapter: options.Adapter = None,
+    codec: options.Codec = "vqasr-base",
+    prior: options.Prior = None,
+    start_s: options.StartS = 0.0,
+    end_s: options.EndS = None,
+    partial: options.Partial = False,
+    as_json: options.AsJson = False,
+    threads: options.Threads = 0,
 ) -> None:
-    """Write down speech.
+    """Transcribe audio or streams.
 
-    A stream goes straight to the recogniser. Audio is encoded first, so that what is heard is what
-    a stream would give; --uncompressed compares with the audio itself. A file that cannot be read
-    is reported, and the others are transcribed all the same.
+    The recogniser reads the codes of a stream directly. Audio is encoded first, so that its
+    transcript equals that of its stream; --uncompressed is for comparison. Files that cannot be
+    read are reported, and the others are transcribed.
     """
     from vqasr.adapters.transcriber import Transcriber
 
-    form = Format.JSON if as_json else form
+    form = Format.json if as_json else form
     paths = find_inputs(inputs)
-    timed = timestamps or form in SUBTITLES
-    if output is None and timed and form is not Format.JSON and len(paths) > 1:
+    timed = timestamps or form not in ("text", "json")
+    if output is None and timed and form != "json" and len(paths) > 1:
         raise VqasrError(
-            f"{len(paths)} inputs with their times in one {form.value} make no sense; give -o DIR."
+            f"{len(paths)} inputs with timestamps cannot share one {form} output: give -o DIR."
         )
-    targets = {} if output is None else _targets(paths, output, form)
+    suffix = ".txt" if form == "text" else f".{form}"
+    targets = {} if output is None else output_paths(paths, output, suffix)
     set_threads(threads)
     transcriber = Transcriber(
         asr, adapter=adapter, codec=codec, uncompressed=uncompressed, prior=load_prior(prior),
         language=language, task=task,
     )  # fmt: skip
     results: list[dict[str, Any]] = []
-    failed = 0
-    with progress(transient=True) as bar:
-        for path in bar.track(paths, description="transcribing"):
-            if skip_existing and path in targets and targets[path].is_file():
-                continue
-            try:
-                with about(path):
-                    found = transcriber(
-                        path, num_quantizers=num_quantizers, bps=bps, partial=partial,
-                        start_s=start_s, end_s=end_s, timestamps=timed,
-                    )  # fmt: skip
-            except VqasrError as error:
-                if len(paths) == 1:
-                    raise
-                failed += 1
-                complain(error)
-                continue
-            if path in targets:
-                replace_file(targets[path], _written(found, path, form).encode())
-            elif form is Format.JSON:
-                results.append({"file": str(path)} | found.to_dict())
-            else:
-                print(_written(found, path, form), end="", flush=True)
-    if output is None and form is Format.JSON:
+
+    def transcribe_file(path: Path) -> None:
+        target = targets.get(path)
+        if skip_existing and target is not None and target.is_file():
+            return
+        transcript = transcriber(
+            path, num_quantizers=num_quantizers, bps=bps, partial=partial, start_s=start_s,
+            end_s=end_s, timestamps=timed,
+        )  # fmt: skip
+        if target is not None:
+            replace_file(target, _format(transcript, path, form).encode())
+        elif form == "json":
+            results.append({"file": str(path)} | transcript.to_dict())
+        else:
+            print(_format(transcript, path, form), end="", flush=True)
+
+    failed = process_files(paths, "transcribing", transcribe_file)
+    if output is None and form == "json":
         print(json.dumps(results))
     if failed:
         raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
 
 
-def _written(found: "Transcript", path: Path, form: Format) -> str:
-    if form is Format.JSON:
-        return json.dumps({"file": str(path)} | found.to_dict(), indent=1) + "\n"
-    if found.segments is None:
-        return found.text + "\n"
-    from vqasr.cli import subtitles
+def _format(transcript: "Transcript", path: Path, form: str) -> str:
+    if form == "json":
+        return json.dumps({"file": str(path)} | transcript.to_dict(), indent=1) + "\n"
+    if transcript.segments is None:
+        return transcript.text + "\n"
+    from vqasr.cli.subtitles import format_segments
 
-    writers = {
-        Format.TEXT: subtitles.to_lines, Format.SRT: subtitles.to_srt,
-        Format.VTT: subtitles.to_vtt, Format.TSV: subtitles.to_tsv,
-    }  # fmt: skip
-    return writers[form](found.segments)
-
-
-def _targets(paths: list[Path], output: Path, form: Format) -> dict[Path, Path]:
-    """Where each transcript goes; VqasrError before any work where two would be one."""
-    suffix = ".txt" if form is Format.TEXT else f".{form.value}"
-    if output.exists() and not output.is_dir():
-        raise VqasrError(f"{output} is a file; -o names a folder, which gets a file per input.")
-    targets = {path: output / f"{path.stem}{suffix}" for path in paths}
-    taken: dict[Path, Path] = {}
-    for path, target in targets.items():
-        if target in taken:
-            raise VqasrError(
-                f"{taken[target]} and {path} would both be written to {target}; transcribe them "
-                "into different folders."
-            )
-        taken[target] = path
-    output.mkdir(parents=True, exist_ok=True)
-    return targets
+    return format_segments(transcript.segments, form)

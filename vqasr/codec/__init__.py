@@ -1,4 +1,4 @@
-"""Speech to codes and back; knows neither code prior nor stream."""
+"""Speech to codes and back, without code prior and stream."""
 
 from vqasr.audio._torchaudio import ensure_torchaudio
 

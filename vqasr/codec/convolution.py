@@ -1,10 +1,9 @@
-"""Convolutions that give the same result over a whole clip and chunk by chunk.
+"""Streaming convolutions, which give the same result over a whole clip and chunk by chunk.
 
-Every layer keeps the tail of its input in a `StreamState` and computes only what its right context
-allows. Encoding a clip at once is the same call with a fresh state, so batch, single and streaming
+Every layer keeps the tail of its input in a `StreamState` and computes only the outputs that its
+right context allows. A whole clip is one chunk with a fresh state, so batch, single and streaming
 share one code path and agree by construction. Nothing pads on the right: the caller appends the
-encoder's look-ahead as zeros at the end of the audio. So the frames of a short clip in a padded
-batch see exactly what they see alone.
+encoder's look-ahead as zeros, so padding a clip in a batch does not change its frames.
 
 Tensors are (batch, frames, channels), and kernels are written as matrix products and shifted sums:
 on CPU that is faster than `nn.Conv1d`, whose oneDNN kernels are made anew for every clip length.
@@ -16,25 +15,30 @@ from torch import Tensor, nn
 
 
 class StreamState:
-    """What the layers remember between chunks: the unconsumed tail of each one's input."""
+    """State between chunks: the unconsumed tail of each layer's input."""
 
     def __init__(self) -> None:
         self._tails: dict[nn.Module, Tensor] = {}
 
-    def extend(self, layer: nn.Module, x: Tensor, left: int) -> Tensor:
-        """Put the layer's tail before `x` (dim 1 is time); at a stream's beginning, zeros."""
+    def extend(
+        self, layer: nn.Module, x: Tensor, left: int, kernel: int, stride: int = 1
+    ) -> tuple[Tensor, int]:
+        """Append `x` to the layer's tail (`left` zeros in the first chunk), and keep the new tail.
+
+        Returns:
+            tail and `x` (batch, frames, ...), and the number of outputs that they allow.
+        """
         tail = self._tails.get(layer)
         if tail is None:
             tail = x.new_zeros(x.shape[0], left, *x.shape[2:])
-        return torch.cat([tail, x], dim=1)
-
-    def keep(self, layer: nn.Module, tail: Tensor) -> None:
-        """Remember the layer's unconsumed input for the next chunk."""
-        self._tails[layer] = tail
+        buffer = torch.cat([tail, x], dim=1)
+        outputs = max(0, (buffer.shape[1] - kernel) // stride + 1)
+        self._tails[layer] = buffer[:, outputs * stride :]
+        return buffer, outputs
 
 
 class StreamConv(nn.Module):
-    """Convolution over time with `left` frames of past and the rest of the kernel ahead."""
+    """Convolution over time with `left` frames of past; the rest of the kernel looks ahead."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, left: int, stride: int = 1
@@ -44,10 +48,8 @@ class StreamConv(nn.Module):
         self.linear = nn.Linear(kernel * in_channels, out_channels)
 
     def forward(self, x: Tensor, state: StreamState) -> Tensor:
-        """(batch, frames, in_channels) -> (batch, outputs possible so far, out_channels)."""
-        buffer = state.extend(self, x, self.left)
-        outputs = max(0, (buffer.shape[1] - self.kernel) // self.stride + 1)
-        state.keep(self, buffer[:, outputs * self.stride :])
+        """Convolve (batch, frames, in_channels) to (batch, complete outputs, out_channels)."""
+        buffer, outputs = state.extend(self, x, self.left, self.kernel, self.stride)
         span = (outputs - 1) * self.stride + 1 if outputs else 0
         taps = [buffer[:, i : i + span : self.stride] for i in range(self.kernel)]
         return self.linear(torch.cat(taps, dim=-1))
@@ -69,14 +71,12 @@ class StreamBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The depthwise kernel alone: its layers have their own."""
+        """Draw the depthwise kernel; the layers inside have their own `reset_parameters`."""
         nn.init.normal_(self.depthwise, std=len(self.depthwise) ** -0.5)
 
     def forward(self, x: Tensor, state: StreamState) -> Tensor:
-        """(batch, frames, width) -> (batch, outputs possible so far, width)."""
-        buffer = state.extend(self, x, self.left)
-        outputs = max(0, buffer.shape[1] - len(self.depthwise) + 1)
-        state.keep(self, buffer[:, outputs:])
+        """Transform (batch, frames, width) to (batch, complete outputs, width)."""
+        buffer, outputs = state.extend(self, x, self.left, len(self.depthwise))
         depthwise = depthwise_by_conv1d if buffer.is_cuda else depthwise_by_shifts
         hidden = depthwise(buffer, self.depthwise, outputs)
         hidden = self.contract(F.gelu(self.expand(self.norm(hidden))))
@@ -84,9 +84,9 @@ class StreamBlock(nn.Module):
 
 
 def depthwise_by_shifts(x: Tensor, kernel: Tensor, outputs: int) -> Tensor:
-    """(batch, frames, width) with a (taps, width) kernel -> (batch, outputs, width).
+    """Convolve (batch, frames, width) with a (taps, width) kernel -> (batch, outputs, width).
 
-    For CPUs: there a convolution takes longer, and its sums depend on the clip's length.
+    For CPUs, where `conv1d` is slower and its sums depend on the clip's length.
     """
     total = torch.zeros_like(x[:, :outputs])
     for i, weight in enumerate(kernel):
@@ -95,7 +95,7 @@ def depthwise_by_shifts(x: Tensor, kernel: Tensor, outputs: int) -> Tensor:
 
 
 def depthwise_by_conv1d(x: Tensor, kernel: Tensor, outputs: int) -> Tensor:
-    """As `depthwise_by_shifts`, in one kernel: a GPU waits for the launch of each."""
+    """Convolve as `depthwise_by_shifts` does, with a single kernel launch for GPUs."""
     if not outputs:
         return x[:, :0]
     weight = kernel.T[:, None].to(x.dtype)

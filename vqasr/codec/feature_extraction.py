@@ -1,4 +1,4 @@
-"""Audio arrays to the codec's input."""
+"""Feature extractor of the codec: audio arrays to a padded batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from vqasr.errors import AudioError
 
 
 class VQCodecFeatureExtractor(SequenceFeatureExtractor):
-    """Pads mono clips at 16 kHz into a batch; computes nothing (the codec has its own log-mel)."""
+    """Pad mono clips at 16 kHz into a batch; the log-mel is computed inside the codec."""
 
     model_input_names = ["input_values", "padding_mask"]  # noqa: RUF012 (transformers' convention)
 
@@ -23,12 +23,7 @@ class VQCodecFeatureExtractor(SequenceFeatureExtractor):
         padding_value: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(
-            feature_size=feature_size,
-            sampling_rate=sampling_rate,
-            padding_value=padding_value,
-            **kwargs,
-        )
+        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
 
     def __call__(
         self,
@@ -40,25 +35,25 @@ class VQCodecFeatureExtractor(SequenceFeatureExtractor):
 
         Args:
             raw_audio: one clip (samples,), or several of any lengths; float in -1 to 1.
-            sampling_rate: of the clips in Hz; must be given and be 16,000.
+            sampling_rate: of the clips in Hz; required, and must be 16,000.
             return_tensors: "pt" or "np".
 
         Returns:
             input_values (batch, 1, samples) float32 and padding_mask (batch, samples) of 0 and 1.
 
         Raises:
-            AudioError: no or another rate, several channels, empty, NaN or infinite samples.
+            AudioError: missing or wrong rate, several channels, empty, NaN or infinite samples.
         """
         if sampling_rate != self.sampling_rate:
             given = "no sampling rate was given" if sampling_rate is None else f"{sampling_rate} Hz"
             raise AudioError(
-                f"{given}: the codec needs sampling_rate={self.sampling_rate}. "
-                "vqasr.audio.files.to_mono_16_khz resamples."
+                f"{given}: the codec needs sampling_rate={self.sampling_rate}. Resample with "
+                "vqasr.audio.files.to_mono_16_khz."
             )
         single = isinstance(raw_audio, np.ndarray) and raw_audio.ndim == 1
         clips = [np.asarray(clip) for clip in ([raw_audio] if single else raw_audio)]
         if not clips:
-            raise AudioError("raw_audio holds no clip.")
+            raise AudioError("raw_audio holds no clip; give at least one.")
         for i, clip in enumerate(clips):
             check_samples(clip, f"clip {i}")
         width = max(map(len, clips))
@@ -67,6 +62,4 @@ class VQCodecFeatureExtractor(SequenceFeatureExtractor):
         for i, clip in enumerate(clips):
             values[i, 0, : len(clip)] = clip
             mask[i, : len(clip)] = 1
-        return BatchFeature(
-            {"input_values": values, "padding_mask": mask}, tensor_type=return_tensors
-        )
+        return BatchFeature({"input_values": values, "padding_mask": mask}, return_tensors)

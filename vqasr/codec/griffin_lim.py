@@ -3,9 +3,10 @@
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torchaudio.functional import griffinlim
 
-from vqasr.audio._torchaudio import ensure_torchaudio
 from vqasr.codec.mel import MEL_HOP_LENGTH, N_FFT, mel_filters
 
 PIECE_FRAMES = 6000  # a minute
@@ -18,7 +19,7 @@ def _inverse_filters(device: torch.device) -> Tensor:
 
 
 def log_mel_to_audio(log_mel: Tensor, iterations: int = 32) -> Tensor:
-    """Estimate audio whose log-mel is the one given.
+    """Estimate the audio of a log-mel spectrogram.
 
     Args:
         log_mel: (batch, frames, 80) in the scale of `LogMel`, 100 Hz.
@@ -30,7 +31,7 @@ def log_mel_to_audio(log_mel: Tensor, iterations: int = 32) -> Tensor:
     frames = log_mel.shape[1]
     if frames <= PIECE_FRAMES + OVERLAP_FRAMES:
         return _estimate(log_mel, iterations)
-    # Long recordings in pieces that fade into one another, so that memory does not grow with them.
+    # Long recordings are decoded in pieces with a crossfade, so that memory stays bounded.
     audio = log_mel.new_zeros(len(log_mel), frames * MEL_HOP_LENGTH)
     overlap = OVERLAP_FRAMES * MEL_HOP_LENGTH
     fade_in = torch.linspace(0.0, 1.0, overlap, device=log_mel.device)
@@ -46,7 +47,6 @@ def log_mel_to_audio(log_mel: Tensor, iterations: int = 32) -> Tensor:
 
 
 def _estimate(log_mel: Tensor, iterations: int) -> Tensor:
-    """As `log_mel_to_audio`, all at once."""
     batch, frames, _ = log_mel.shape
     if frames == 0:
         return log_mel.new_zeros(batch, 0)
@@ -55,16 +55,10 @@ def _estimate(log_mel: Tensor, iterations: int) -> Tensor:
     # One frame more, so that frames x hop samples lie between the first and last window's centre.
     spectrum = torch.cat([spectrum, spectrum[:, -1:]], dim=1).transpose(1, 2)
     if frames < 4:  # reflection padding inside istft/stft needs more than n_fft / 2 samples
-        spectrum = torch.nn.functional.pad(spectrum, (0, 4 - frames))
-    return ensure_torchaudio().functional.griffinlim(
-        spectrum,
-        torch.hann_window(N_FFT, device=log_mel.device),
-        N_FFT,
-        MEL_HOP_LENGTH,
-        N_FFT,
-        2.0,
-        iterations,
-        0.99,
-        None,
-        False,
-    )[:, : MEL_HOP_LENGTH * frames]
+        spectrum = F.pad(spectrum, (0, 4 - frames))
+    window = torch.hann_window(N_FFT, device=log_mel.device)
+    audio = griffinlim(
+        spectrum, window, N_FFT, MEL_HOP_LENGTH, N_FFT,
+        power=2.0, n_iter=iterations, momentum=0.99, length=None, rand_init=False,
+    )  # fmt: skip
+    return audio[:, : MEL_HOP_LENGTH * frames]

@@ -12,16 +12,16 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils import ModelOutput
 
-from vqasr.assets import resolve_codec
+from vqasr.assets import resolve
 from vqasr.codec.configuration import VQCodecConfig
 from vqasr.codec.convolution import StreamBlock, StreamConv, StreamState
 from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
 from vqasr.codec.griffin_lim import log_mel_to_audio
 from vqasr.codec.mel import N_MELS, LogMel
-from vqasr.codec.mel_decoder import VQCodecMelDecoder
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
+from vqasr.grid import MEL_FRAMES_PER_FRAME
 
 
 @dataclass
@@ -50,20 +50,19 @@ class VQCodecDecoderOutput(ModelOutput):
 
 @dataclass
 class VQCodecOutput(ModelOutput):
-    """Codes and the audio decoded from them; see the other two outputs."""
+    """Codes and the audio decoded from them; fields as in the other two outputs."""
 
     audio_codes: torch.LongTensor | None = None
     audio_values: torch.FloatTensor | None = None
 
 
 class VQCodecEncoder(nn.Module):
-    """Samples to latents at 25 Hz; bounded past, `config.lookahead_samples` of future."""
+    """Samples to latents at 25 Hz, with bounded past and `config.lookahead_samples` ahead."""
 
     def __init__(self, config: VQCodecConfig):
         super().__init__()
         width = config.hidden_size
-        self.lookahead_samples = config.lookahead_samples
-        self.hop_length = config.hop_length
+        self.config = config
         self.log_mel = LogMel()
         self.stem = StreamConv(N_MELS, width // 2, kernel=3, left=1)
         self.to_50_hz = StreamConv(width // 2, width, kernel=4, left=1, stride=2)
@@ -79,8 +78,12 @@ class VQCodecEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, config.latent_dim)
 
-    def features(self, samples: Tensor, state: StreamState) -> Tensor:
-        """Next (batch, samples) of a stream -> (batch, frames possible so far, hidden_size)."""
+    def features(self, samples: Tensor, state: StreamState | None = None) -> Tensor:
+        """Encode samples as `forward` does, to (batch, frames, hidden_size)."""
+        if state is None:
+            length = samples.shape[-1]
+            samples = F.pad(samples, (0, self.config.padded_samples(length) - length))
+            state = StreamState()
         hidden = self.log_mel(samples, state)
         hidden = F.gelu(self.stem(hidden, state))
         hidden = self.to_50_hz(hidden, state).float()  # under autocast, sums stay float32
@@ -91,26 +94,48 @@ class VQCodecEncoder(nn.Module):
             hidden = block(hidden, state)
         return self.norm(hidden)
 
-    def step(self, samples: Tensor, state: StreamState) -> Tensor:
-        """Next (batch, samples) of a stream -> (batch, frames possible so far, latent_dim)."""
+    def forward(self, samples: Tensor, state: StreamState | None = None) -> Tensor:
+        """Encode samples to latents.
+
+        Args:
+            samples: (batch, samples), zero-padded whole clips or, with a state, the next chunk.
+            state: of the streams; is updated.
+
+        Returns:
+            (batch, frames, latent_dim), the frames that are complete.
+        """
         return self.to_latent(self.features(samples, state))
 
-    def clip_features(self, samples: Tensor) -> Tensor:
-        """Clips (batch, samples), zero after their ends -> (batch, frames, hidden_size)."""
-        frames = -(-samples.shape[-1] // self.hop_length)
-        wanted = frames * self.hop_length + self.lookahead_samples
-        return self.features(F.pad(samples, (0, wanted - samples.shape[-1])), StreamState())
 
-    def forward(self, samples: Tensor) -> Tensor:
-        """Clips (batch, samples), zero after their ends -> (batch, frames, latent_dim)."""
-        return self.to_latent(self.clip_features(samples))
+class VQCodecMelDecoder(nn.Module):
+    """Latents at 25 Hz to log-mel at 100 Hz."""
+
+    def __init__(self, config: VQCodecConfig):
+        super().__init__()
+        width = config.decoder_hidden_size
+        self.right = config.num_decoder_layers * 3
+        self.from_latent = nn.Linear(config.latent_dim, width)
+        self.blocks = nn.ModuleList(
+            StreamBlock(width, 2, config.kernel_size, right=3)
+            for _ in range(config.num_decoder_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.mel_head = nn.Linear(width, MEL_FRAMES_PER_FRAME * N_MELS)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Decode (batch, frames, latent_dim) to log-mel (batch, 4 x frames, 80)."""
+        hidden = self.from_latent(F.pad(latents, (0, 0, 0, self.right))).float()
+        state = StreamState()
+        for block in self.blocks:
+            hidden = block(hidden, state)
+        mel = self.mel_head(self.norm(hidden))
+        return mel.reshape(mel.shape[0], -1, N_MELS)
 
 
 class VQCodecModel(PreTrainedAudioTokenizerBase):
     """VQ autoencoder of speech, after the conventions of transformers' Mimi.
 
-    The codes are defined by this model in float32; `from_pretrained` therefore loads float32
-    weights whatever the file holds.
+    The model defines its codes in float32, so `from_pretrained` converts all weights to float32.
     """
 
     config_class = VQCodecConfig
@@ -138,20 +163,20 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
             name_or_path: `"vqasr-base"` (ships with the package, no network), a folder or a hub id.
 
         Raises:
-            CodecError: nothing there, or not the whole of a vqasr codec.
+            CodecError: it cannot be found, or is no complete vqasr codec.
         """
         if kwargs.get("dtype", "auto") == "auto":  # what the Auto classes pass
             kwargs["dtype"] = torch.float32
         kwargs["output_loading_info"] = True
         try:
-            loaded: Any = super().from_pretrained(resolve_codec(name_or_path), *args, **kwargs)
+            loaded: Any = super().from_pretrained(resolve(name_or_path), *args, **kwargs)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CodecError(
                 f"codec {str(name_or_path)!r} cannot be loaded ({str(error).splitlines()[0]}). Use "
                 "the bundled vqasr-base, a folder or a hub id."
             ) from error
         model, info = loaded
-        # transformers only warns, and would encode with random weights.
+        # transformers only warns about missing weights, and would encode with random ones.
         wrong = {key: sorted(map(str, value))[:3] for key, value in info.items() if value}
         if wrong:
             raise CodecError(f"{str(name_or_path)!r} does not hold a vqasr codec: {wrong}.")
@@ -167,7 +192,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         padding_mask: Tensor | None = None,
         num_quantizers: int | None = None,
     ) -> VQCodecEncoderOutput:
-        """Encode whole clips with the nearest codes (`vqasr.compress` chooses them for a rate).
+        """Encode whole clips with the nearest codes (`vqasr.compress` weighs them against bits).
 
         Args:
             input_values: (batch, 1, samples) or (batch, samples) float at 16 kHz.
@@ -175,7 +200,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
             num_quantizers: codebooks to use, 1 to config.num_quantizers; None for all.
 
         Returns:
-            Codes and their mask; item i has ceil(its samples / hop_length) frames.
+            codes and their mask; an item has ceil(samples / hop_length) frames.
 
         Raises:
             InvalidCodesError: `num_quantizers` is out of range.
@@ -190,18 +215,17 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
     def encode_latents(
         self, input_values: Tensor, padding_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `encode`, without the quantizer.
+        """Encode as `encode` does, without the quantizer.
 
         Returns:
             latents (batch, frames, latent_dim) and mask (batch, frames) bool.
         """
-        samples = input_values
-        if samples.dim() == 3 and samples.shape[1] == 1:
-            samples = samples[:, 0]
+        mono = input_values.dim() == 3 and input_values.shape[1] == 1
+        samples = input_values[:, 0] if mono else input_values
         if samples.dim() != 2:
             raise ValueError(
-                f"input_values has shape {tuple(input_values.shape)}; mono audio of shape "
-                "(batch, 1, samples) is needed. VQCodecFeatureExtractor makes it."
+                f"input_values has shape {tuple(input_values.shape)}; must be mono, "
+                "(batch, 1, samples). VQCodecFeatureExtractor makes such batches."
             )
         lengths = torch.full((samples.shape[0],), samples.shape[1], device=samples.device)
         if padding_mask is not None:
@@ -214,17 +238,17 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         return latents, mask
 
     def decode_mel(self, audio_codes: Tensor) -> Tensor:
-        """(batch, n, frames) codes -> log-mel (batch, 4 x frames, 80), (log10 power + 4) / 4."""
+        """Decode (batch, n, frames) codes to log-mel (batch, 4 x frames, 80) in Whisper's scale."""
         return self.mel_decoder(self.quantizer.decode(self._checked_codes(audio_codes)))
 
     def decode(  # type: ignore[override]
         self, audio_codes: Tensor, samples: int | None = None
     ) -> VQCodecDecoderOutput:
-        """Decode codes to audio: log-mel, then Griffin-Lim.
+        """Decode codes to audio through log-mel and Griffin-Lim.
 
         Args:
             audio_codes: (batch, n, frames) int, n <= config.num_quantizers; -1 for no frame.
-            samples: cut the audio to this length; None for frames x hop_length.
+            samples: length to which the audio is cut; None for frames x hop_length.
 
         Returns:
             audio_values (batch, 1, samples) float32.
@@ -249,38 +273,30 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
     def _checked_codes(self, codes: Tensor) -> Tensor:
         if codes.dim() != 3 or codes.is_floating_point():
             raise InvalidCodesError(
-                f"audio_codes has shape {tuple(codes.shape)} and type {codes.dtype}; integer codes "
-                "of shape (batch, num_quantizers, frames) are needed."
+                f"audio_codes has shape {tuple(codes.shape)} and type {codes.dtype}; must be int, "
+                "(batch, num_quantizers, frames)."
             )
         self.config.check_num_quantizers(codes.shape[1])
-        if (
-            codes.numel()
-            and not -1 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size
-        ):
+        size = self.config.codebook_size
+        if codes.numel() and (codes.min() < -1 or codes.max() >= size):
             raise InvalidCodesError(
-                f"audio_codes range from {int(codes.min())} to {int(codes.max())}; allowed are 0 "
-                f"to {self.config.codebook_size - 1} (and -1 for no frame). Were they made by "
-                "another codec?"
+                f"audio_codes range from {codes.min()} to {codes.max()}; must be 0 to {size - 1} "
+                "(-1 for no frame). Were they made by another codec?"
             )
         return codes
 
     def fingerprint(self) -> bytes:
-        """6 bytes that name this encoder and quantizer; the same after saving in float16.
+        """Return 6 bytes that identify encoder and quantizer, unchanged by saving in float16.
 
-        The log-mel decoder is left out: training it further leaves streams readable.
+        The log-mel decoder is left out: training it further keeps streams readable.
         """
-        parts = {"encoder": self.encoder, "quantizer": self.quantizer}
-        tensors = {
-            f"{part}.{name}": tensor
-            for part, module in parts.items()
-            for name, tensor in module.state_dict().items()
-        }
-        config = self.config
-        about = f"vqcodec {config.hop_length} {config.kernel_size}"
-        return weights_fingerprint(tensors, about)
+        tensors = {n: t for n, t in self.state_dict().items() if not n.startswith("mel_decoder.")}
+        return weights_fingerprint(
+            tensors, f"vqcodec {self.config.hop_length} {self.config.kernel_size}"
+        )
 
 
-# So that transformers' Auto classes load a codec by its folder or hub id.
+# Lets transformers' Auto classes load a codec by its folder or hub id.
 AutoConfig.register(VQCodecConfig.model_type, VQCodecConfig)
 AutoModel.register(VQCodecConfig, VQCodecModel)
 AutoFeatureExtractor.register(VQCodecConfig, VQCodecFeatureExtractor)

@@ -1,18 +1,19 @@
-"""Nearest codes, and k-means to find codes."""
+"""Nearest-neighbour search and k-means."""
 
 import torch
 from torch import Tensor
 
 
 def nearest(frames: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest row of `codebook` (size, dim) for each of `frames` (frames, dim)."""
+    """Return the index of the nearest of (size, dim) codes for each of (frames, dim) vectors."""
     # |x - c|^2 without |x|^2, which is the same for every c.
     codebook = codebook.float()
-    return torch.addmm(codebook.square().sum(1), frames, codebook.T, alpha=-2.0).argmin(1)
+    with torch.autocast(frames.device.type, enabled=False):  # would pick other codes
+        return torch.addmm(codebook.square().sum(1), frames, codebook.T, alpha=-2.0).argmin(1)
 
 
 def kmeans(frames: Tensor, size: int, generator: torch.Generator, iterations: int = 10) -> Tensor:
-    """(frames, dim) float32 -> (size, dim) centres (Lloyd's algorithm).
+    """Cluster (frames, dim) float32 into (size, dim) centres (Lloyd's algorithm).
 
     Raises:
         ValueError: there are fewer frames than centres.
@@ -28,8 +29,8 @@ def kmeans(frames: Tensor, size: int, generator: torch.Generator, iterations: in
         code = nearest(frames, centres)
         count = torch.bincount(code, minlength=size)
         total = torch.zeros_like(centres).index_add_(0, code, frames)
-        empty = (count == 0).nonzero()[:, 0]
         centres = total / count.clamp_min(1)[:, None]
+        empty = (count == 0).nonzero()[:, 0]
         draw = torch.randint(len(frames), (len(empty),), generator=generator).to(frames.device)
         centres[empty] = frames[draw]
     return centres

@@ -1,4 +1,4 @@
-"""Latents while the audio comes in."""
+"""Live encoding of audio to latents."""
 
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class LatentEncoder:
-    """Latents of one clip, chunk by chunk: those of `VQCodecModel.encode_latents` on the whole.
+    """Encode one clip chunk by chunk to the latents of `VQCodecModel.encode_latents`.
 
-    A frame appears as soon as its own 40 ms and the codec's look-ahead have come in.
+    A frame is complete as soon as its own 40 ms and the codec's look-ahead have come in.
 
     Args:
         codec: in evaluation mode.
@@ -30,40 +30,38 @@ class LatentEncoder:
         self._finished = False
 
     def push(self, chunk: np.ndarray | Tensor) -> Tensor:
-        """Take the next audio.
+        """Encode the next audio.
 
         Args:
-            chunk: (samples,) float at 16 kHz, any number of them.
+            chunk: (samples,) float at 16 kHz, of any length.
 
         Returns:
             (frames, latent_dim) float32, the frames that became complete (perhaps none).
 
         Raises:
-            AudioError: NaN or several channels, or the clip was finished; nothing is lost then,
-                the clip can go on.
+            AudioError: NaN or several channels (other chunks may follow), or the clip is finished.
         """
         if self._finished:
-            raise AudioError("this clip is finished; start a new one.")
+            raise AudioError("this clip is finished; start a new encoder.")
         if len(chunk):
             check_samples(np.asarray(chunk), "chunk")
         self.samples += len(chunk)
         return self._step(torch.as_tensor(chunk, dtype=torch.float32))
 
     def finish(self) -> Tensor:
-        """End the clip: (frames, latent_dim), what was still waiting for look-ahead.
+        """End the clip; return the (frames, latent_dim) that were waiting for look-ahead.
 
         All frames together are ceil(samples / hop_length).
         """
         if self._finished:
-            raise AudioError("this clip is finished already.")
+            raise AudioError("this clip is finished; start a new encoder.")
         self._finished = True
         config = self._codec.config
         if self.samples == 0:
             return torch.zeros(0, config.latent_dim)
-        wanted = config.frames(self.samples) * config.hop_length + config.lookahead_samples
-        return self._step(torch.zeros(wanted - self.samples))
+        return self._step(torch.zeros(config.padded_samples(self.samples) - self.samples))
 
     @torch.no_grad()
     def _step(self, samples: Tensor) -> Tensor:
         codec = self._codec
-        return codec.encoder.step(samples[None].to(codec.device), self._state)[0].cpu()
+        return codec.encoder(samples[None].to(codec.device), self._state)[0].cpu()

@@ -1,10 +1,10 @@
-"""Rate-distortion choice of codes: the nearest ones, or those of least distance and bits together.
+"""Rate-distortion choice of codes: the nearest ones, or the least error and bits together.
 
-Rate-distortion optimization as video coders do it (Sullivan and Wiegand 1998; for vector
-quantizers Chou, Lookabaugh and Gray 1989): among all descriptions of a frame, stops after any
-codebook included, the one with the least `squared distance + bit_price x bits`. Bits are the code
-prior's, as the range coder will spend them (and a few more where a chunk begins; the choice ignores
-these, so that codes do not depend on the length of chunks). The stream format is not affected.
+As in video coders (Sullivan and Wiegand 1998; for vector quantizers Chou, Lookabaugh and Gray
+1989), each frame gets the codes of the least `squared error + bit_price x bits`, stops after any
+codebook included. Bits are those of the code prior, as the range coder will spend them; a few more
+at the beginning of each chunk are ignored, so that codes do not depend on the length of chunks. The
+stream format is not affected.
 """
 
 import numpy as np
@@ -15,19 +15,20 @@ from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import BASE_CODEBOOKS
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
+from vqasr.entropy.prior_decoder import PriorArrays
 from vqasr.errors import InvalidCodesError
 
 
 class CodeChoice:
-    """Codes of one clip, frame after frame.
+    """Choose the codes of one clip, frame after frame.
 
     Args:
         codec: with a prior's codebooks.
-        num_quantizers: the most codebooks that describe a frame.
-        bit_price: squared distance of latent and codes that a bit must save; 0 takes the nearest
-            code of every codebook.
-        prior: says what codes cost; None for the one that ships for the codec. It should be the one
-            that writes the stream.
+        num_quantizers: the most codebooks of a frame.
+        bit_price: rate-distortion weight, squared error per bit; 0 takes the nearest code of every
+            codebook.
+        prior: estimates bits; None for the one that ships for the codec. It should be the one that
+            writes the stream.
 
     Raises:
         InvalidCodesError: a price below 0, or one without a prior for this codec.
@@ -48,8 +49,7 @@ class CodeChoice:
         if not bit_price:
             return
         fingerprint = codec.fingerprint()
-        if prior is None:
-            prior = bundled_prior(fingerprint)
+        prior = prior or bundled_prior(fingerprint)
         if prior is None:
             raise InvalidCodesError(
                 f"bit_price={bit_price}: no prior is available for this codec, so bit costs are "
@@ -60,28 +60,24 @@ class CodeChoice:
                 f"the prior was trained for codec {prior.config.codec_fingerprint}, this is "
                 f"{fingerprint.hex()}. Give the codec's own prior."
             )
-        codebooks = codec.quantizer.codebooks
-        used = codebooks[:num_quantizers].float().cpu().numpy()
-        base, dim = codec.config.base_dim or used.shape[2], used.shape[2]
-        self._search = (
-            np.ascontiguousarray(used.transpose(0, 2, 1)),
-            (used**2).sum(2),
+        codebooks = codec.quantizer.codebooks[:num_quantizers].float().cpu().numpy()
+        _, size, dim = codebooks.shape
+        base = codec.config.base_dim or dim
+        arrays = PriorArrays.of(prior, num_quantizers)
+        modelled = len(arrays.heads[0])
+        fixed = [prior.fixed_frequencies(j, 1)[0] for j in range(modelled, num_quantizers)]
+        fixed_bits = [np.log2(row.sum() / row) for row in fixed]
+        self._arguments = (
+            np.ascontiguousarray(codebooks.transpose(0, 2, 1)),
+            (codebooks**2).sum(2),
             np.array([base if j < BASE_CODEBOOKS else dim for j in range(num_quantizers)]),
             np.float32(bit_price),
             codec.config.variable_depth,
-        )
-        from vqasr.entropy.prior_decoder import PriorArrays  # numba takes half a second to import
-
-        arrays = PriorArrays.of(prior, num_quantizers)
-        modelled = len(arrays.heads[0])
-        fixed = [prior.unmodelled(j, 1)[0] for j in range(modelled, num_quantizers)]
-        fixed_bits = [np.log2(row.sum() / row) for row in fixed]
-        self._prior = (
             arrays.blocks,
             arrays.heads,
             np.log2(arrays.table).astype(np.float32),
             arrays.table,
-            np.array(fixed_bits, np.float32).reshape(-1, codebooks.shape[1]),
+            np.array(fixed_bits, np.float32).reshape(-1, size),
             arrays.embedding,
             arrays.level,
             arrays.dilations,
@@ -91,15 +87,15 @@ class CodeChoice:
         self._frame = 0
 
     def choose(self, latents: Tensor) -> Tensor:
-        """(frames, dim) float32, the next of the clip -> (num_quantizers, frames) int64."""
+        """Choose codes (num_quantizers, frames) int64 of the next (frames, dim) float32 latents."""
         if not self._price:
             return self._quantizer.encode(latents[None], self._n)[0]
-        from vqasr.compression.kernels import choose
+        from vqasr.compression.kernels import choose  # numba takes half a second to import
 
         codes = np.zeros((self._n, len(latents)), np.int64)
         choose(
-            latents.detach().float().cpu().numpy(), *self._search, *self._prior, self._past,
-            self._below, self._frame, codes,
+            latents.detach().float().cpu().numpy(), *self._arguments, self._past, self._below,
+            self._frame, codes,
         )  # fmt: skip
         self._frame += len(latents)
         return torch.from_numpy(codes).to(latents.device)

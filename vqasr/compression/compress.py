@@ -1,7 +1,6 @@
 """Audio to codes and streams, and back to audio."""
 
 import os
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +14,24 @@ from vqasr.codec.streaming import LatentEncoder
 from vqasr.compression.choice import CodeChoice
 from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import CodecMismatchError
 from vqasr.grid import MISSING, NO_FRAME, SAMPLING_RATE_HZ
-from vqasr.stream.header import CODEC_BYTES, StreamHeader, usual_chunk_frames
+from vqasr.stream.header import (
+    CODEC_BYTES,
+    DEFAULT_CHUNK_FRAMES,
+    StreamHeader,
+    usual_chunk_frames,
+)
 from vqasr.stream.stream import Stream
 
-# Long recordings pass through in pieces, so that memory does not grow with them.
+# Long recordings are encoded in pieces, so that memory does not grow with their length.
 PIECE_SAMPLES = 60 * SAMPLING_RATE_HZ
 
 
 class LiveEncoder:
-    """Codes of one clip while its audio comes in.
+    """Encode one clip while its audio comes in.
 
-    A frame appears as soon as its own 40 ms and the codec's look-ahead have come in. The codes are
-    those of `encode_audio` on the whole clip, for any chunking.
+    A frame's codes are returned as soon as its own 40 ms and the codec's look-ahead have come in.
+    They equal those of `encode_audio` on the whole clip, for any chunking.
 
     Example:
         >>> encoder = LiveEncoder(codec, num_quantizers=4)
@@ -36,12 +39,12 @@ class LiveEncoder:
 
     Args:
         codec: in evaluation mode.
-        num_quantizers, bps: see `operating_point`.
+        num_quantizers, bps: the rate, see `operating_point`.
         point: instead of both.
-        prior: estimates what codes cost; None for the one that ships for the codec.
+        prior: estimates bits; None for the one that ships for the codec.
 
     Raises:
-        InvalidCodesError: the rate is out of range, or there is no prior to estimate it with.
+        InvalidCodesError: the rate is out of range, or no prior is available to estimate bits.
     """
 
     def __init__(
@@ -61,11 +64,11 @@ class LiveEncoder:
 
     @property
     def samples(self) -> int:
-        """Number of samples that came in."""
+        """Number of samples so far."""
         return self._latents.samples
 
     def push(self, chunk: np.ndarray | Tensor) -> np.ndarray:
-        """Take (samples,) float at 16 kHz; returns the (num_quantizers, frames) that are complete.
+        """Add (samples,) float at 16 kHz; returns the (num_quantizers, frames) that are complete.
 
         Raises:
             AudioError: see `LatentEncoder.push`.
@@ -73,7 +76,7 @@ class LiveEncoder:
         return self._choice.choose(self._latents.push(chunk)).numpy()
 
     def finish(self) -> np.ndarray:
-        """End the clip; returns the (num_quantizers, frames) that were waiting for look-ahead."""
+        """End the clip; returns the (num_quantizers, frames) that lacked look-ahead until now."""
         return self._choice.choose(self._latents.finish()).numpy()
 
 
@@ -95,7 +98,7 @@ def compress(
         num_quantizers, bps: the rate, see `operating_point`.
         sampling_rate: of arrays and tensors in Hz; None for 16,000.
         chunk_frames: see `stream_of`.
-        prior: estimates what codes cost and codes them; None for the one that ships for the codec.
+        prior: estimates bits and codes the stream; None for the one that ships for the codec.
 
     Raises:
         AudioError: the audio cannot be read.
@@ -141,13 +144,12 @@ def encode_latents(codec: VQCodecModel, samples: np.ndarray) -> Tensor:
 
 
 def stream_header(
-    codec: VQCodecModel, num_quantizers: int, chunk_frames: int | None = None
+    codec: VQCodecModel, num_quantizers: int, chunk_frames: int = DEFAULT_CHUNK_FRAMES
 ) -> StreamHeader:
-    """Make the header of streams of this codec; chunk_frames None is the writer's default."""
-    chunks: dict[str, Any] = {} if chunk_frames is None else {"chunk_frames": chunk_frames}
+    """Make the header of streams of this codec."""
     return StreamHeader(
         codec.fingerprint()[:CODEC_BYTES], num_quantizers,
-        bits_per_code(codec.config.codebook_size), codec.config.hop_length, **chunks,
+        bits_per_code(codec.config.codebook_size), codec.config.hop_length, chunk_frames,
     )  # fmt: skip
 
 
@@ -165,22 +167,13 @@ def stream_of(
         codec: that made them.
         codes: (num_quantizers, frames).
         samples: length of the audio.
-        chunk_frames: frames in a chunk, the most that one loss costs; None for one chunk below
-            30 s and chunks of 10 s otherwise.
-        prior: codes them; None for the one that ships for the codec, if one does.
+        chunk_frames: frames in a chunk, the largest part that one loss costs; None for one chunk
+            below 30 s and chunks of 10 s otherwise.
+        prior: codes the stream; None for the one that ships for the codec, if one does.
     """
     chunk_frames = chunk_frames or usual_chunk_frames(codes.shape[1])
     header = stream_header(codec, len(codes), chunk_frames)
     return Stream(header, codes, samples, prior=prior)
-
-
-def check_codec(stream: Stream, fingerprint: bytes) -> None:
-    """Raise CodecMismatchError unless the stream was written by the codec of that fingerprint."""
-    if not stream.header.names_codec(fingerprint):
-        raise CodecMismatchError(
-            f"the stream was written by codec {stream.header.fingerprint.hex()}, not by "
-            f"{fingerprint.hex()}. Use the codec, or the adapter for the codec, that wrote it."
-        )
 
 
 def decode(
@@ -189,15 +182,15 @@ def decode(
     """Decode a stream to (samples,) float32 at 16 kHz, silent where frames were lost.
 
     Args:
-        stream: to be decoded.
-        codec: that wrote it: loaded, or its name, folder or hub id.
+        stream: the stream.
+        codec: the one that wrote it: loaded, or its name, folder or hub id.
 
     Raises:
         CodecMismatchError: it was written by another codec.
         CodecError: the codec cannot be loaded.
     """
     codec = load_codec(codec)
-    check_codec(stream, codec.fingerprint())
+    stream.header.check_codec(codec.fingerprint())
     lost = stream.codes[0] == MISSING
     codes = np.where(lost, NO_FRAME, stream.codes)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Codes chosen for distance and bits together, compiled: the inner loop of `CodeChoice`."""
+"""The compiled inner loop of `CodeChoice`: codes of the least error and bits together."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from vqasr.entropy.kernels import compiled, head_logits, next_context, table_ent
 from vqasr.entropy.prior_config import WEIGHT_SCALE
 from vqasr.grid import STOP
 
-# So many descriptions of a frame are followed from codebook to codebook. (Of one, Whisper's
-# decoder diverges 2 to 8 % more; four gain nothing over two; recipes/train_codec/EXPERIMENTS.md.)
+# Width of the beam search from codebook to codebook. With one path, Whisper's decoder diverges 2 to
+# 8 % more; four gain nothing over two (docs/lab-book.md).
 PATHS = 2
 
 
@@ -16,24 +16,25 @@ def choose(  # type: ignore[no-untyped-def]
     latents, codebooks, squares, described, price, may_stop, blocks, heads, log_table, table,
     fixed_bits, embedding, level, dilations, past, below, frame, codes
 ):  # fmt: skip
-    """Codes of the next frames of a stream.
+    """Choose the codes of the next frames of a stream.
 
     Args:
         latents: (frames, dim) float32.
         codebooks: (n, dim, codebook_size) float32.
         squares: (n, codebook_size) float32, squared norms of their entries.
-        described: (n,) int64, the first dimensions that a codebook describes; the others are 0.
-        price: squared distance that a bit must save.
-        may_stop: whether code 0 ends a frame's description.
-        blocks, heads: weights of the prior, as `next_context` and `head_logits` take them; those of
-            heads with a codebook in front.
-        log_table, table: (TABLE_SIZE,) float32 and int64, log2 of the frequencies and themselves.
+        described: (n,) int64, the number of first dimensions that a codebook uses; the others are
+            0.
+        price: squared error per bit.
+        may_stop: whether code 0 ends a frame.
+        blocks, heads: weights of the prior, as `next_context` and `head_logits` take them; for
+            heads with a first axis of codebooks.
+        log_table, table: (TABLE_SIZE,) float32 and int64, log2 of the frequencies, and frequencies.
         fixed_bits: (codebooks without a head, codebook_size) float32.
         embedding, level: of the prior, int32.
         dilations: (blocks,) int64.
-        past, below: state of the prior, is updated.
+        past, below: state of the prior; updated.
         frame: number of the first frame in the stream.
-        codes: (n, frames) int64, is filled.
+        codes: (n, frames) int64, output.
     """
     n, dim, size = codebooks.shape
     width = below.shape[1]
@@ -43,7 +44,7 @@ def choose(  # type: ignore[no-untyped-def]
     logits = np.empty(size, np.int32)
     bits = np.empty(size, np.float32)
     cost = np.empty(size, np.float32)
-    # Descriptions that are followed, those of the codebook below and those that take their place.
+    # State of the paths after the codebook below, and after this one.
     residual, next_residual = np.empty((2, PATHS, dim), np.float32)
     lower, next_lower = np.empty((2, PATHS, width), np.int32)
     path, next_path = np.empty((2, PATHS, n), np.int64)

@@ -1,4 +1,4 @@
-"""The one rule for rates: a number of codebooks, or bits per second."""
+"""Operating points: a number of codebooks, or bits per second."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from vqasr.errors import InvalidCodesError
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How finely codes describe speech.
+    """Choose the rate of codes.
 
     Attributes:
         num_quantizers: the most codebooks of a frame.
-        bit_price: squared distance of latent and codes that a bit must save, see `CodeChoice`; 0
-            takes the nearest code of every codebook.
+        bit_price: rate-distortion weight, squared error per bit, see `CodeChoice`; 0 takes the
+            nearest code of every codebook.
     """
 
     num_quantizers: int
@@ -26,12 +26,12 @@ class OperatingPoint:
 def operating_point(
     config: VQCodecConfig, *, num_quantizers: int | None = None, bps: float | None = None
 ) -> OperatingPoint:
-    """Choose how to encode.
+    """Convert a number of codebooks, or a bitrate, to an operating point.
 
     Args:
         config: of the codec.
         num_quantizers: codebooks to use, from 1 on; None for all.
-        bps: instead, about as many bits per second of speech, container included, as measured on
+        bps: instead, the approximate bits per second of speech, container included, as measured on
             typical recordings (`VQCodecConfig.price_points`). Speech that is harder to describe
             takes more, pauses less.
 
@@ -44,16 +44,14 @@ def operating_point(
         raise InvalidCodesError(
             f"bps={bps:g} and num_quantizers={num_quantizers} both choose the rate: give one."
         )
-    points = config.price_points
-    if not points:
+    if not config.price_points:
         raise InvalidCodesError(
             f"bps={bps:g}: this codec has no calibrated rates; pass num_quantizers."
         )
-    if not points[0][0] <= bps <= points[-1][0]:
+    rates, numbers, prices = zip(*config.price_points, strict=True)
+    if not rates[0] <= bps <= rates[-1]:
         raise InvalidCodesError(
-            f"bps={bps:g}: about {math.ceil(points[0][0])} to {math.floor(points[-1][0])} bits per "
-            "second are possible."
+            f"bps={bps:g}: choose {math.ceil(rates[0])} to {math.floor(rates[-1])} bits per second."
         )
-    rates, numbers, prices = zip(*points, strict=True)
-    n = next(n for rate, n in zip(rates, numbers, strict=True) if bps <= rate)
+    n = numbers[np.searchsorted(rates, bps)]  # of the lowest rate from bps on
     return OperatingPoint(int(n), float(np.interp(bps, rates, prices)))

@@ -1,4 +1,4 @@
-"""Speech data through `datasets`: parquet files or a hub id, audio as encoded bytes."""
+"""Speech data sets from parquet files, folders or the hub, with audio as encoded bytes."""
 
 import hashlib
 import os
@@ -19,90 +19,123 @@ SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 def load_speech(
     source: str | os.PathLike[str] | Sequence[str], split: str | None = None
 ) -> Dataset:
-    """Open a data set with an `audio` column, without decoding the audio.
+    """Load a data set with an `audio` column, without decoding the audio.
 
     Args:
-        source: parquet file(s), a folder of them, or a hub id.
-        split: of a hub data set ("test" by default); in a folder, how the files' names begin.
+        source: parquet file(s), a folder of them, a folder in the hub's `audiofolder` layout (audio
+            files and a metadata.csv or metadata.jsonl with file_name, text, ...), or a hub id; or a
+            list of these.
+        split: of a hub data set ("test" by default) or an audiofolder with several splits; in a
+            folder of parquet files, prefix of their names.
 
     Returns:
         A `datasets.Dataset`; `row_audio` decodes its rows.
 
     Raises:
-        AudioError: nothing there, or no audio column.
+        AudioError: the source cannot be loaded, or has no audio column.
     """
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     parts = []
     for item in map(str, sources):
-        path = Path(item)
-        if path.is_dir():
-            files = sorted(map(str, path.glob(f"{split or ''}*.parquet")))
-        else:
-            files = [item] if item.endswith(".parquet") else []
-        if path.is_dir() and not files:
-            raise AudioError(f"{item}: the folder holds no {split or ''}*.parquet file.")
-        if files and not Path(files[0]).is_file():
+        if item.endswith(".parquet") and not Path(item).is_file():
             raise AudioError(f"{item}: no such file.")
         try:
-            if files:
-                parts.append(load_dataset("parquet", data_files=files, split="train"))
-            else:
-                parts.append(load_dataset(item, split=split or "test"))
-        except Exception as error:  # datasets raises a dozen types for "cannot be had"
+            parts.append(_load(item, split))
+        except AudioError:
+            raise
+        except Exception as error:  # datasets raises a dozen types
             raise AudioError(
-                f"{item}: cannot be loaded as a data set ({type(error).__name__}: {error}). Name "
-                "parquet files, a folder of them, or a data set on the hub."
+                f"{item}: cannot be loaded as a data set ({type(error).__name__}: {error}). Use "
+                "parquet files, a folder of them, an audiofolder, or a data set on the hub."
             ) from error
     try:
-        data = concatenate_datasets(_aligned(parts))
+        shared = [c for c in parts[0].column_names if all(c in p.column_names for p in parts)]
+        parts = [part.select_columns(shared) for part in parts]
+        features = parts[0].features
+        parts = [part if part.features == features else part.cast(features) for part in parts]
+        data = concatenate_datasets(parts)
     except (ValueError, TypeError) as error:  # no common columns, or types that cannot be cast
         raise AudioError(f"{sources}: cannot be read as one data set ({error}).") from error
     if "audio" not in data.column_names:
-        raise AudioError(f"{source}: no column named audio; it has {data.column_names}.")
+        raise AudioError(f"{source}: no column named audio; the columns are {data.column_names}.")
     if isinstance(data.features["audio"], Audio):
         # datasets would decode with torchcodec; soundfile reads the same bytes without FFmpeg.
         data = data.cast_column("audio", Audio(decode=False))
     return data
 
 
-def _aligned(parts: list[Dataset]) -> list[Dataset]:
-    """Reduce data sets to the columns that all have, in the types of the first."""
-    shared = [c for c in parts[0].column_names if all(c in p.column_names for p in parts)]
-    parts = [part.select_columns(shared) for part in parts]
-    wanted = parts[0].features
-    return [part if part.features == wanted else part.cast(wanted) for part in parts]
+def _load(source: str, split: str | None) -> Dataset:
+    folder = Path(source)
+    if not folder.is_dir():
+        if source.endswith(".parquet"):
+            return load_dataset("parquet", data_files=[source], split="train")
+        return load_dataset(source, split=split or "test")
+    if files := sorted(map(str, folder.glob(f"{split or ''}*.parquet"))):
+        return load_dataset("parquet", data_files=files, split="train")
+    return _load_audiofolder(folder, split)
+
+
+def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
+    # Not load_dataset("audiofolder"): it needs torchcodec even where nothing is decoded.
+    places = {".": folder} | {p.name: p for p in sorted(folder.iterdir()) if p.is_dir()}
+    splits = {
+        name: path
+        for name, place in places.items()
+        for path in (place / "metadata.csv", place / "metadata.jsonl")
+        if path.is_file()
+    }
+    if not splits:
+        raise AudioError(
+            f"{folder}: the folder holds no {split or ''}*.parquet file, and neither metadata.csv "
+            "nor metadata.jsonl beside audio files."
+        )
+    name = next(iter(splits)) if len(splits) == 1 or "." in splits else split
+    if name not in splits:
+        raise AudioError(f"{folder}: no split {split!r}; the splits are {sorted(splits)}.")
+    path = splits[name]
+    data = load_dataset(
+        "csv" if path.suffix == ".csv" else "json", data_files=[str(path)], split="train"
+    )
+    if "file_name" not in data.column_names:
+        raise AudioError(f"{path}: no column file_name; the columns are {data.column_names}.")
+    audio = [str(path.parent / file_name) for file_name in data["file_name"]]
+    return (
+        data.remove_columns("file_name")
+        .add_column("audio", audio)
+        .cast_column("audio", Audio(decode=False))
+    )
 
 
 def row_audio(row: dict[str, Any]) -> np.ndarray:
-    """(samples,) float32 at 16 kHz of one row; raises AudioError when it cannot be decoded."""
+    """Decode a row to (samples,) float32 at 16 kHz; raise AudioError if that fails."""
     audio = row["audio"] or {}
-    if audio.get("bytes"):
-        return read_audio(audio["bytes"])
-    if not audio.get("path"):
+    source = audio.get("bytes") or audio.get("path")
+    if not source:
         raise AudioError("the row has neither bytes nor a path of its audio.")
-    return read_audio(audio["path"])
+    return read_audio(source)
 
 
 def data_fingerprint(data: Dataset) -> str:
-    """Names the rows' audio and their order: 12 digits, the same on every machine.
+    """Hash the rows' audio and order to 12 hex digits, the same on every machine.
 
-    (A data set's own fingerprint also depends on when and where it was put into a cache.)
+    (A data set's own fingerprint also depends on when and where it was cached.)
     """
     digest = hashlib.sha256()
     for audio in data["audio"]:
-        piece = (audio or {}).get("bytes") or str((audio or {}).get("path")).encode()
+        path = (audio or {}).get("path") or ""
+        piece = (audio or {}).get("bytes")
+        if not piece:
+            piece = Path(path).read_bytes() if os.path.isfile(path) else path.encode()
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:12]
 
 
 def speakers_of(data: Dataset) -> list[Any] | None:
-    """Who spoke each row, from the column that LibriSpeech, Common Voice and others have."""
-    for column in SPEAKER_COLUMNS:
-        if column in data.column_names:
-            return list(data[column])
-    return None
+    """Return each row's speaker, from the column of LibriSpeech, Common Voice and others."""
+    columns = (column for column in SPEAKER_COLUMNS if column in data.column_names)
+    return next((list(data[column]) for column in columns), None)
 
 
 def set_name(source: str) -> str:
-    """A short name of a data set: "a/test_libri-00000-of-00001.parquet" -> "test_libri"."""
+    """Shorten a data set's name: "a/test_libri-00000-of-00001.parquet" -> "test_libri"."""
     return re.sub(r"-\d{5}-of-\d{5}$", "", Path(source).name.removesuffix(".parquet"))

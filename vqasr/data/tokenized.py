@@ -1,11 +1,12 @@
-"""Data sets of codes instead of audio: parquet files that training reads without any codec."""
+"""Data sets of codes: parquet files for training without audio and codec."""
 
 import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,19 @@ from vqasr.files import replace_file
 from vqasr.stream.stream import Stream
 
 KEY = b"vqasr"
-FORMATS = ("codes", "vqs")
+COLUMNS = ("codes", "vqs")
 
 
 @dataclass(frozen=True)
 class TokenizeConfig:
-    """What the codes of a data set depend on.
+    """Settings of a data set of codes.
 
     Attributes:
         data, split: as `load_speech` takes them.
         codec: name or folder.
         num_quantizers, bps: the rate, see `operating_point`.
-        column: "codes" for lists (num_quantizers, frames) of uint16, "vqs" for whole streams.
-        speeds: each row comes once at every speed (with its pitch), 1.0 is as it was recorded.
+        column: "codes" for lists (num_quantizers, frames) of uint16, "vqs" for streams.
+        speeds: each row is written once at every speed (which changes its pitch too).
     """
 
     data: tuple[str, ...]
@@ -55,58 +56,52 @@ def tokenize(
     processes: int = 1,
     advance: Callable[[int, int], None] = lambda rows, total: None,
 ) -> list[str]:
-    """Write a data set's codes; what was written before an interruption is not encoded again.
+    """Encode a data set; continue if the folder holds the beginning of an interrupted run.
 
-    Every column but the audio is kept; `speed` says how fast a row is played. The files' metadata
-    name the codec, whose codes `load_tokenized` checks.
+    Every column but the audio is kept. The files' metadata name the codec, for `load_tokenized`.
 
     Args:
-        config: what to encode, and how.
+        config: data set, codec and rate.
         folder: gets codes-00000-of-00007.parquet, ...
         shard_rows: rows of the data set in a file (times the number of speeds).
-        processes: that encode, one thread each.
-        advance: called with the rows that are done and their number.
+        processes: number of worker processes, one thread each.
+        advance: called with the number of finished rows and of all rows.
 
     Returns:
-        What is wrong with each row that could not be encoded; such rows are left out.
+        A message for each row that could not be encoded and was left out.
 
     Raises:
         VqasrError: the folder holds another data set's codes, or a setting is impossible.
     """
-    if config.column not in FORMATS:
-        raise VqasrError(f"column {config.column!r}; there are {' and '.join(FORMATS)}.")
+    if config.column not in COLUMNS:
+        raise VqasrError(f"column {config.column!r}: must be {' or '.join(COLUMNS)}.")
     if not config.speeds or not all(0.5 <= speed <= 2.0 for speed in config.speeds):
-        raise VqasrError(f"speeds {config.speeds}: each between 0.5 and 2 times is needed.")
+        raise VqasrError(f"speeds {config.speeds}: must be one or more numbers from 0.5 to 2.")
     data = load_speech(list(config.data), config.split)
-    taken = {*FORMATS, "samples", "speed"} & set(data.column_names)
+    taken = {*COLUMNS, "samples", "speed"} & set(data.column_names)
     if taken:
         raise VqasrError(
-            f"{list(config.data)}: has columns {sorted(taken)}, which tokenizing writes. Rename "
-            "them."
+            f"{list(config.data)}: rename the columns {sorted(taken)}, which tokenizing writes."
         )
     codec = VQCodecModel.from_pretrained(config.codec).eval()
-    # Refuses what cannot be.
-    LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)
-    about = asdict(config) | {
+    LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)  # checks the rate
+    settings = asdict(config) | {
         "rows": data_fingerprint(data),
         "codec": codec.fingerprint().hex(),
         "shard_rows": shard_rows,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder / "tokenized.json", about)
-    shards = -(-len(data) // shard_rows)
-    jobs = [
-        _Shard(
-            config, range(i * shard_rows, min(len(data), (i + 1) * shard_rows)),
-            folder / f"codes-{i:05d}-of-{shards:05d}.parquet",
-        )
-        for i in range(shards)
-    ]  # fmt: skip
+    _check_settings(folder / "tokenized.json", settings)
+    starts = range(0, len(data), shard_rows)
+    shards = {
+        folder / f"codes-{i:05d}-of-{len(starts):05d}.parquet": range(len(data))[k : k + shard_rows]
+        for i, k in enumerate(starts)
+    }
     problems: list[str] = []
     done = 0
-    for shard, found in _run(jobs, data, processes):
-        problems += found
-        done += len(shard.rows)
+    for path, messages in _run(partial(_write_shard, config, data), shards, processes):
+        problems += messages
+        done += len(shards[path])
         advance(done, len(data))
     return problems
 
@@ -114,33 +109,31 @@ def tokenize(
 def load_tokenized(
     source: str | os.PathLike[str], codec_fingerprint: bytes | None = None
 ) -> Dataset:
-    """Open what `tokenize` wrote.
+    """Load a folder that `tokenize` wrote.
 
     Args:
-        source: its folder.
-        codec_fingerprint: 6 bytes, of the codec whose codes are expected; None takes any.
+        source: the folder.
+        codec_fingerprint: 6 bytes of the codec whose codes are expected; None accepts any.
 
     Raises:
-        VqasrError: no such folder, or it is not whole yet.
+        VqasrError: the folder holds no codes, or is incomplete.
         CodecMismatchError: the codes are another codec's.
     """
     folder = Path(source)
     paths = sorted(folder.glob("codes-*-of-*.parquet"))
     if not paths:
-        raise VqasrError(f"{folder}: holds no codes. `vqasr tokenize` makes them.")
-    wanted = int(paths[0].stem.rsplit("-", 1)[1])
-    if len(paths) != wanted:
+        raise VqasrError(f"{folder}: holds no codes. Make them with `vqasr tokenize`.")
+    expected = int(paths[0].stem.rsplit("-", 1)[1])
+    if len(paths) != expected:
         raise VqasrError(
-            f"{folder}: {len(paths)} of {wanted} files are there. Run the same `vqasr tokenize` "
-            "again: it goes on where it stopped."
+            f"{folder}: holds {len(paths)} of {expected} files. Run that `vqasr tokenize` again."
         )
     for path in paths:
-        about = json.loads((pq.read_schema(path).metadata or {}).get(KEY, b"{}"))
-        codec = about.get("codec")
+        codec = json.loads((pq.read_schema(path).metadata or {}).get(KEY, b"{}")).get("codec")
         if codec_fingerprint is not None and codec != codec_fingerprint.hex():
             raise CodecMismatchError(
-                f"{path} holds codes of codec {codec}, but those of {codec_fingerprint.hex()} are "
-                "needed. Tokenize the data set with that codec."
+                f"{path}: holds codes of codec {codec}, not of {codec_fingerprint.hex()}. Tokenize "
+                "the data set with that codec."
             )
     # datasets cannot read a file without rows (none of which could be encoded).
     filled = [str(path) for path in paths if pq.read_metadata(path).num_rows]
@@ -150,91 +143,82 @@ def load_tokenized(
 
 
 def row_codes(row: dict[str, Any]) -> np.ndarray:
-    """Codes (num_quantizers, frames) of a row that `tokenize` wrote, in whichever column.
+    """Return the codes (num_quantizers, frames) int64 of a row that `tokenize` wrote.
 
     Raises:
         StreamError: its stream is damaged.
-        VqasrError: the row holds neither codes nor a stream.
+        VqasrError: the row has neither codes nor a stream.
     """
     if "codes" in row:
         return np.asarray(row["codes"], np.int64)
     if "vqs" in row:
         return Stream.load(row["vqs"]).codes.astype(np.int64)
     raise VqasrError(
-        f"a row with {sorted(row)}; codes or vqs is needed. `vqasr tokenize` makes it."
+        f"a row has columns {sorted(row)}, but neither codes nor vqs. Use rows of `vqasr tokenize`."
     )
 
 
-@dataclass(frozen=True)
-class _Shard:
-    config: TokenizeConfig
-    rows: range
-    path: Path
-
-
-def _claim(path: Path, about: dict[str, Any]) -> None:
-    about = json.loads(json.dumps(about))
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Save the settings, or raise VqasrError if others are saved there."""
+    text = json.dumps(settings, indent=2)
     if not path.exists():
-        replace_file(path, json.dumps(about, indent=2).encode())
+        replace_file(path, text.encode())
         return
-    before = json.loads(path.read_text())
-    if before != about:
-        changed = sorted(k for k in about if before.get(k) != about[k])
+    saved, settings = json.loads(path.read_text()), json.loads(text)
+    if saved != settings:
+        changed = sorted(k for k in settings if saved.get(k) != settings[k])
         raise VqasrError(
-            f"{path.parent} holds codes of other settings ({', '.join(changed)} differ). Name "
+            f"{path.parent}: holds codes with other settings ({', '.join(changed)} differ). Choose "
             "another folder, or delete this one."
         )
 
 
-def _run(jobs: list[_Shard], data: Dataset, processes: int) -> Iterator[tuple[_Shard, list[str]]]:
-    missing = [job for job in jobs if not job.path.is_file()]
-    yield from ((job, []) for job in jobs if job.path.is_file())
+def _run(
+    write: Callable[[Path, range], list[str]], shards: dict[Path, range], processes: int
+) -> Iterator[tuple[Path, list[str]]]:
+    missing = {path: rows for path, rows in shards.items() if not path.is_file()}
+    yield from ((path, []) for path in shards if path not in missing)
     if processes <= 1 or len(missing) <= 1:
-        yield from ((job, _write_shard(job, data)) for job in missing)
+        yield from ((path, write(path, rows)) for path, rows in missing.items())
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
-        running: dict[Future[list[str]], _Shard] = {
-            pool.submit(_write_shard, job, data): job for job in missing
-        }
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            yield from ((running.pop(future), future.result()) for future in finished)
+        running = {pool.submit(write, path, rows): path for path, rows in missing.items()}
+        yield from ((running[future], future.result()) for future in as_completed(running))
 
 
-def _write_shard(job: _Shard, data: Dataset) -> list[str]:
-    """Encode a shard's rows; the file is there as a whole or not at all."""
-    config = job.config
+def _write_shard(config: TokenizeConfig, data: Dataset, path: Path, numbers: range) -> list[str]:
+    """Encode a shard's rows to a file, which appears only when complete."""
     codec = VQCodecModel.from_pretrained(config.codec).eval()
+    lists = config.column == "codes"
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
-    for i in job.rows:
+    for i in numbers:
         row = data[i]
         try:
             recorded = row_audio(row)
         except VqasrError as error:
             problems.append(f"row {i}: {error}")
             continue
-        others = {k: v for k, v in row.items() if k != "audio"}
+        del row["audio"]
         for speed in config.speeds:
-            samples = change_speed(recorded, speed)
             stream = compress(
-                samples, codec=codec, num_quantizers=config.num_quantizers, bps=config.bps
-            )
-            rows.append(others | _coded(stream, config.column) | {"speed": speed})
-    fields = {name: data.features.arrow_schema.field(name) for name in data.column_names}
-    schema = pa.schema([f for n, f in fields.items() if n != "audio"])
-    kind = pa.list_(pa.list_(pa.uint16())) if config.column == "codes" else pa.binary()
-    for name, of in ((config.column, kind), ("samples", pa.int64()), ("speed", pa.float32())):
-        schema = schema.append(pa.field(name, of))
-    about = {"codec": codec.fingerprint().hex(), "hop_length": codec.config.hop_length}
-    table = pa.Table.from_pylist(rows, schema.with_metadata({KEY: json.dumps(about)}))
-    partial = job.path.with_suffix(".partial")
-    pq.write_table(table, partial)
-    os.replace(partial, job.path)
+                change_speed(recorded, speed), codec=codec,
+                num_quantizers=config.num_quantizers, bps=config.bps,
+            )  # fmt: skip
+            codes = stream.codes.astype(np.uint16).tolist() if lists else stream.to_bytes()
+            rows.append(row | {config.column: codes, "samples": stream.samples, "speed": speed})
+    source = data.features.arrow_schema
+    fields = [source.field(name) for name in data.column_names if name != "audio"]
+    kind = pa.list_(pa.list_(pa.uint16())) if lists else pa.binary()
+    fields += [
+        pa.field(config.column, kind),
+        pa.field("samples", pa.int64()),
+        pa.field("speed", pa.float32()),
+    ]
+    metadata = {"codec": codec.fingerprint().hex(), "hop_length": codec.config.hop_length}
+    table = pa.Table.from_pylist(rows, pa.schema(fields, {KEY: json.dumps(metadata)}))
+    unfinished = path.with_suffix(".partial")
+    pq.write_table(table, unfinished)
+    os.replace(unfinished, path)
     return problems
-
-
-def _coded(stream: Stream, column: str) -> dict[str, Any]:
-    coded = stream.to_bytes() if column == "vqs" else stream.codes.astype(np.uint16).tolist()
-    return {column: coded, "samples": stream.samples}

@@ -1,9 +1,9 @@
-"""The code prior one frame at a time, compiled: a row of a frame is too short for numpy.
+"""The code prior one frame at a time, compiled with numba.
 
-numba and not numpy, because a frame takes some two dozen layers of one row each: numpy reads four
-times the bytes (it multiplies floats) and calls a function for every step, and took two to three
-times as long. All is integer arithmetic; `CodePrior.intervals` computes the same for all frames at
-once, and the tests hold that to Python's own integers and this to that.
+A frame takes some two dozen layers of one row each. numpy took two to three times as long: it
+multiplies floats, four times the bytes, and calls a function for every step. All arithmetic is on
+integers. `CodePrior.intervals` computes the same for all frames at once; the tests compare it with
+Python's own integers, and these kernels with it.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,11 @@ from vqasr.entropy.prior_config import (
 )
 
 _HALF = WEIGHT_SCALE // 2
-# Of sums of weight x activation, for one step of the table.
-_STEP = WEIGHT_SCALE * ACTIVATION_SCALE // LOGIT_STEPS
+_STEP = WEIGHT_SCALE * ACTIVATION_SCALE // LOGIT_STEPS  # of logits, for one entry of the table
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compiled at the first call, and kept on disk where there is a place for it."""
+    """Compile at the first call, cached on disk where a cache folder can be written."""
     try:
         return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
@@ -53,19 +52,19 @@ def _rounded(sums, lowest, outputs):  # type: ignore[no-untyped-def]
 def next_context(  # type: ignore[no-untyped-def]
     first, first_bias, second, second_bias, dilations, past, frame, sums, context
 ):
-    """Context of the next frame.
+    """Compute the context of the next frame.
 
     Args:
         first, second: (blocks, width, 2 x width) and (blocks, width, width) int8 weights.
         first_bias, second_bias: (blocks, width) int32.
         dilations: (blocks,) int64.
-        past: (sum of dilations, rows, width) int16, each block's last inputs; is updated.
+        past: (sum of dilations, rows, width) int16, each block's last inputs; updated.
         frame: number of the frame.
-        sums: (rows, width) int32, what goes in; is used up.
-        context: (rows, width) int16, is filled.
+        sums: (rows, width) int32, input of the first block; overwritten.
+        context: (rows, width) int16, output.
     """
     width = sums.shape[1]
-    heard = np.empty(2 * width, np.int16)
+    inputs = np.empty(2 * width, np.int16)
     inner = np.empty(width, np.int16)
     outputs = np.empty(width, np.int32)
     for row in range(len(sums)):
@@ -73,10 +72,10 @@ def next_context(  # type: ignore[no-untyped-def]
         for block in range(len(dilations)):
             slot = begin + frame % dilations[block]
             begin += dilations[block]
-            _rounded(sums[row], -HIGHEST, heard[:width])
-            heard[width:] = past[slot, row]
-            past[slot, row] = heard[:width]
-            _layer(first[block], first_bias[block], heard, outputs)
+            _rounded(sums[row], -HIGHEST, inputs[:width])
+            inputs[width:] = past[slot, row]
+            past[slot, row] = inputs[:width]
+            _layer(first[block], first_bias[block], inputs, outputs)
             _rounded(outputs, 0, inner)
             _layer(second[block], second_bias[block], inner, outputs)
             sums[row] += outputs
@@ -87,23 +86,23 @@ def next_context(  # type: ignore[no-untyped-def]
 def head_logits(  # type: ignore[no-untyped-def]
     first, first_bias, middle, middle_bias, last, last_bias, context, below, logits
 ):
-    """Logits of one codebook's entries, in one row.
+    """Compute the logits of one codebook's entries for one row.
 
     Args:
         first, middle, last: (head_size, 2 x width), (head_size, head_size) and (codebook_size,
             head_size) int8 weights, each with its int32 bias.
         context: (width,) int16.
         below: (width,) int32, sum of the embeddings of the lower codebooks' codes.
-        logits: (codebook_size,) int32, is filled.
+        logits: (codebook_size,) int32, output.
     """
     width = len(context)
-    heard = np.empty(2 * width, np.int16)
+    inputs = np.empty(2 * width, np.int16)
     inner = np.empty(len(first), np.int16)
     sums = np.empty(len(first), np.int32)
-    heard[:width] = context
+    inputs[:width] = context
     for k in range(width):
-        heard[width + k] = min(max(below[k], -HIGHEST), HIGHEST)
-    _layer(first, first_bias, heard, sums)
+        inputs[width + k] = min(max(below[k], -HIGHEST), HIGHEST)
+    _layer(first, first_bias, inputs, sums)
     _rounded(sums, 0, inner)
     _layer(middle, middle_bias, inner, sums)
     for k in range(len(inner)):
@@ -114,7 +113,7 @@ def head_logits(  # type: ignore[no-untyped-def]
 
 @compiled
 def table_entry(top, logit):  # type: ignore[no-untyped-def]
-    """Which entry of the table is the frequency of a logit, where `top` is the highest one."""
+    """Return the table's index for a logit, given the highest logit `top`."""
     return min((top - logit) // _STEP, TABLE_SIZE - 1)
 
 
@@ -122,14 +121,14 @@ def table_entry(top, logit):  # type: ignore[no-untyped-def]
 def head(  # type: ignore[no-untyped-def]
     first, first_bias, middle, middle_bias, last, last_bias, table, context, below, frequencies
 ):
-    """Frequencies of one codebook's entries, in several rows.
+    """Compute the frequencies of one codebook's entries for several rows.
 
     Args:
         first, ..., last_bias: as in `head_logits`.
         table: (TABLE_SIZE,) int64.
         context: (rows, width) int16.
         below: (rows, width) int32.
-        frequencies: (rows, codebook_size) int64, is filled.
+        frequencies: (rows, codebook_size) int64, output.
     """
     logits = np.empty(len(last), np.int32)
     for row in range(len(context)):

@@ -10,17 +10,18 @@ import numpy.typing as npt
 from vqasr.errors import InvalidCodesError
 
 IntCodes = npt.NDArray[np.integer[Any]]
+WORD_BITS = 16  # the most bits that a code may have
 
 
 def packed_size_bytes(count: int, bits_per_code: int) -> int:
-    """Bytes that ``count`` codes of ``bits_per_code`` bits take, padded to a whole byte."""
+    """Return the number of bytes that ``count`` packed codes take."""
     return (count * bits_per_code + 7) // 8
 
 
-def check_code_array(codes: IntCodes, num_quantizers: int | None = None) -> None:
-    """Raise InvalidCodesError unless ``codes`` is an integer array of (num_quantizers, frames).
+def check_codes(codes: IntCodes, num_quantizers: int, bits_per_code: int) -> None:
+    """Raise InvalidCodesError unless codes can be packed.
 
-    num_quantizers: the number of rows wanted, or None to accept any.
+    They must be an integer array (num_quantizers, frames) with values below 2**bits_per_code.
     """
     if not isinstance(codes, np.ndarray):
         raise InvalidCodesError(
@@ -32,19 +33,13 @@ def check_code_array(codes: IntCodes, num_quantizers: int | None = None) -> None
             f"codes must have an integer dtype, not {codes.dtype}; pass the indices that the "
             "quantizer chose, e.g. codes.astype(numpy.int64)."
         )
-    if codes.ndim != 2 or num_quantizers not in (None, codes.shape[0]):
+    if codes.ndim != 2 or len(codes) != num_quantizers:
         raise InvalidCodesError(
-            f"codes must have shape ({num_quantizers or 'num_quantizers'}, frames), not "
-            f"{codes.shape}; pass one utterance, with one row for each codebook in use."
+            f"codes must have shape ({num_quantizers}, frames), not {codes.shape}; pass one "
+            "utterance, with one row for each codebook in use."
         )
-
-
-def check_code_range(codes: IntCodes, bits_per_code: int) -> None:
-    """Raise InvalidCodesError unless every code lies in 0..2**bits_per_code - 1."""
-    if codes.size == 0:
-        return
     largest_allowed = 2**bits_per_code - 1
-    for value in (int(codes.min()), int(codes.max())):
+    for value in (int(codes.min()), int(codes.max())) if codes.size else ():
         if not 0 <= value <= largest_allowed:
             raise InvalidCodesError(
                 f"codes hold the value {value}, but {bits_per_code} bits per code allow "
@@ -53,34 +48,26 @@ def check_code_range(codes: IntCodes, bits_per_code: int) -> None:
 
 
 def pack_codes(codes: IntCodes, bits_per_code: int) -> bytes:
-    """Pack codes one after another, each most significant bit first, zero-padded to a byte.
+    """Pack codes one after another, zero-padded to a whole byte.
 
-    codes: integer array of any shape, taken in C order; each value must already lie in
-    0..2**bits_per_code - 1 (``check_code_range``). bits_per_code: 1..16.
+    Args:
+        codes: any shape, in C order; values below 2**bits_per_code (see `check_codes`).
+        bits_per_code: 1 to 16.
     """
-    flat = codes.reshape(-1)
-    bits = np.empty((flat.size, bits_per_code), dtype=np.uint8)
-    # Column by column: one (count, bits) integer array would take 8 times the memory of this.
-    for column in range(bits_per_code):
-        bits[:, column] = (flat >> (bits_per_code - 1 - column)) & 1
+    words = codes.astype(">u2", order="C").reshape(-1, 1).view(np.uint8)
+    bits = np.unpackbits(words, axis=1)[:, WORD_BITS - bits_per_code :]
     return np.packbits(bits).tobytes()
 
 
-def unpack_codes(payload: bytes, count: int, bits_per_code: int) -> npt.NDArray[np.int64]:
-    """The ``count`` codes that ``pack_codes`` packed, as int64 of shape (count,).
-
-    payload: at least ``packed_size_bytes(count, bits_per_code)`` bytes. bits_per_code: 1..16.
-    """
-    packed = np.frombuffer(payload, dtype=np.uint8)
-    bits = np.unpackbits(packed, count=count * bits_per_code).reshape(count, bits_per_code)
-    codes = np.zeros(count, dtype=np.int64)
-    for column in range(bits_per_code):
-        codes <<= 1
-        codes |= bits[:, column]
-    return codes
-
-
-def padding_is_zero(payload: bytes, count: int, bits_per_code: int) -> bool:
-    """Whether the unused low bits of the payload's last byte are all zero."""
-    padding_bits = -(count * bits_per_code) % 8
-    return padding_bits == 0 or payload[-1] & ((1 << padding_bits) - 1) == 0
+def unpack_codes(
+    payload: bytes, n: int, frames: int, bits_per_code: int
+) -> npt.NDArray[np.int64] | None:
+    """Unpack (n, frames) codes that were packed frame after frame; None if padding bits are set."""
+    bits = np.unpackbits(np.frombuffer(payload, np.uint8))
+    used = n * frames * bits_per_code
+    if bits[used:].any():
+        return None
+    words = np.zeros((n * frames, WORD_BITS), np.uint8)
+    words[:, WORD_BITS - bits_per_code :] = bits[:used].reshape(-1, bits_per_code)
+    codes = np.packbits(words, axis=1).view(">u2").reshape(frames, n)
+    return codes.T.astype(np.int64, order="C")

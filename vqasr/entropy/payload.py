@@ -1,26 +1,31 @@
-"""Codes of one chunk <-> payload: range-coded with the prior, or packed where that is shorter."""
+"""Codes of one chunk to payload and back: range-coded with the prior, or packed where shorter."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from vqasr.entropy.packing import IntCodes, pack_codes, padding_is_zero, unpack_codes
+from vqasr.entropy.packing import IntCodes, pack_codes
 from vqasr.entropy.prior import CodePrior
 from vqasr.entropy.prior_decoder import PriorDecoder
 from vqasr.entropy.range_coder import RangeDecoder, RangeEncoder
 
-# A range-coded payload has at least one byte for this many codes, so that decoding time is bounded
-# by the bytes of a stream and not by what they claim.
+# Range-coded payloads hold at most this many codes per byte, so that decoding time is bounded by
+# the size of a stream and not by the lengths that it claims.
 CODES_PER_BYTE = 8
 # Chunks that are decoded in step; more would gain little and need more memory.
 ROWS = 32
 
 
+def least_coded_bytes(codes: int) -> int:
+    """Return the smallest size of a range-coded payload with this number of codes."""
+    return -(-codes // CODES_PER_BYTE)
+
+
 def encode_payload(
     codes: IntCodes, bits_per_code: int, prior: CodePrior | None
 ) -> tuple[bytes, bool]:
-    """(n, frames) codes -> payload, and whether it is range-coded."""
+    """Encode (n, frames) codes; returns the payload, and whether it is range-coded."""
     packed = pack_codes(codes.T, bits_per_code)
     if prior is None or codes.size == 0:
         return packed, False
@@ -29,7 +34,7 @@ def encode_payload(
 
 
 def range_code(codes: IntCodes, prior: CodePrior) -> bytes:
-    """(n, frames) codes -> the shortest range-coded bytes: frame after frame, codebook 0 first."""
+    """Range-code (n, frames) codes, frame after frame, codebook 0 first."""
     encoder = RangeEncoder()
     intervals = (a.T.ravel().tolist() for a in prior.intervals(codes))
     for start, frequency, total in zip(*intervals, strict=True):
@@ -37,67 +42,40 @@ def range_code(codes: IntCodes, prior: CodePrior) -> bytes:
     return encoder.finish()
 
 
-def unpack_payload(payload: bytes, n: int, frames: int, bits: int) -> npt.NDArray[np.int64] | None:
-    """A packed payload -> (n, frames) codes; None where padding bits are set."""
-    if not padding_is_zero(payload, n * frames, bits):
-        return None
-    codes = unpack_codes(payload, n * frames, bits)
-    return np.ascontiguousarray(codes.reshape(frames, n).T)
-
-
 def decode_payloads(
     payloads: list[bytes], n: int, frames: int, prior: CodePrior
 ) -> list[npt.NDArray[np.int64] | None]:
-    """Range-coded payloads of chunks with equally many frames -> (n, frames) codes of each.
+    """Decode range-coded payloads of equally long chunks to (n, frames) codes each.
 
     None stands for a payload that no writer with this prior makes.
     """
-    found: list[npt.NDArray[np.int64] | None] = []
+    decoded: list[npt.NDArray[np.int64] | None] = []
     for first in range(0, len(payloads), ROWS):
-        found += _decode_together(payloads[first : first + ROWS], n, frames, prior)
-    return found
+        decoded += _decode_in_step(payloads[first : first + ROWS], n, frames, prior)
+    return decoded
 
 
-def _decode_together(
+def _decode_in_step(
     payloads: list[bytes], n: int, frames: int, prior: CodePrior
 ) -> list[npt.NDArray[np.int64] | None]:
     least = least_coded_bytes(n * frames)
     stripped = [p.rstrip(b"\0") for p in payloads]
-    # Zeros at the end stand there only to make up the least length.
-    good = [len(p) == max(least, len(s)) for p, s in zip(payloads, stripped, strict=True)]
+    # Zeros at the end are allowed only where they fill a payload up to the least size.
+    valid = [len(p) == max(least, len(s)) for p, s in zip(payloads, stripped, strict=True)]
     decoders = [RangeDecoder(p) for p in stripped]
-    reader = PriorDecoder(prior, n, len(payloads), frames)
+    model = PriorDecoder(prior, n, len(payloads), frames)
     codes = np.zeros((len(payloads), n, frames), np.int64)
     for t in range(frames):
-        if not any(good):
+        if not any(valid):
             break
         if t:
-            reader.next_frame()
+            model.next_frame()
         for j in range(n):
-            frequencies = reader.frequencies()
-            ends = np.cumsum(frequencies, axis=1)
+            ends = np.cumsum(model.frequencies(), axis=1)
             for row, decoder in enumerate(decoders):
-                if good[row]:
-                    codes[row, j, t] = _take(decoder, frequencies[row], ends[row])
-                    good[row] = codes[row, j, t] >= 0
-            reader.add(np.maximum(codes[:, j, t], 0))
-    for row, decoder in enumerate(decoders):
-        good[row] = good[row] and decoder.is_complete()
-    return [c if ok else None for c, ok in zip(codes, good, strict=True)]
-
-
-def _take(decoder: RangeDecoder, frequencies: npt.NDArray, ends: npt.NDArray) -> int:
-    """The next code; -1 where no encoder writes what is there."""
-    total = int(ends[-1])
-    target = decoder.target(total)
-    if target >= total:
-        return -1
-    code = int(np.searchsorted(ends, target, side="right"))
-    frequency = int(frequencies[code])
-    decoder.advance(int(ends[code]) - frequency, frequency, total)
-    return code
-
-
-def least_coded_bytes(codes: int) -> int:
-    """The fewest bytes that a range-coded payload of so many codes may have."""
-    return -(-codes // CODES_PER_BYTE)
+                if valid[row]:
+                    codes[row, j, t] = decoder.decode(ends[row])
+                    valid[row] = codes[row, j, t] >= 0
+            model.add(np.maximum(codes[:, j, t], 0))
+    complete = [ok and decoder.is_complete() for ok, decoder in zip(valid, decoders, strict=True)]
+    return [c if ok else None for c, ok in zip(codes, complete, strict=True)]

@@ -1,17 +1,17 @@
-"""The code prior: how probable is each code, given earlier frames and lower codebooks?
+"""The code prior: probabilities of each code, given earlier frames and lower codebooks.
 
 A causal network after WaveNet (van den Oord et al. 2016; here residual blocks with dilated kernels
 of two frames) predicts a frame's codes from earlier frames; a small head for each codebook adds the
-lower codebooks of the same frame (as in RQ-Transformer, Lee et al. 2022). Its probabilities drive
-the range coder, so that writer and reader must have the very same ones: every number here is an
-integer. Weights and activations have 8 bits, sums stay below 2^24, and so float32 holds them
-exactly in whatever order a BLAS adds them, fused or not. numpy and not torch computes them: torch
-may multiply float32 with fewer bits where a user or an autocast context allows it.
+lower codebooks of the same frame (as in RQ-Transformer, Lee et al. 2022). The range coder needs
+identical probabilities in writer and reader, so every number here is an integer. Weights and
+activations have 8 bits and sums stay below 2^24: float32 holds them exactly in any order in which
+a BLAS adds them, fused or not. numpy computes them, because torch may multiply float32 with fewer
+bits where a user or an autocast context allows it.
 """
 
 import json
 import os
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from vqasr.assets import resolve_prior
+from vqasr.assets import resolve
 from vqasr.entropy.prior_config import (
     ACTIVATION_SCALE,
     CERTAIN_FREQUENCY,
@@ -41,7 +41,7 @@ Int = npt.NDArray[np.int64]
 
 
 class CodePrior:
-    """Integer frequencies of codes; immutable, and the same on every machine.
+    """Compute integer frequencies of codes, the same on every machine.
 
     Args:
         config: sizes.
@@ -58,9 +58,7 @@ class CodePrior:
             {name: t.tobytes() for name, t in self.tensors.items()}, config.to_json()
         )
         t = {name: tensor.astype(np.float32) for name, tensor in self.tensors.items()}
-        # Embeddings are added up in the scale of sums of weight x activation.
-        self._embedding = t["embedding"]
-        self._start, self._level = t["start"], t["level"]
+        self._embedding, self._start, self._level = t["embedding"], t["start"], t["level"]
         self._table = self.tensors["exp_table"].astype(np.int64)
         self._blocks = [
             _layers(t, f"block.{i}", ("in", "out")) for i in range(len(config.dilations))
@@ -68,20 +66,16 @@ class CodePrior:
         self._heads = [
             _layers(t, f"head.{j}", ("in", "mid", "out")) for j in range(config.num_modelled)
         ]
-        self._fixed = self._weights(t["fixed.bias"])
-
-    def of_codec(self, fingerprint: bytes) -> "CodePrior":
-        """The same prior for a codec whose codes mean the same: another encoder, its codebooks."""
-        return CodePrior(replace(self.config, codec_fingerprint=fingerprint.hex()), self.tensors)
+        self._fixed = self._table_lookup(t["fixed.bias"])
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> "CodePrior":
         """Load a prior from a folder, a hub id, or the name of a bundled one.
 
         Raises:
-            CodecError: not there, or no prior.
+            CodecError: it is missing, or not a prior.
         """
-        folder = resolve_prior(str(name_or_path))
+        folder = resolve(name_or_path)
         try:
             path = Path(folder) / WEIGHTS_FILE
             if not Path(folder).is_dir():
@@ -102,12 +96,11 @@ class CodePrior:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write prior.safetensors, with the sizes in its metadata."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        replace_file(
-            Path(folder) / WEIGHTS_FILE, save(self.tensors, {"config": self.config.to_json()})
-        )
+        data = save(self.tensors, {"config": self.config.to_json()})
+        replace_file(Path(folder) / WEIGHTS_FILE, data)
 
     def intervals(self, codes: npt.NDArray[np.integer]) -> tuple[Int, Int, Int]:
-        """What the range coder needs for each code, all frames at once.
+        """Compute each code's interval for the range coder, all frames at once.
 
         Args:
             codes: (n, frames) int, with n from 1 to num_quantizers.
@@ -124,93 +117,82 @@ class CodePrior:
         modelled = min(n, self.config.num_modelled)
         embedded = [self._embedding[j][codes[j]] for j in range(modelled)]
         inputs = np.concatenate([self._start[None], sum(embedded, start=below)[:-1]])[:frames]
-        context = self._context(inputs + self._level[modelled])
+
+        def earlier(block: int, now: Float) -> Float:
+            return np.pad(now, ((self.config.dilations[block], 0), (0, 0)))[:frames]
+
+        context = self.context((inputs + self._level[modelled]) * WEIGHT_SCALE, earlier)
         start, frequency, total = (np.empty((n, frames), np.int64) for _ in range(3))
         for j in range(n):
-            weights = self._frequencies(j, context, below, codes[j - 1])
+            weights = self.frequencies(j, context, below)
+            if self.config.variable_depth and j > 1:
+                weights = after_stops(weights, codes[j - 1])
             ends = np.cumsum(weights, axis=1)
-            total[j] = ends[:, -1]
-            frequency[j] = np.take_along_axis(weights, codes[j][:, None], 1)[:, 0]
-            start[j] = np.take_along_axis(ends, codes[j][:, None], 1)[:, 0] - frequency[j]
+            chosen = np.arange(frames), codes[j]
+            total[j], frequency[j] = ends[:, -1], weights[chosen]
+            start[j] = ends[chosen] - frequency[j]
             below = below + embedded[j] if j < modelled else below
         return start, frequency, total
 
     def bits(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        """Cross-entropy: -log2 of each code's probability, (n, frames); errors as `intervals`."""
+        """Return each code's cross-entropy in bits, (n, frames); errors as `intervals`."""
         _, frequency, total = self.intervals(codes)
         return np.log2(total / frequency)
 
     def check(self, codes: npt.NDArray[np.integer]) -> None:
-        """InvalidCodesError unless codes are (n, frames) integers of the codec's range."""
+        """Raise InvalidCodesError unless codes are (n, frames) integers of the codec's range."""
         config = self.config
-        if codes.ndim != 2 or not 1 <= len(codes) <= config.num_quantizers:
+        shaped = codes.ndim == 2 and 1 <= len(codes) <= config.num_quantizers
+        if not shaped or not self.knows(codes):
             raise InvalidCodesError(
-                f"codes have shape {codes.shape}; the prior knows (n, frames) with n from 1 to "
-                f"{config.num_quantizers}."
-            )
-        if not self.knows(codes):
-            raise InvalidCodesError(
-                f"codes range from {codes.min()} to {codes.max()}; the prior knows 0 to "
-                f"{config.codebook_size - 1}."
+                f"codes have shape {codes.shape} and values from {codes.min(initial=0)} to "
+                f"{codes.max(initial=0)}; the prior needs (n, frames) with n from 1 to "
+                f"{config.num_quantizers} and values from 0 to {config.codebook_size - 1}."
             )
 
     def knows(self, codes: npt.NDArray[np.integer]) -> bool:
-        """Whether all codes are entries of the codebooks."""
+        """Return whether all codes are entries of the codebooks."""
         return codes.size == 0 or bool(0 <= codes.min() <= codes.max() < self.config.codebook_size)
 
-    def _context(self, inputs: Float) -> Float:
-        """(frames, width) embeddings -> (frames, width) activations, causal."""
-        sums = inputs * WEIGHT_SCALE
-        for dilation, (first, second) in zip(self.config.dilations, self._blocks, strict=True):
-            now = _signed(sums)
-            before = np.zeros_like(now)
-            before[dilation:] = now[:-dilation]
-            inner = _positive(first(np.concatenate([now, before], axis=1)))
-            sums = sums + second(inner)
-        return _signed(sums)
-
-    def next_context(self, past: list[Float], frame: int, sums: Float) -> Float:
-        """Compute the context of one frame, (rows, width).
+    def context(self, sums: Float, earlier: Callable[[int, Float], Float]) -> Float:
+        """Compute the context of frames, (rows, width) activations.
 
         Args:
-            past: (dilation, rows, width) of each block, its last inputs; is updated.
-            frame: number of the frame.
             sums: (rows, width), input of the first block.
+            earlier: takes a block's number and its inputs (rows, width), and returns its inputs
+                `dilation` frames before, zeros before the first frame.
         """
-        for ring, (first, second) in zip(past, self._blocks, strict=True):
-            now, slot = _signed(sums), frame % len(ring)
-            inner = _positive(first(np.concatenate([now, ring[slot]], axis=1)))
-            ring[slot] = now
+        for block, (first, second) in enumerate(self._blocks):
+            now = _rounded(sums, -HIGHEST)
+            inner = _rounded(first(np.concatenate([now, earlier(block, now)], axis=1)), 0)
             sums = sums + second(inner)
-        return _signed(sums)
+        return _rounded(sums, -HIGHEST)
 
-    def _frequencies(
-        self, j: int, context: Float, below: Float, previous: npt.NDArray[np.integer]
-    ) -> Int:
-        """Frequencies of codebook j's entries, (rows, codebook_size) int64, all at least 1.
+    def frequencies(self, j: int, context: Float, below: Float) -> Int:
+        """Compute the frequencies of codebook j's entries, without regard to stops.
 
-        context: (rows, width) from earlier frames; below: (rows, width) sum of the embeddings of
-        the lower codebooks' codes; previous: (rows,) codes of codebook j - 1,
-        read from j = 2 on: that of j = 0 cannot be a stop.
+        Args:
+            j: the codebook.
+            context: (rows, width) of the frames.
+            below: (rows, width) sum of the embeddings of the lower codebooks' codes.
+
+        Returns:
+            (rows, codebook_size) int64, all at least 1.
         """
-        weights = self.modelled(j, context, below)
-        return after_stops(weights, previous) if self.config.variable_depth and j > 1 else weights
+        if j >= len(self._heads):
+            return self.fixed_frequencies(j, len(context))
+        first, middle, last = self._heads[j]
+        inputs = np.concatenate([context, below.clip(-HIGHEST, HIGHEST)], axis=1)
+        inner = _rounded(first(inputs), 0)
+        inner = _rounded(middle(inner) + inner * WEIGHT_SCALE, 0)
+        return self._table_lookup(last(inner))
 
-    def unmodelled(self, j: int, rows: int) -> Int:
-        """(rows, codebook_size) of a codebook from num_modelled on: always the same."""
+    def fixed_frequencies(self, j: int, rows: int) -> Int:
+        """Return the constant (rows, codebook_size) of a codebook from num_modelled on."""
         row = self._fixed[j - len(self._heads)]
         return np.broadcast_to(row, (rows, len(row)))
 
-    def modelled(self, j: int, context: Float, below: Float) -> Int:
-        """Compute (rows, codebook_size) frequencies of codebook j, whatever the one below had."""
-        if j >= len(self._heads):
-            return self.unmodelled(j, len(context))
-        first, middle, last = self._heads[j]
-        inner = _positive(first(np.concatenate([context, below.clip(-HIGHEST, HIGHEST)], axis=1)))
-        inner = _positive(middle(inner) + inner * WEIGHT_SCALE)
-        return self._weights(last(inner))
-
-    def _weights(self, logits: Float) -> Int:
+    def _table_lookup(self, logits: Float) -> Int:
         """(rows, codebook_size) logits -> frequencies."""
         distance = logits.max(axis=1, keepdims=True) - logits
         distance *= LOGIT_STEPS / (WEIGHT_SCALE * ACTIVATION_SCALE)
@@ -218,17 +200,20 @@ class CodePrior:
         return self._table[distance.astype(np.int32)]
 
 
-def after_stops(weights: Int, previous: npt.NDArray[np.integer]) -> Int:
-    """Frequencies (rows, codebook_size) where the codebook below had these codes (rows,).
+def after_stops(frequencies: Int, previous: npt.NDArray[np.integer]) -> Int:
+    """Make a stop certain after a stop, from the third codebook on.
 
-    With variable depth a stop follows a stop for certain, from the third codebook on: code 0 of the
-    first one is no stop.
+    Code 0 of the first codebook is no stop.
+
+    Args:
+        frequencies: (rows, codebook_size).
+        previous: (rows,) codes of the codebook below.
     """
     stopped = previous == STOP
     if stopped.any():
-        weights = np.where(stopped[:, None], 1, weights)
-        weights[stopped, STOP] = CERTAIN_FREQUENCY
-    return weights
+        frequencies = np.where(stopped[:, None], 1, frequencies)
+        frequencies[stopped, STOP] = CERTAIN_FREQUENCY
+    return frequencies
 
 
 class _Layer:
@@ -246,11 +231,6 @@ def _layers(tensors: dict[str, Float], name: str, parts: tuple[str, ...]) -> lis
     return [_Layer(tensors[f"{name}.{p}.weight"], tensors[f"{name}.{p}.bias"]) for p in parts]
 
 
-def _signed(sums: Float) -> Float:
-    """Sums to activations of -127..127, halves rounded up."""
-    return np.floor(sums * (1 / WEIGHT_SCALE) + 0.5).clip(-HIGHEST, HIGHEST)
-
-
-def _positive(sums: Float) -> Float:
-    """Sums to activations of 0..127: ReLU, halves rounded up."""
-    return np.floor(sums * (1 / WEIGHT_SCALE) + 0.5).clip(0, HIGHEST)
+def _rounded(sums: Float, lowest: int) -> Float:
+    """Sums to activations, halves rounded up; lowest 0 makes it a ReLU."""
+    return np.floor(sums * (1 / WEIGHT_SCALE) + 0.5).clip(lowest, HIGHEST)

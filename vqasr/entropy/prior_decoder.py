@@ -1,4 +1,4 @@
-"""The code prior as a decoder needs it: what follows depends on what was decoded before."""
+"""The code prior for decoding: one frame and codebook at a time, given the codes so far."""
 
 import sys
 from functools import lru_cache
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vqasr.entropy.prior import CodePrior, Int, after_stops
+from vqasr.entropy.prior import CodePrior, Float, Int, after_stops
 from vqasr.entropy.prior_config import WEIGHT_SCALE
 
 KERNELS = "vqasr.entropy.kernels"
@@ -15,7 +15,7 @@ COMPILED_FROM_FRAMES = 1500
 
 
 class PriorArrays(NamedTuple):
-    """A prior's weights as its kernels take them, for streams of n codebooks.
+    """Hold a prior's weights in the layout of its kernels.
 
     Attributes:
         blocks: weight and bias of a block's two layers, (blocks, ...) each.
@@ -35,15 +35,16 @@ class PriorArrays(NamedTuple):
     dilations: npt.NDArray
 
     @classmethod
-    @lru_cache(maxsize=16)  # every clip and every group of chunks asks for them
+    @lru_cache(maxsize=16)  # made for every clip and every group of chunks
     def of(cls, prior: CodePrior, n: int) -> "PriorArrays":
-        """Those of a prior, for n codebooks."""
+        """Return the weights of a prior for streams of n codebooks."""
         config, t = prior.config, prior.tensors
         modelled = min(n, config.num_modelled)
 
         def stacked(name: str, count: int, *parts: str) -> tuple[npt.NDArray, ...]:
+            # np.stack also gives the machine's byte order, which the file's need not be.
             return tuple(
-                np.stack([_native(t[f"{name}.{i}.{part}.{kind}"]) for i in range(count)])
+                np.stack([t[f"{name}.{i}.{part}.{kind}"] for i in range(count)])
                 for part in parts
                 for kind in ("weight", "bias")
             )
@@ -59,19 +60,19 @@ class PriorArrays(NamedTuple):
         )
 
     def new_past(self, rows: int) -> npt.NDArray:
-        """What `next_context` remembers, before the first frame."""
+        """Return the state of `next_context` before the first frame."""
         return np.zeros((self.dilations.sum(), rows, len(self.start)), np.int16)
 
 
 class PriorDecoder:
-    """The prior one frame and one codebook at a time, for several chunks in parallel.
+    """Compute the prior's frequencies step by step, for several chunks in parallel.
 
     Args:
         prior: the prior.
         n: codebooks in use.
-        rows: chunks that are read together.
-        frames: in each of them. Few frames are read with numpy, unless numba is loaded already: it
-            takes longer to import than to save.
+        rows: chunks that are decoded together.
+        frames: in each of them. Few frames are decoded with numpy, unless numba is loaded already:
+            importing it would take longer than it saves.
     """
 
     def __init__(self, prior: CodePrior, n: int, rows: int, frames: int):
@@ -86,30 +87,29 @@ class PriorDecoder:
         self.next_frame()
 
     def frequencies(self) -> Int:
-        """Return those of the next codebook's entries, (rows, codebook_size) int64."""
+        """Return the frequencies of the next codebook's entries, (rows, codebook_size) int64."""
         j = self._codebook
         if j < self._modelled:
             frequencies = self._network.frequencies(j, self._below)
         else:
-            frequencies = self._prior.unmodelled(j, len(self._below))
+            frequencies = self._prior.fixed_frequencies(j, len(self._below))
         if self._prior.config.variable_depth and j > 1:
             return after_stops(frequencies, self._previous)
         return frequencies
 
     def add(self, codes: Int) -> None:
-        """Tell which codes (one a row) the codebook just asked for had."""
+        """Set the (rows,) codes of the current codebook and move to the next one."""
         if self._codebook < self._modelled:
             self._below += self._prior.tensors["embedding"][self._codebook, codes]
         self._codebook += 1
         self._previous = codes
 
     def next_frame(self) -> None:
-        """Go on to the first codebook of the next frame."""
+        """Move to the first codebook of the next frame."""
         sums = (self._below + self._level) * WEIGHT_SCALE
         self._below = np.zeros_like(self._below)
         self._frame += 1
         self._codebook = 0
-        self._previous = np.zeros(len(sums), np.int64)
         self._network.next_frame(self._frame, sums)
 
 
@@ -124,10 +124,16 @@ class _NumpyNetwork:
         ]
 
     def next_frame(self, frame: int, sums: npt.NDArray[np.int32]) -> None:
-        self._context = self._prior.next_context(self._past, frame, sums.astype(np.float32))
+        def earlier(block: int, now: Float) -> Float:
+            slot = frame % len(self._past[block])
+            before = self._past[block][slot].copy()
+            self._past[block][slot] = now
+            return before
+
+        self._context = self._prior.context(sums.astype(np.float32), earlier)
 
     def frequencies(self, j: int, below: npt.NDArray[np.int32]) -> Int:
-        return self._prior.modelled(j, self._context, below.astype(np.float32))
+        return self._prior.frequencies(j, self._context, below.astype(np.float32))
 
 
 class _CompiledNetwork:
@@ -148,12 +154,7 @@ class _CompiledNetwork:
         )
 
     def frequencies(self, j: int, below: npt.NDArray[np.int32]) -> Int:
-        found = np.empty((len(below), self._size), np.int64)
+        frequencies = np.empty((len(below), self._size), np.int64)
         weights = (layers[j] for layers in self._arrays.heads)
-        self._kernels.head(*weights, self._arrays.table, self._context, below, found)
-        return found
-
-
-def _native(tensor: npt.NDArray) -> npt.NDArray:
-    """In the machine's byte order, which the file's need not be."""
-    return tensor.astype(tensor.dtype.newbyteorder("="), copy=False)
+        self._kernels.head(*weights, self._arrays.table, self._context, below, frequencies)
+        return frequencies

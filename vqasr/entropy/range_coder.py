@@ -1,10 +1,13 @@
 """A range coder with 56-bit integers: symbols and their integer frequencies to bytes and back.
 
-After Martin, "Range encoding" (1979), and Schindler's byte-wise form with carry. It is written here
-and not taken from constriction, because a chunk of one second holds about 100 bytes: constriction
-ends on 32-bit words (recipes/entropy_coding measures what that costs), takes probabilities as
-floats and rounds them inside, where a file format cannot promise anything.
+After Martin, "Range encoding" (1979), in Schindler's byte-wise form with carry. constriction does
+not fit: it ends on 32-bit words, which is much for a chunk of 100 bytes (measured in
+recipes/entropy_coding), and rounds floating-point probabilities internally, which a file format
+cannot depend on.
 """
+
+import numpy as np
+import numpy.typing as npt
 
 TOP_BITS = 56
 BOTTOM_BITS = 48
@@ -14,7 +17,7 @@ _TOP_BYTES = TOP_BITS // 8
 
 
 class RangeEncoder:
-    """Collects symbols; `finish` gives the shortest bytes that decode to them."""
+    """Encode symbols one by one; `finish` returns the shortest bytes that decode to them."""
 
     def __init__(self) -> None:
         self._low = 0
@@ -35,7 +38,7 @@ class RangeEncoder:
             self._range <<= 8
 
     def finish(self) -> bytes:
-        """The bytes; trailing zeros are left out, since the decoder reads zeros beyond the end."""
+        """Return the bytes without trailing zeros, since decoders read zeros beyond the end."""
         for count in range(_TOP_BYTES + 1):
             step = 1 << (TOP_BITS - 8 * count)
             value = -(-self._low // step) * step
@@ -48,7 +51,7 @@ class RangeEncoder:
         return bytes(self._out.rstrip(b"\0"))
 
     def _carry(self) -> None:
-        # The sum of all intervals stays below 1: there is always a byte that can take the carry.
+        # The sum of all intervals stays below 1, so some byte can always take the carry.
         last = len(self._out) - 1
         while self._out[last] == 0xFF:
             self._out[last] = 0
@@ -57,11 +60,7 @@ class RangeEncoder:
 
 
 class RangeDecoder:
-    """Takes symbols out of what `RangeEncoder` made.
-
-    Args:
-        data: the bytes, and nothing else.
-    """
+    """Decode the bytes of a `RangeEncoder` symbol by symbol."""
 
     def __init__(self, data: bytes):
         self._data = data
@@ -70,13 +69,19 @@ class RangeDecoder:
         self._range = _TOP
         self._again = RangeEncoder()
 
-    def target(self, total: int) -> int:
-        """Where in [0, total) the next symbol's interval lies; total or more: nowhere."""
-        return self._code // (self._range // total)
+    def decode(self, ends: npt.NDArray[np.int64]) -> int:
+        """Decode the next symbol; -1 where no encoder writes these bytes.
 
-    def advance(self, start: int, frequency: int, total: int) -> None:
-        """Remove the symbol that owns [start, start + frequency), which holds `target`."""
+        ends: cumulative frequencies of all symbols, the first one's frequency first.
+        """
+        total = int(ends[-1])
         unit = self._range // total
+        target = self._code // unit
+        if target >= total:
+            return -1
+        symbol = int(np.searchsorted(ends, target, side="right"))
+        start = int(ends[symbol - 1]) if symbol else 0
+        frequency = int(ends[symbol]) - start
         self._code -= unit * start
         self._range = unit * frequency
         while self._range < _BOTTOM:
@@ -85,11 +90,12 @@ class RangeDecoder:
             self._position += 1
             self._range <<= 8
         self._again.encode(start, frequency, total)
+        return symbol
 
     def is_complete(self) -> bool:
-        """Whether the bytes are exactly what the encoder makes of the decoded symbols.
+        """Return whether the decoded symbols encode to exactly these bytes.
 
-        There is one encoding of a chunk only. This is no check of the probabilities: another prior
-        may well find symbols that fit; the chunk's checksum covers the prior for that.
+        So each chunk has one valid encoding. This does not detect a wrong prior, whose symbols may
+        fit as well; the chunk's checksum does.
         """
         return self._again.finish() == self._data

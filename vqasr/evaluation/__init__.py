@@ -1,1 +1,1 @@
-"""WER against bytes: systems, error rates, intervals, reports."""
+"""Measure word error rate against bitrate: systems, error rates, intervals, reports."""

@@ -1,8 +1,8 @@
-"""Two rate curves in one number: how many times the bits at equal word error rate.
+"""Compare two rate curves in one number: the ratio of their bits at equal word error rate.
 
-After Bjontegaard (ITU-T VCEG-M33): the mean distance of the logarithms of the rates over the range
-of quality that both curves reach. Interpolation is linear in log rate: word error rates of a few
-operating points hold no third-degree polynomial.
+After Bjontegaard (ITU-T VCEG-M33): the mean distance of the log rates over the range of quality
+that both curves reach. Interpolation is linear in log rate, because a few operating points cannot
+determine a third-degree polynomial.
 """
 
 import numpy as np
@@ -14,25 +14,24 @@ STEPS = 200
 def rate_ratio(
     bps: npt.ArrayLike, wer: npt.ArrayLike, other_bps: npt.ArrayLike, other_wer: npt.ArrayLike
 ) -> float | None:
-    """How many times as many bits the other system needs, on average over the common range.
+    """Return how many times as many bits the other system needs, averaged over the common range.
 
-    A point that needs more bits than another one and is no better is left out.
+    A point is ignored if another point has no more bits and no more errors.
 
     Args:
-        bps, wer: operating points of a system, in any order.
-        other_bps, other_wer: of the other one.
+        bps, wer: operating points of a system, (points,), in any order.
+        other_bps, other_wer: operating points of the other system.
 
     Returns:
-        The geometric mean of other bits / bits; None where the curves have no range in common.
+        The geometric mean of other bits / bits; None if the curves have no range in common.
     """
     one, other = _frontier(bps, wer), _frontier(other_bps, other_wer)
     best = max(one[0][0], other[0][0])
     worst = min(one[0][-1], other[0][-1])
     if best >= worst:
         return None
-    at = np.linspace(best, worst, STEPS)
-    distance = np.interp(at, *other) - np.interp(at, *one)
-    return float(np.exp(distance.mean()))
+    grid = np.linspace(best, worst, STEPS)
+    return float(np.exp((np.interp(grid, *other) - np.interp(grid, *one)).mean()))
 
 
 def ratio_interval(
@@ -41,29 +40,28 @@ def ratio_interval(
     other_bps: npt.ArrayLike,
     other_wer: npt.NDArray[np.float64],
 ) -> list[float] | None:
-    """95 % interval of `rate_ratio`.
+    """Return the 95 % interval of `rate_ratio`.
 
     Args:
         bps, other_bps: operating points, (points,).
-        wer, other_wer: (draws, points), of the same bootstrap draws for both systems.
+        wer, other_wer: (draws, points), from the same bootstrap draws for both systems.
 
     Returns:
-        [low, high]; None where fewer than 95 % of the draws have a range in common.
+        [low, high]; None if fewer than 95 % of the draws have a range in common.
     """
-    ratios = [rate_ratio(bps, one, other_bps, two) for one, two in zip(wer, other_wer, strict=True)]
-    found = [ratio for ratio in ratios if ratio is not None]
-    if len(found) < 0.95 * len(ratios):
+    draws = [rate_ratio(bps, one, other_bps, two) for one, two in zip(wer, other_wer, strict=True)]
+    ratios = [ratio for ratio in draws if ratio is not None]
+    if len(ratios) < 0.95 * len(draws):
         return None
-    return [round(float(q), 3) for q in np.quantile(found, (0.025, 0.975))]
+    return [round(float(q), 3) for q in np.quantile(ratios, (0.025, 0.975))]
 
 
 def _frontier(
     bps: npt.ArrayLike, wer: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(word error rates, rising; log rates) of the points that no other one makes superfluous."""
-    points = sorted(zip(np.atleast_1d(bps), np.atleast_1d(wer), strict=True))
+    """Return (rising word error rates, log rates) of the points on the Pareto front."""
     kept: list[tuple[float, float]] = []
-    for rate, errors in points:
+    for rate, errors in sorted(zip(np.atleast_1d(bps), np.atleast_1d(wer), strict=True)):
         if not kept or errors < kept[-1][0]:
             kept.append((float(errors), float(np.log(rate))))
     rising = np.array(kept[::-1])

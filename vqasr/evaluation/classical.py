@@ -1,7 +1,7 @@
 """Classical codecs through FFmpeg (PyAV, extra `baselines`) and the programs of Codec2 and Opus.
 
-What is counted are the packets alone. Containers, and the lengths that packets of variable size
-would need on the way, come for free: the comparison errs in favour of the classical codecs.
+Only packets are counted. Containers, and the length fields that packets of variable size need in
+transport, are free: the comparison favours the classical codecs.
 """
 
 import importlib
@@ -18,31 +18,31 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from vqasr.audio.files import as_long_as, resample
+from vqasr.audio.files import match_length, resample
 from vqasr.errors import VqasrError
 from vqasr.grid import SAMPLING_RATE_HZ
 
-# Opus narrows the band where it has few bits; FFmpeg cannot forbid it, `opusenc` can.
+# Opus reduces the bandwidth at low bitrates; `opusenc` can force wideband, FFmpeg cannot.
 WIDEBAND_OPUS = "opuswb"
 _FORCE_WIDEBAND = "4008=1103"  # OPUS_SET_BANDWIDTH, OPUS_BANDWIDTH_WIDEBAND
 CODEC2_MODES = ("3200", "2400", "1600", "1400", "1300", "1200", "700C")
 
 
 class UnavailableError(VqasrError):
-    """A codec that is not installed here; a comparison goes on without it."""
+    """A codec that is not installed; a comparison continues without it."""
 
 
 @dataclass(frozen=True)
 class FFmpegCodec:
-    """How FFmpeg is asked.
+    """Settings of a codec in FFmpeg.
 
     Attributes:
         encoder, decoder: FFmpeg's names.
-        rates_bps: bit rates that can be chosen; empty where there is one only.
-        rate_hz: sampling rate that it works at.
+        rates_bps: possible bitrates; empty if there is only one.
+        rate_hz: sampling rate of its input.
         sample_format: of the encoder.
         options: of the encoder.
-        container: of codecs whose decoder needs to be told how it was encoded.
+        container: for codecs whose decoder reads its settings from a file header.
     """
 
     encoder: str
@@ -80,47 +80,47 @@ FFMPEG = {
 
 
 def classical_codec(name: str) -> Callable[[np.ndarray], tuple[int, np.ndarray]] | None:
-    """(samples,) float32 at 16 kHz -> bytes of its packets, and what is heard of them.
+    """Return a function from (samples,) float32 at 16 kHz to (bytes of packets, decoded samples).
 
     Args:
         name: "g722", "opus:6000", "opuswb:6000" (wideband forced), "codec2:700C", ...
 
     Returns:
-        The codec; None where no classical codec has that name.
+        The codec; None if no classical codec has that name.
 
     Raises:
         VqasrError: the codec has no such rate.
-        UnavailableError: it is not installed here.
+        UnavailableError: the codec is not installed.
     """
     kind, _, rate = name.partition(":")
+    allowed = [n for n in classical_names() if n.partition(":")[0] == kind]
+    if not allowed:
+        return None
+    if name not in allowed:
+        raise VqasrError(f"unknown system {name!r}. Use {', '.join(allowed)}.")
     if kind == "codec2":
-        _check_rate(name, rate, CODEC2_MODES)
         if shutil.which("c2enc") is None or shutil.which("c2dec") is None:
             raise UnavailableError(f"{name}: c2enc and c2dec are not installed (Debian: codec2).")
         return partial(_codec2, rate)
-    forced = kind == WIDEBAND_OPUS
-    if kind not in FFMPEG and not forced:
-        return None
-    codec = FFMPEG["opus" if forced else kind]
-    _check_rate(name, rate, tuple(map(str, codec.rates_bps)))
+    codec = FFMPEG["opus" if kind == WIDEBAND_OPUS else kind]
     try:
         av = importlib.import_module("av")
         av.codec.Codec(codec.encoder, "w"), av.codec.Codec(codec.decoder, "r")
     except ImportError as error:
         raise UnavailableError(
-            f"{name}: PyAV is not installed. `pip install vqasr[baselines]` brings it."
+            f"{name}: PyAV is not installed. Run `pip install vqasr[baselines]`."
         ) from error
     except ValueError as error:  # av.codec.UnknownCodecError
         raise UnavailableError(f"{name}: this FFmpeg was built without it ({error}).") from error
-    if forced:
+    if kind == WIDEBAND_OPUS:
         if shutil.which("opusenc") is None:
             raise UnavailableError(f"{name}: opusenc is not installed (Debian: opus-tools).")
         return partial(_wideband_opus, int(rate))
-    return partial(_through_ffmpeg, codec, int(rate) if rate else None)
+    return partial(_ffmpeg, codec, int(rate) if rate else None)
 
 
 def classical_names() -> list[str]:
-    """All names that `classical_codec` knows, one for each rate."""
+    """List all names that `classical_codec` accepts, one for each rate."""
     names = [
         f"{kind}:{rate}" if codec.rates_bps else kind
         for kind, codec in FFMPEG.items()
@@ -130,49 +130,40 @@ def classical_names() -> list[str]:
     return names + [f"codec2:{mode}" for mode in CODEC2_MODES]
 
 
-def _check_rate(name: str, rate: str, allowed: tuple[str, ...]) -> None:
-    if rate not in (allowed or ("",)):
-        kind = name.partition(":")[0]
-        raise VqasrError(
-            f"unknown system {name!r}; there are "
-            f"{', '.join(f'{kind}:{r}' for r in allowed) if allowed else kind}."
-        )
-
-
-def _through_ffmpeg(
+def _ffmpeg(
     codec: FFmpegCodec, rate_bps: int | None, samples: np.ndarray
 ) -> tuple[int, np.ndarray]:
     av: Any = importlib.import_module("av")
-    sound = np.clip(resample(samples, SAMPLING_RATE_HZ, codec.rate_hz), -1.0, 1.0)
-    code = _in_container if codec.container else _as_packets
-    size, heard = code(av, codec, rate_bps, sound)
-    return size, as_long_as(samples, _joined(heard, codec.rate_hz))
+    audio = np.clip(resample(samples, SAMPLING_RATE_HZ, codec.rate_hz), -1.0, 1.0)
+    transcode = _by_container if codec.container else _by_packets
+    size, frames = transcode(av, codec, rate_bps, audio)
+    return size, match_length(_concatenate(frames, codec.rate_hz), len(samples))
 
 
-def _as_packets(
-    av: Any, codec: FFmpegCodec, rate_bps: int | None, sound: np.ndarray
+def _by_packets(
+    av: Any, codec: FFmpegCodec, rate_bps: int | None, audio: np.ndarray
 ) -> tuple[int, list[Any]]:
-    """Bytes of the packets, and decoded frames."""
+    """Return the bytes of the packets, and the decoded frames."""
     encoder = av.CodecContext.create(codec.encoder, "w")
-    _settle(encoder, codec, rate_bps)
-    packets = [p for frame in _frames(av, codec, encoder, sound) for p in encoder.encode(frame)]
+    _configure(encoder, codec, rate_bps)
+    packets = [p for frame in _frames(av, codec, encoder, audio) for p in encoder.encode(frame)]
     decoder = av.CodecContext.create(codec.decoder, "r")
     decoder.sample_rate, decoder.layout = codec.rate_hz, "mono"
     if encoder.extradata:
         decoder.extradata = encoder.extradata
-    heard = [f for packet in packets for f in decoder.decode(packet)] + decoder.decode(None)
-    return sum(packet.size for packet in packets), heard
+    frames = [f for packet in packets for f in decoder.decode(packet)] + decoder.decode(None)
+    return sum(packet.size for packet in packets), frames
 
 
-def _in_container(
-    av: Any, codec: FFmpegCodec, rate_bps: int | None, sound: np.ndarray
+def _by_container(
+    av: Any, codec: FFmpegCodec, rate_bps: int | None, audio: np.ndarray
 ) -> tuple[int, list[Any]]:
-    """The same by way of a file; its header is not counted."""
+    """Do the same through a file, whose header is not counted."""
     file, size = io.BytesIO(), 0
     with av.open(file, "w", format=codec.container) as out:
         stream = out.add_stream(codec.encoder, rate=codec.rate_hz)
-        _settle(stream.codec_context, codec, rate_bps)
-        for frame in _frames(av, codec, stream.codec_context, sound):
+        _configure(stream.codec_context, codec, rate_bps)
+        for frame in _frames(av, codec, stream.codec_context, audio):
             for packet in stream.encode(frame):
                 size += packet.size
                 out.mux(packet)
@@ -181,7 +172,7 @@ def _in_container(
         return size, list(read.decode(audio=0))
 
 
-def _settle(encoder: Any, codec: FFmpegCodec, rate_bps: int | None) -> None:
+def _configure(encoder: Any, codec: FFmpegCodec, rate_bps: int | None) -> None:
     encoder.sample_rate, encoder.layout = codec.rate_hz, "mono"
     encoder.format = codec.sample_format
     if rate_bps:
@@ -189,56 +180,46 @@ def _settle(encoder: Any, codec: FFmpegCodec, rate_bps: int | None) -> None:
     encoder.options = codec.options
 
 
-def _frames(av: Any, codec: FFmpegCodec, encoder: Any, sound: np.ndarray) -> Iterator[Any]:
-    """Pieces as long as the encoder wants them, and None for the end."""
+def _frames(av: Any, codec: FFmpegCodec, encoder: Any, audio: np.ndarray) -> Iterator[Any]:
+    """Cut audio into frames of the encoder's length; None flushes it."""
     if not encoder.is_open:
         encoder.open()
     width = encoder.frame_size or codec.rate_hz // 50
-    for start in range(0, len(sound), width):
-        yield _frame(av, sound[start : start + width], width, codec)
+    audio = np.pad(audio, (0, -len(audio) % width))
+    if codec.sample_format.startswith("s16"):
+        audio = np.round(audio * 32767.0).astype(np.int16)
+    else:
+        audio = audio.astype(np.float32)
+    for values in audio.reshape(-1, 1, width):
+        frame = av.AudioFrame.from_ndarray(values, format=codec.sample_format, layout="mono")
+        frame.sample_rate = codec.rate_hz
+        yield frame
     yield None
 
 
-def _frame(av: Any, piece: np.ndarray, width: int, codec: FFmpegCodec) -> Any:
-    piece = np.pad(piece, (0, width - len(piece)))
-    if codec.sample_format.startswith("s16"):
-        piece = np.round(piece * 32767.0).astype(np.int16)
-    else:
-        piece = piece.astype(np.float32)
-    frame = av.AudioFrame.from_ndarray(piece[None], format=codec.sample_format, layout="mono")
-    frame.sample_rate = codec.rate_hz
-    return frame
-
-
-def _joined(frames: list[Any], rate_hz: int) -> np.ndarray:
-    """Decoded frames -> (samples,) at 16 kHz; rate_hz is for the case that there are none."""
+def _concatenate(frames: list[Any], rate_hz: int) -> np.ndarray:
+    """Join decoded frames to (samples,) at 16 kHz; rate_hz is the default of their rate."""
     if not frames:
         return np.zeros(0)
-    sound = np.concatenate([_floats(frame) for frame in frames])
-    return resample(sound, frames[0].sample_rate or rate_hz, SAMPLING_RATE_HZ)
-
-
-def _floats(frame: Any) -> np.ndarray:
-    values = frame.to_ndarray().reshape(-1)
-    return values / 32768.0 if values.dtype == np.int16 else values
+    audio = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
+    if audio.dtype == np.int16:
+        audio = audio / 32768.0
+    return resample(audio, frames[0].sample_rate or rate_hz, SAMPLING_RATE_HZ)
 
 
 def _codec2(mode: str, samples: np.ndarray) -> tuple[int, np.ndarray]:
-    sound = np.clip(resample(samples, SAMPLING_RATE_HZ, 8_000), -1.0, 1.0)
+    audio = np.clip(resample(samples, SAMPLING_RATE_HZ, 8_000), -1.0, 1.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         soundfile.write(
-            folder / "in.raw", sound, 8_000, format="RAW", subtype="PCM_16", endian="LITTLE"
+            folder / "in.raw", audio, 8_000, format="RAW", subtype="PCM_16", endian="LITTLE"
         )
-        # One byte a bit: packed, the program fills up each frame to whole bytes (28 bits to 32).
+        # One byte per bit: packed, c2enc pads each frame to whole bytes (28 bits to 32).
         _call(folder, "c2enc", mode, "in.raw", "bits", "--bitperchar")
         _call(folder, "c2dec", mode, "bits", "out.raw", "--bitperchar")
         size = -(-(folder / "bits").stat().st_size // 8)
-        raw = io.BytesIO((folder / "out.raw").read_bytes())
-        heard, _ = soundfile.read(
-            raw, format="RAW", subtype="PCM_16", endian="LITTLE", samplerate=8_000, channels=1
-        )
-    return size, as_long_as(samples, resample(heard, 8_000, SAMPLING_RATE_HZ))
+        decoded = np.fromfile(folder / "out.raw", "<i2") / 32768.0
+    return size, match_length(resample(decoded, 8_000, SAMPLING_RATE_HZ), len(samples))
 
 
 def _wideband_opus(rate_bps: int, samples: np.ndarray) -> tuple[int, np.ndarray]:
@@ -253,9 +234,9 @@ def _wideband_opus(rate_bps: int, samples: np.ndarray) -> tuple[int, np.ndarray]
         )  # fmt: skip
         with av.open(str(folder / "out.opus")) as file:
             packets = [packet for packet in file.demux(audio=0) if packet.size]
+            frames = [frame for packet in packets for frame in packet.decode()]
             size = sum(packet.size for packet in packets)
-            heard = [frame for packet in packets for frame in packet.decode()]
-    return size, as_long_as(samples, _joined(heard, SAMPLING_RATE_HZ))
+    return size, match_length(_concatenate(frames, SAMPLING_RATE_HZ), len(samples))
 
 
 def _call(folder: Path, *command: str) -> None:

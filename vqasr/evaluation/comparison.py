@@ -1,4 +1,4 @@
-"""How many times vqasr's bits each other codec needs at equal word error rate."""
+"""Compare vqasr's bitrate with that of other codecs at equal word error rate."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from vqasr.evaluation.bd_rate import rate_ratio, ratio_interval
 from vqasr.evaluation.error_rates import score
-from vqasr.evaluation.intervals import bootstrap_rates, drawn_groups
+from vqasr.evaluation.intervals import bootstrap_groups, bootstrap_rates
 from vqasr.evaluation.neural import PREFIX as NEURAL
 from vqasr.evaluation.text_floor import TEXT_FLOORS
 
@@ -16,7 +16,7 @@ DECODED = ":audio"
 
 
 def family(system: str) -> str:
-    """What one curve joins: vqasr at all rates, Opus at all rates, one checkpoint at all rates."""
+    """Return the name of a system's curve: "opus" for all rates of Opus, and so on."""
     if system.startswith(NEURAL):
         return system.partition("@")[0]
     return system.partition(":")[0] + (", decoded" if system.endswith(DECODED) else "")
@@ -24,71 +24,61 @@ def family(system: str) -> str:
 
 def compare_rates(
     rows: list[dict[str, Any]],
-    texts: list[str],
+    references: list[str],
     hypotheses: list[list[str]],
     speakers: Sequence[Any] | None,
 ) -> list[dict[str, Any]]:
     """Compare vqasr's curve (codes read directly) with that of every other family of systems.
 
     Args:
-        rows: of the systems that were measured.
-        texts: what was said.
-        hypotheses: of each row, in the order of the texts.
-        speakers: of each text, see `statistics`.
+        rows: results of the systems.
+        references: transcripts of the data set.
+        hypotheses: of each row, in the order of the references.
+        speakers: of each reference, see `statistics`.
 
     Returns:
-        For each family: "family", "rate_ratio" (bits that it needs / bits that vqasr needs at the
-        same word error rate, over the range that both reach, see `rate_ratio`; None where the
-        curves do not meet) and "rate_ratio_ci95", [low, high] or None where too many draws of the
-        bootstrap have no range in common. Empty where vqasr or others were not measured.
+        For each family: "family", "rate_ratio" (its bits / vqasr's bits, see `rate_ratio`; None if
+        the curves do not meet) and "rate_ratio_ci95" (see `ratio_interval`). Empty if vqasr or all
+        others are missing.
     """
     coded = [
-        (row, heard)
-        for row, heard in zip(rows, hypotheses, strict=True)
+        (row, texts)
+        for row, texts in zip(rows, hypotheses, strict=True)
         if row["coded_bps"] and row["wer"] is not None and _has_curve(row["system"])
     ]
-    if not coded:
-        return []
-    scores = [score(texts, heard) for _, heard in coded]
-    groups, _ = drawn_groups(scores[0], speakers)
-    draws = bootstrap_rates(np.stack([s.errors for s in scores]), scores[0].words, groups)
     members: dict[str, list[int]] = {}
     for i, (row, _) in enumerate(coded):
         members.setdefault(family(row["system"]), []).append(i)
     ours = members.pop(OURS, [])
     if not ours:
         return []
+    scores = [score(references, texts) for _, texts in coded]
+    groups, _ = bootstrap_groups(scores[0], speakers)
+    draws = bootstrap_rates(np.stack([s.errors for s in scores]), scores[0].words, groups)
     bps = np.array([row["coded_bps"] for row, _ in coded])
     wer = np.array([row["wer"] for row, _ in coded])
-    return [
-        {
-            "family": name,
-            "rate_ratio": _rounded(rate_ratio(bps[ours], wer[ours], bps[theirs], wer[theirs])),
-            "rate_ratio_ci95": ratio_interval(
-                bps[ours], draws[ours].T, bps[theirs], draws[theirs].T
-            ),
-        }
-        for name, theirs in members.items()
-    ]
+    ratios = []
+    for name, theirs in members.items():
+        ratio = rate_ratio(bps[ours], wer[ours], bps[theirs], wer[theirs])
+        interval = ratio_interval(bps[ours], draws[ours].T, bps[theirs], draws[theirs].T)
+        rounded = None if ratio is None else round(ratio, 3)
+        ratios.append({"family": name, "rate_ratio": rounded, "rate_ratio_ci95": interval})
+    return ratios
 
 
 def ratios_table(ratios: list[dict[str, Any]]) -> str:
-    """Markdown; empty where nothing was compared."""
+    """Format the result of `compare_rates` as Markdown; empty if there is none."""
     if not ratios:
         return ""
-    lines = ["| codec | bits for each bit of vqasr, at equal WER | 95 % |", "|---|---|---|"]
-    for found in ratios:
-        ratio, interval = found["rate_ratio"], found["rate_ratio_ci95"]
-        shown = "the curves do not meet" if ratio is None else f"{ratio:.3g}"
+    lines = ["| codec | bits per bit of vqasr, at equal WER | 95 % |", "|---|---|---|"]
+    for row in ratios:
+        ratio, interval = row["rate_ratio"], row["rate_ratio_ci95"]
+        value = "the curves do not meet" if ratio is None else f"{ratio:.3g}"
         between = "-" if interval is None else f"{interval[0]:.3g} to {interval[1]:.3g}"
-        lines.append(f"| {found['family']} | {shown} | {between} |")
+        lines.append(f"| {row['family']} | {value} | {between} |")
     return "\n".join(lines) + "\n"
 
 
 def _has_curve(system: str) -> bool:
-    """Neither what is not coded, nor the words themselves, nor what lost chunks on the way."""
+    """Exclude systems without a codec and systems with lost chunks."""
     return system != "pcm" and system not in TEXT_FLOORS and "+loss" not in system
-
-
-def _rounded(ratio: float | None) -> float | None:
-    return None if ratio is None else round(ratio, 3)

@@ -1,4 +1,4 @@
-"""The rate curve of an evaluation as a picture."""
+"""Draw the rate curve of an evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -7,67 +7,59 @@ from vqasr.evaluation.comparison import family
 from vqasr.evaluation.text_floor import TEXT_FLOORS
 
 FORMATS = (".png", ".svg")
-COLOURS = 10  # of matplotlib's cycle; then another marker
+COLOURS = 10  # in matplotlib's cycle; then the next marker
 MARKERS = "o^sD"
 CEILING = "vqasr:continuous"
 
 
-def draw_curve(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
+def draw_curve(rows: list[dict[str, Any]], folder: Path) -> None:
     """Write curve.png and curve.svg: WER against coded bits per second.
 
-    Drawn is its difference to `pcm`, or where that was not heard, itself.
-
-    Args:
-        rows: of `vqasr evaluate`.
-        folder: for the pictures.
-
-    Returns:
-        What was written; nothing where nothing is coded, or without matplotlib (extra `train`).
+    The y axis is the difference to `pcm`, or the WER itself if `pcm` is missing. Nothing is written
+    if no system is coded, or without matplotlib (extra `train`).
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return []
-    if not _drawn(rows):
-        return []
+        return
+    if not _coded(rows):
+        return
     figure = Figure(figsize=(8, 4.5), dpi=150)
     axes = figure.subplots()
     draw_families(axes, rows)
     axes.legend()
     figure.tight_layout()
-    paths = [folder / f"curve{suffix}" for suffix in FORMATS]
-    for path in paths:
-        figure.savefig(path)
-    return paths
+    for suffix in FORMATS:
+        figure.savefig(folder / f"curve{suffix}")
 
 
 def draw_families(axes: Any, rows: list[dict[str, Any]], order: list[str] | None = None) -> None:
-    """One line for each family of systems, with 95 % intervals; floors and ceiling.
+    """Draw a line for each family of systems, with 95 % intervals, text floors and the ceiling.
 
     Args:
         axes: of matplotlib.
-        rows: of `vqasr evaluate`.
-        order: of the families, which decides their colours; None for those in the rows.
+        rows: results of `vqasr evaluate`.
+        order: families by colour, to share colours between panels; None for those in the rows.
     """
-    drawn = _drawn(rows)
-    measure = measured(rows)
+    measure = _measure(rows)
     order = order or families(rows)
     for name in families(rows):
-        colour, marker = order.index(name) % COLOURS, MARKERS[order.index(name) // COLOURS]
+        marker, colour = divmod(order.index(name), COLOURS)
         points = sorted(
-            (r for r in drawn if family(r["system"]) == name), key=lambda row: row["coded_bps"]
+            (row for row in _coded(rows) if family(row["system"]) == name),
+            key=lambda row: row["coded_bps"],
         )
-        bps = [r["coded_bps"] for r in points]
-        wer = [100 * r[measure] for r in points]
-        line = axes.plot(bps, wer, f"{marker}-C{colour}", markersize=4, label=name)[0]
+        bps = [row["coded_bps"] for row in points]
+        wer = [100 * row[measure] for row in points]
+        axes.plot(bps, wer, f"{MARKERS[marker]}-C{colour}", markersize=4, label=name)
         for x, row in zip(bps, points, strict=True):
             if row[f"{measure}_ci95"]:
                 ends = [100 * end for end in row[f"{measure}_ci95"]]
-                axes.plot([x, x], ends, color=line.get_color(), alpha=0.5, linewidth=1.5)
+                axes.plot([x, x], ends, color=f"C{colour}", alpha=0.5, linewidth=1.5)
     for row in rows:
-        if row["system"] in TEXT_FLOORS:  # what the words alone would cost
+        if row["system"] in TEXT_FLOORS:
             axes.axvline(row["coded_bps"], color="grey", linestyle=":", label=row["system"])
-        if row["system"] == CEILING and row[measure] is not None:  # the codec without its quantizer
+        if row["system"] == CEILING and row[measure] is not None:
             axes.axhline(100 * row[measure], color="grey", linestyle="--", label=CEILING)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xscale("log")
@@ -77,17 +69,21 @@ def draw_families(axes: Any, rows: list[dict[str, Any]], order: list[str] | None
     axes.grid(alpha=0.3, which="both")
 
 
-def measured(rows: list[dict[str, Any]]) -> str:
-    """What is drawn: delta_wer where there is one, else wer."""
+def families(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the lines that these rows make."""
+    return list(dict.fromkeys(family(row["system"]) for row in _coded(rows)))
+
+
+def _measure(rows: list[dict[str, Any]]) -> str:
     return "delta_wer" if any(row["delta_wer"] is not None for row in rows) else "wer"
 
 
-def families(rows: list[dict[str, Any]]) -> list[str]:
-    """Names of the lines that these rows give."""
-    return list(dict.fromkeys(family(row["system"]) for row in _drawn(rows)))
-
-
-def _drawn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What has a place in the picture: it is coded, and was heard."""
-    coded = [r for r in rows if r["coded_bps"] and r[measured(rows)] is not None]
-    return [r for r in coded if r["system"] not in ("pcm", *TEXT_FLOORS)]
+def _coded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of codecs with a word error rate."""
+    measure = _measure(rows)
+    return [
+        row
+        for row in rows
+        if row["coded_bps"] and row[measure] is not None
+        if row["system"] not in ("pcm", *TEXT_FLOORS)
+    ]

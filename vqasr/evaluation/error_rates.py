@@ -1,4 +1,4 @@
-"""Word error rates."""
+"""Word and character error rates, after Whisper's English text normalisation."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,72 +17,69 @@ def _normaliser() -> EnglishTextNormalizer:
 
 
 def normalise(text: str) -> str:
-    """Whisper's English normaliser, with its map of spellings."""
+    """Apply Whisper's English normaliser, with its table of spellings."""
     return str(_normaliser()(text))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Word errors of each utterance that has words; all (utterances,) int64.
+    """Word errors of each utterance whose reference has words; all (utterances,) int64.
 
     Attributes:
-        rows: which of the references they are: those without words are left out, since a rate over
-            no words says nothing.
-        words: in the reference, after normalisation.
-        heard: words in the hypothesis.
+        rows: index of each utterance in the data set; references without words are left out.
+        words: number of words in the normalised reference.
+        hypothesis_words: number of words in the normalised hypothesis.
         substitutions, deletions, insertions: as jiwer aligns them.
     """
 
     rows: npt.NDArray[np.int64]
     words: npt.NDArray[np.int64]
-    heard: npt.NDArray[np.int64]
+    hypothesis_words: npt.NDArray[np.int64]
     substitutions: npt.NDArray[np.int64]
     deletions: npt.NDArray[np.int64]
     insertions: npt.NDArray[np.int64]
 
     @property
     def errors(self) -> npt.NDArray[np.int64]:
-        """Of all three kinds."""
+        """Sum the three kinds of errors."""
         return self.substitutions + self.deletions + self.insertions
 
 
 def score(references: list[str], hypotheses: list[str]) -> Scores:
-    """Compare texts utterance by utterance, after normalisation."""
-    pairs = [
-        (i, reference, normalise(hypothesis))
-        for i, (reference, hypothesis) in enumerate(
-            zip(map(normalise, references), hypotheses, strict=True)
-        )
-        if reference
-    ]
-    table = np.zeros((6, len(pairs)), np.int64)
-    if pairs:
-        aligned = jiwer.process_words([r for _, r, _ in pairs], [h for _, _, h in pairs])
-        for column, (i, _, _), reference, hypothesis, chunks in zip(
-            table.T, pairs, aligned.references, aligned.hypotheses, aligned.alignments, strict=True
+    """Count the word errors of each utterance, after normalisation."""
+    rows, kept_references, kept_hypotheses = _with_words(references, hypotheses)
+    table = np.zeros((6, len(rows)), np.int64)
+    if rows:
+        aligned = jiwer.process_words(kept_references, kept_hypotheses)
+        for column, row, reference, hypothesis, chunks in zip(
+            table.T, rows, aligned.references, aligned.hypotheses, aligned.alignments, strict=True
         ):
-            column[:3] = i, len(reference), len(hypothesis)
+            column[:3] = row, len(reference), len(hypothesis)
             for chunk in chunks:
                 if chunk.type in KINDS:
-                    said = chunk.ref_end_idx - chunk.ref_start_idx
-                    heard = chunk.hyp_end_idx - chunk.hyp_start_idx
-                    column[3 + KINDS.index(chunk.type)] += max(said, heard)
+                    column[3 + KINDS.index(chunk.type)] += max(
+                        chunk.ref_end_idx - chunk.ref_start_idx,
+                        chunk.hyp_end_idx - chunk.hyp_start_idx,
+                    )
     return Scores(*table)
 
 
 def character_error_rate(references: list[str], hypotheses: list[str]) -> float | None:
-    """Wrong characters for each that was said, after normalisation; None where nothing was."""
-    pairs = [
-        (said, normalise(heard))
-        for said, heard in zip(map(normalise, references), hypotheses, strict=True)
-        if said
-    ]
-    if not pairs:
-        return None
-    return float(jiwer.cer([said for said, _ in pairs], [heard for _, heard in pairs]))
+    """Return errors / characters of the reference, after normalisation; None without characters."""
+    rows, kept_references, kept_hypotheses = _with_words(references, hypotheses)
+    return float(jiwer.cer(kept_references, kept_hypotheses)) if rows else None
 
 
 def word_errors(references: list[str], hypotheses: list[str]) -> tuple[int, int]:
-    """Errors and reference words of a corpus, after normalisation."""
+    """Return the errors and the reference words of a corpus, after normalisation."""
     scores = score(references, hypotheses)
     return int(scores.errors.sum()), int(scores.words.sum())
+
+
+def _with_words(
+    references: list[str], hypotheses: list[str]
+) -> tuple[list[int], list[str], list[str]]:
+    """Normalise; return indices and texts of the references that have words."""
+    pairs = zip(map(normalise, references), map(normalise, hypotheses), strict=True)
+    kept = [(i, *pair) for i, pair in enumerate(pairs) if pair[0]]
+    return [i for i, _, _ in kept], [r for _, r, _ in kept], [h for _, _, h in kept]

@@ -1,7 +1,7 @@
-"""How sure a word error rate is: bootstrap over speakers (or utterances), paired for differences.
+"""Confidence intervals of word error rates: bootstrap over speakers or utterances.
 
-Utterances of one speaker go wrong together, so that intervals over utterances are too narrow; with
-few speakers, on the other hand, an interval over speakers says nothing.
+Errors of one speaker are correlated, so intervals over utterances are too narrow. With few
+speakers, however, a bootstrap over speakers is unreliable.
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ from vqasr.evaluation.error_rates import Scores
 
 FEWEST_SPEAKERS = 8
 DRAWS = 2000
-# A hypothesis with more than so many words for each that was said is made up.
+# A hypothesis with more than this many words per reference word counts as a hallucination.
 HALLUCINATED = 2
 
 
 def statistics(
     scores: Scores, pcm: Scores | None, speakers: Sequence[Any] | None, seed: int = 0
 ) -> dict[str, Any]:
-    """What goes beside a word error rate.
+    """Compute intervals and kinds of errors for a row of results.
 
     Args:
         scores: of a system.
-        pcm: of uncompressed audio, over the same utterances; None where that was not run.
-        speakers: of all rows of the data set; None where nobody knows.
-        seed: of the draws.
+        pcm: of uncompressed audio, over the same utterances; None if it was not measured.
+        speakers: of all rows of the data set; None if unknown.
+        seed: of the bootstrap draws.
 
     Returns:
         wer_ci95 and delta_wer_ci95 ([low, high] or None), ci_over ("speakers", or "utterances"
-        where there are fewer than 8 speakers), substitutions, deletions, insertions, and
-        hallucinations: utterances with more than twice the words that were said.
+        with fewer than 8 speakers), substitutions, deletions, insertions, and hallucinations:
+        utterances with more than twice as many words as their reference.
     """
-    groups, over = drawn_groups(scores, speakers)
+    groups, over = bootstrap_groups(scores, speakers)
     errors = [scores.errors] + ([scores.errors - pcm.errors] if pcm is not None else [])
     intervals = bootstrap_intervals(np.stack(errors), scores.words, groups, seed)
     return {
@@ -44,26 +44,26 @@ def statistics(
         "substitutions": int(scores.substitutions.sum()),
         "deletions": int(scores.deletions.sum()),
         "insertions": int(scores.insertions.sum()),
-        "hallucinations": int((scores.heard > HALLUCINATED * scores.words).sum()),
+        "hallucinations": int((scores.hypothesis_words > HALLUCINATED * scores.words).sum()),
     }
 
 
-def drawn_groups(
+def bootstrap_groups(
     scores: Scores, speakers: Sequence[Any] | None
 ) -> tuple[npt.NDArray[np.integer], str]:
-    """What is drawn together.
+    """Group utterances that are drawn together.
 
     Args:
         scores: of any system.
-        speakers: as `statistics` takes them.
+        speakers: see `statistics`.
 
     Returns:
-        (utterances,) number of each utterance's group, and what a group is.
+        (utterances,) index of each utterance's group, and "speakers" or "utterances".
     """
     if speakers is not None:
-        names, found = np.unique([str(speakers[i]) for i in scores.rows], return_inverse=True)
+        names, groups = np.unique([str(speakers[i]) for i in scores.rows], return_inverse=True)
         if len(names) >= FEWEST_SPEAKERS:
-            return found, "speakers"
+            return groups, "speakers"
     return np.arange(len(scores.rows)), "utterances"
 
 
@@ -73,10 +73,9 @@ def bootstrap_intervals(
     groups: npt.NDArray[np.integer],
     seed: int = 0,
 ) -> list[list[float] | None]:
-    """95 % intervals of errors / words when whole groups are drawn anew; see `bootstrap_rates`.
+    """Return [low, high], the 95 % interval, for each measure of `bootstrap_rates`.
 
-    Returns:
-        [low, high] of each measure; None where there are no words.
+    Returns None instead of each interval if there are no words.
     """
     if not words.sum():
         return [None] * len(errors)
@@ -92,16 +91,16 @@ def bootstrap_rates(
     groups: npt.NDArray[np.integer],
     seed: int = 0,
 ) -> npt.NDArray[np.float64]:
-    """Errors / words when whole groups are drawn anew.
+    """Compute errors / words for bootstrap draws of whole groups.
 
     Args:
         errors: (measures, utterances); differences of two systems' errors give paired intervals.
         words: (utterances,).
-        groups: (utterances,) 0 to groups - 1.
+        groups: (utterances,) from 0 to the number of groups - 1.
         seed: of the draws.
 
     Returns:
-        (measures, draws), of the same draws for all measures.
+        (measures, draws), from the same draws for all measures.
     """
     count = int(groups.max()) + 1
     drawn = np.random.default_rng(seed).integers(count, size=(DRAWS, count))

@@ -1,7 +1,7 @@
-"""The baseline that needs no training: k-means on what Whisper's encoder says.
+"""Baseline without training: k-means tokens of Whisper's encoder states.
 
-Each state (50 a second) is sent as the number of the nearest centre, and the decoder reads the
-centres. Whisper's whole encoder runs at the sender's.
+Each state (50 Hz) is sent as the index of its nearest centre, and Whisper's decoder reads the
+centres. The sender has to run the whole encoder.
 """
 
 import os
@@ -19,10 +19,10 @@ from vqasr.codec.nearest import kmeans, nearest
 from vqasr.codec.quantizer import bits_per_code
 from vqasr.entropy.packing import pack_codes
 from vqasr.errors import RecogniserError
-from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_SAMPLES
+from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_SAMPLES, frames_of
 
 STATE_SAMPLES = 320
-FITTED_STATES = 25  # for each centre; more change little
+FITTED_STATES = 25  # per centre; more change little
 
 
 class KMeansTokens:
@@ -42,17 +42,17 @@ class KMeansTokens:
     def fit(
         cls, recogniser: OriginalWhisper, clips: list[np.ndarray], size: int, seed: int = 0
     ) -> "KMeansTokens":
-        """Find centres on (samples,) float32 clips at 16 kHz.
+        """Compute centres from (samples,) float32 clips at 16 kHz.
 
         Raises:
-            RecogniserError: there is too little speech.
+            RecogniserError: there are fewer states than centres.
         """
         states = [_states(recogniser, clip[:WINDOW_SAMPLES]) for clip in clips]
         frames = torch.cat(states) if states else torch.zeros(0, 1)
         if len(frames) < size:
             raise RecogniserError(
-                f"{len(frames)} states of speech are too few for {size} centres; at least "
-                f"{size * STATE_SAMPLES / SAMPLING_RATE_HZ:.0f} s of audio are needed."
+                f"{len(frames)} states of speech are too few for {size} centres. Give at least "
+                f"{size * STATE_SAMPLES / SAMPLING_RATE_HZ:.0f} s of audio."
             )
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(frames), generator=generator)[: FITTED_STATES * size]
@@ -60,43 +60,37 @@ class KMeansTokens:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file."""
-        about = {"whisper": self.recogniser.fingerprint().hex()}
-        save_file({"centres": self.centres.contiguous()}, path, metadata=about)
+        metadata = {"whisper": self.recogniser.fingerprint().hex()}
+        save_file({"centres": self.centres.contiguous()}, path, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], recogniser: OriginalWhisper) -> "KMeansTokens":
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            RecogniserError: not there, no such file, or fitted to another Whisper.
+            RecogniserError: the file cannot be read, or was fitted to another Whisper.
         """
         try:
             with safe_open(Path(path), "pt") as file:
-                centres, about = file.get_tensor("centres"), file.metadata()
+                centres, metadata = file.get_tensor("centres"), file.metadata()
         except Exception as error:  # safetensors and the system each raise their own
             raise RecogniserError(
-                f"{path}: no centres can be read ({error}). recipes/wer_vs_bitrate/fit_kmeans.py "
-                "makes such a file."
+                f"{path}: no centres can be read ({error}). Make such a file with "
+                "recipes/wer_vs_bitrate/fit_kmeans.py."
             ) from error
-        if (about or {}).get("whisper") != recogniser.fingerprint().hex():
+        if (metadata or {}).get("whisper") != recogniser.fingerprint().hex():
             raise RecogniserError(
                 f"{path}: fitted to another recogniser than {recogniser.name}. Fit centres to it "
                 "with recipes/wer_vs_bitrate/fit_kmeans.py."
             )
         return cls(recogniser, centres)
 
-    def bytes_of(self, states: int) -> int:
-        """Size of so many states."""
-        codes = np.zeros((1, states), np.int64)
-        return len(pack_codes(codes, bits_per_code(len(self.centres))))
-
     @torch.inference_mode()
-    def hear(self, clips: list[np.ndarray]) -> tuple[list[str], list[int], float, float]:
+    def transcribe(self, clips: list[np.ndarray]) -> tuple[list[str], list[int], float, float]:
         """Transcribe (samples,) float32 clips at 16 kHz.
 
         Returns:
-            texts, bytes of each clip's codes, and the seconds that Whisper's encoder took and all
-            the rest.
+            Texts, bytes of each clip's codes, seconds in Whisper's encoder, seconds elsewhere.
         """
         started = time.perf_counter()
         marks: list[float] = []
@@ -119,14 +113,16 @@ class KMeansTokens:
             for hook in hooks:
                 hook.remove()
         encode_s = sum(marks[1::2]) - sum(marks[::2])
-        size = [self.bytes_of(-(-len(clip) // STATE_SAMPLES)) for clip in clips]
-        return texts, size, encode_s, time.perf_counter() - started - encode_s
+        bits = bits_per_code(len(self.centres))
+        codes = [np.zeros((1, frames_of(len(clip), STATE_SAMPLES)), np.int64) for clip in clips]
+        sizes = [len(pack_codes(c, bits)) for c in codes]  # of fixed width, so any code will do
+        return texts, sizes, encode_s, time.perf_counter() - started - encode_s
 
 
 def _states(recogniser: OriginalWhisper, clip: np.ndarray) -> Tensor:
-    """Encoder states (states of the clip, d_model), without those of the padding."""
+    """Return the encoder states of a clip, (states, d_model), without padding."""
     features = recogniser.feature_extractor(
         clip, sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
     ).input_features
     states = recogniser.model.model.encoder(features).last_hidden_state[0]
-    return states[: -(-len(clip) // STATE_SAMPLES)].clone()
+    return states[: frames_of(len(clip), STATE_SAMPLES)].clone()

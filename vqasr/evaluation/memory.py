@@ -1,4 +1,4 @@
-"""The process's largest memory since a moment, on Linux."""
+"""Peak memory of this process, on Linux."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 _PROCESS = Path("/proc/self")
 
 
-def forget_peak() -> None:
-    """From now on `peak_mib` counts anew."""
+def reset_peak() -> None:
+    """Start a new measurement of `peak_mib`."""
     try:
         (_PROCESS / "clear_refs").write_text("5")
     except OSError:  # another system, or a container that forbids it
@@ -15,9 +15,9 @@ def forget_peak() -> None:
 
 
 def peak_mib() -> float | None:
-    """Largest resident memory in MiB; None where the system does not say."""
+    """Return the peak resident memory in MiB since `reset_peak`; None if unknown."""
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", (_PROCESS / "status").read_text())
+        match = re.search(r"VmHWM:\s+(\d+) kB", (_PROCESS / "status").read_text())
     except OSError:
         return None
-    return round(int(found[1]) / 1024, 1) if found else None
+    return round(int(match[1]) / 1024, 1) if match else None

@@ -1,4 +1,4 @@
-"""Losing chunks of a stream, as networks do."""
+"""Simulate packet loss: drop chunks of a stream."""
 
 import io
 from dataclasses import replace
@@ -13,25 +13,26 @@ from vqasr.stream.reader import StreamReader
 def drop_chunks(
     data: bytes, probability: float, rng: np.random.Generator, prior: CodePrior | None = None
 ) -> bytes:
-    """A stream without the chunks that were lost; its header always arrives.
+    """Drop chunks of a stream at random; the header always remains.
 
     Args:
         data: a whole stream.
         probability: of losing each chunk, independently.
-        rng: decides.
-        prior: the one that wrote the stream; None takes a bundled one where one is needed.
+        rng: draws the losses.
+        prior: that coded the stream; None takes a bundled one where one is needed.
 
     Returns:
-        A stream of a single chunk is lost as a whole, and leaves the header of a longer one.
+        The stream without the lost chunks. A stream of a single chunk becomes an empty stream of
+        the longer format.
 
     Raises:
-        StreamError: the stream is damaged already.
+        StreamError: the stream is damaged.
     """
     reader = StreamReader(io.BytesIO(data), prior=prior)
-    chunks = [chunk for _, chunk in reader.intact_chunks()]
+    chunks = list(reader.intact_chunks())
     reader.raise_problem()
     if reader.header.single:
-        # Without its content it is no stream: what is left is what would be of a longer one.
+        # Without its chunk a short stream is invalid, so the header of the long format remains.
         kept = rng.random() >= probability
         return data if kept else replace(reader.header, single=False).to_bytes()
     parts, position = [data[:HEADER_BYTES]], HEADER_BYTES

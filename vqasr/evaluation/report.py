@@ -1,7 +1,7 @@
-"""report.html: one page that holds everything an evaluation found, and needs nothing else.
+"""Write report.html: one self-contained page with the results of an evaluation.
 
-Curve, table, transcripts with their errors marked, and sounds to listen to. Numbers and texts
-travel as JSON inside the page; assets/report/report.js draws them.
+It shows the curve, the table, transcripts with marked errors, and audio. The results are embedded
+as JSON; assets/report/report.js draws them.
 """
 
 import base64
@@ -16,12 +16,14 @@ import numpy as np
 import soundfile
 
 from vqasr.assets import ASSETS
+from vqasr.evaluation.comparison import family
 from vqasr.evaluation.error_rates import normalise
 from vqasr.grid import SAMPLING_RATE_HZ
 
-# So many utterances are shown, and of the first few of them, sounds.
-SHOWN = 12
-SOUNDS = 3
+# Number of utterances with transcripts, and of those with audio.
+UTTERANCES = 12
+AUDIO_CLIPS = 3
+REFERENCE = "reference"  # key of the uncompressed recordings
 PAGE = ASSETS / "report"
 MARKS = {"substitute": "sub", "delete": "del", "insert": "ins"}
 
@@ -31,72 +33,71 @@ def write_report(
     title: str,
     rows: list[dict[str, Any]],
     ratios: list[dict[str, Any]],
-    texts: list[str],
+    references: list[str],
     hypotheses: list[list[str]],
-    sounds: dict[str, list[np.ndarray]],
+    audio: dict[str, list[np.ndarray]],
     skipped: dict[str, str] | None = None,
 ) -> None:
     """Write the page.
 
     Args:
         path: report.html.
-        title: what was measured.
-        rows: of the systems, as `vqasr evaluate` writes them.
-        ratios: of `compare_rates`.
-        texts: what was said.
-        hypotheses: of each row, in the order of the texts.
-        sounds: by system, what is heard of the first utterances; (samples,) float32 at 16 kHz. By
-            "said", the recordings.
-        skipped: why other systems are missing.
+        title: heading of the page.
+        rows: results of the systems.
+        ratios: result of `compare_rates`.
+        references: transcripts of the data set.
+        hypotheses: of each row, in the order of the references.
+        audio: by system, decoded audio of the first utterances, (samples,) float32 at 16 kHz;
+            under `REFERENCE`, the recordings.
+        skipped: {system: reason} of systems that were left out.
     """
     data = {
         "title": title,
         "rows": rows,
+        "families": {row["system"]: family(row["system"]) for row in rows},
         "ratios": ratios,
         "skipped": skipped or {},
         "texts": [
             {
-                "said": normalise(said),
-                "heard": {
-                    row["system"]: marked(said, heard[i])
-                    for row, heard in zip(rows, hypotheses, strict=True)
-                    if heard
+                "reference": normalise(reference),
+                "hypotheses": {
+                    row["system"]: marked(reference, texts[i])
+                    for row, texts in zip(rows, hypotheses, strict=True)
+                    if texts
                 },
             }
-            for i, said in enumerate(texts[:SHOWN])
+            for i, reference in enumerate(references[:UTTERANCES])
         ],
-        "sounds": {name: [_data_url(s) for s in clips[:SOUNDS]] for name, clips in sounds.items()},
+        "sounds": {name: list(map(_data_url, clips)) for name, clips in audio.items()},
     }
-    page = (PAGE / "page.html").read_text()
-    # "</" would end the script that holds the data.
-    inside = json.dumps(data).replace("</", "<\\/")
     parts = {
         "TITLE": html.escape(title),
         "STYLE": (PAGE / "style.css").read_text(),
-        "DATA": inside,
+        # "</" would end the script element that holds the data.
+        "DATA": json.dumps(data).replace("</", "<\\/"),
         "SCRIPT": (PAGE / "report.js").read_text(),
     }
+    page = (PAGE / "page.html").read_text()
     for name, part in parts.items():
         page = page.replace(f"<!--{name}-->", part, 1)
     path.write_text(page)
 
 
-def marked(said: str, heard: str) -> str:
-    """The words of a hypothesis as HTML, with what is wrong in <span class="sub|del|ins">."""
-    reference, hypothesis = normalise(said), normalise(heard)
+def marked(reference: str, hypothesis: str) -> str:
+    """Return the hypothesis as HTML, with its errors in <span class="sub|del|ins">."""
+    reference, hypothesis = normalise(reference), normalise(hypothesis)
     if not reference:
         return html.escape(hypothesis)
     aligned = jiwer.process_words(reference, hypothesis)
     pieces = []
     for chunk in aligned.alignments[0]:
-        was = " ".join(aligned.references[0][chunk.ref_start_idx : chunk.ref_end_idx])
-        now = " ".join(aligned.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx])
-        if chunk.type not in MARKS:
-            pieces.append(html.escape(now))
-            continue
-        shown = was if chunk.type == "delete" else now
-        hint = f' title="{html.escape(was)}"' if chunk.type == "substitute" else ""
-        pieces.append(f'<span class="{MARKS[chunk.type]}"{hint}>{html.escape(shown)}</span>')
+        expected = " ".join(aligned.references[0][chunk.ref_start_idx : chunk.ref_end_idx])
+        actual = " ".join(aligned.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx])
+        text = html.escape(expected if chunk.type == "delete" else actual)
+        if chunk.type in MARKS:
+            hint = f' title="{html.escape(expected)}"' if chunk.type == "substitute" else ""
+            text = f'<span class="{MARKS[chunk.type]}"{hint}>{text}</span>'
+        pieces.append(text)
     return " ".join(pieces)
 
 

@@ -1,4 +1,4 @@
-"""Systems by their names, as `vqasr evaluate --systems` takes them."""
+"""Make systems by their names, as `vqasr evaluate --systems` takes them."""
 
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.codec.modeling import VQCodecModel
@@ -20,9 +20,9 @@ from vqasr.evaluation.systems import (
 )
 from vqasr.evaluation.text_floor import TEXT_FLOORS
 
-WITHOUT_CODES = ("pcm", CONTINUOUS)
 AUDIO = ":audio"
-LOADED = (NEURAL, RANDOM, KMEANS)  # that these exist is seen when they are made
+FIXED = ("pcm", CONTINUOUS, *TEXT_FLOORS)
+LOADED = (NEURAL, RANDOM, KMEANS)  # checked when they are loaded
 
 
 def make_system(
@@ -33,18 +33,18 @@ def make_system(
     chunk_frames: int | None = None,
     seed: int = 0,
 ) -> System:
-    """The system of that name; "vqasr:N:audio" is decoded to audio, which the recogniser hears.
+    """Return the system of that name; for arguments and further errors see `CodesSystem`.
 
-    Arguments and errors as `CodesSystem`.
+    With the suffix ":audio", codes are decoded and the recogniser reads the decoded audio.
 
     Raises:
-        UnavailableError: a codec that is not installed, or a checkpoint that cannot be had here.
-        RecogniserError: audio for a recogniser that reads codes only.
+        UnavailableError: the codec is not installed, or the checkpoint cannot be loaded.
+        RecogniserError: the system makes audio, and the recogniser reads only codes.
     """
     if needs_audio(name) and not recogniser.reads_audio:
         raise RecogniserError(
-            f"the system {name!r} is audio, and this recogniser reads codes only. Leave it out, or "
-            "use a Whisper (--asr tiny.en)."
+            f"the system {name!r} makes audio, but this recogniser reads only codes. Leave the "
+            "system out, or use a Whisper (--asr tiny.en)."
         )
     if name == "pcm":
         return AudioSystem(name, recogniser)
@@ -56,51 +56,55 @@ def make_system(
         return CostSystem(name, NeuralCodec(name))
     if not name.startswith("vqasr:"):
         return AudioSystem(name, recogniser, classical_codec(name))
-    plain, _, loss = name.partition(LOSS)
+    plain, separator, loss = name.partition(LOSS)
     codes = CodesSystem(
-        plain.removesuffix(AUDIO) + (LOSS + loss if loss else ""), codec, recogniser, prior,
-        chunk_frames, seed,
-    )  # fmt: skip
-    return AudioSystem(name, recogniser, codes.through) if plain.endswith(AUDIO) else codes
+        plain.removesuffix(AUDIO) + separator + loss, codec, recogniser, prior, chunk_frames, seed
+    )
+    return AudioSystem(name, recogniser, codes.round_trip) if plain.endswith(AUDIO) else codes
 
 
 def needs_audio(name: str) -> bool:
-    """True for systems that give the recogniser audio to hear (or, k-means, its own states)."""
+    """Return whether a system's recogniser reads audio (or, for k-means, its own states)."""
     if name.startswith("vqasr:"):
         return name.partition(LOSS)[0].endswith(AUDIO)
     return name not in TEXT_FLOORS and not name.startswith(RANDOM)
 
 
-def readable(names: str, recogniser: Recogniser) -> str:
-    """Of names by commas those that the recogniser can hear."""
-    heard = [n for n in names.split(",") if recogniser.reads_audio or not needs_audio(n)]
-    return ",".join(heard)
+def supported_systems(names: str, recogniser: Recogniser) -> str:
+    """Keep the names, separated by commas, of the systems that work with this recogniser."""
+    return ",".join(n for n in names.split(",") if recogniser.reads_audio or not needs_audio(n))
 
 
 def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
-    """ "pcm,vqasr:all" -> ["pcm", "vqasr:1", ...]; VqasrError for a name that does not exist.
+    """Split and check names: "pcm,vqasr:all" -> ["pcm", "vqasr:1", ...].
 
-    Codecs that are not installed keep their place: `make_system` says that they are missing.
+    Codecs that are not installed are kept; `make_system` raises for them.
+
+    Raises:
+        VqasrError: a name is unknown, or there is none.
     """
     expanded: list[str] = []
     for name in (part.strip() for part in names.split(",")):
         if name == "vqasr:all":
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
-            known = name in (*WITHOUT_CODES, *TEXT_FLOORS) or name.startswith(LOADED)
-            if not known and not _is_classical(name):
+            if name not in FIXED and not name.startswith(LOADED) and not _is_classical(name):
                 point_of(name.removesuffix(AUDIO), codec)
             expanded.append(name)
     if not expanded:
-        raise VqasrError("no system was named; for instance pcm,vqasr:1,vqasr:4.")
+        raise VqasrError("no system was named. Name some, as in pcm,vqasr:1,vqasr:4.")
     return list(dict.fromkeys(expanded))
 
 
 def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
-    """Each "vqasr:..." once for each share of chunks lost; the other systems as they are."""
+    """Repeat each "vqasr:..." for each percentage of lost chunks; keep other systems as they are.
+
+    Raises:
+        VqasrError: a percentage is out of range.
+    """
     for loss in losses_percent:
         if not 0 <= loss <= 100:
-            raise VqasrError(f"a loss of {loss} % of the chunks; 0 to 100 are possible.")
+            raise VqasrError(f"a loss of {loss} % of the chunks is impossible. Use 0 to 100.")
     expanded: list[str] = []
     for name in names:
         if name == CONTINUOUS or not name.startswith("vqasr:") or not losses_percent:

@@ -1,4 +1,4 @@
-"""The systems that `vqasr evaluate` compares: what is heard, what it costs, and its text."""
+"""The systems that `vqasr evaluate` compares: each turns audio into text at some bitrate."""
 
 import math
 import time
@@ -25,7 +25,7 @@ from vqasr.evaluation.text_floor import TEXT_FLOORS
 from vqasr.stream.rates import Rates
 from vqasr.stream.stream import Stream
 
-PCM_BITS_PER_SAMPLE = 16
+PCM_BYTES_PER_SAMPLE = 2
 CONTINUOUS = "vqasr:continuous"
 LOSS = "+loss"
 KMEANS = "kmeans:"
@@ -33,16 +33,17 @@ AudioCodec = Callable[[np.ndarray], tuple[int, np.ndarray]]
 
 
 @dataclass
-class Heard:
-    """What a system makes of some clips.
+class SystemOutput:
+    """Texts, bytes and times of some clips.
 
     Attributes:
-        texts: one per clip; none where nothing is recognised.
-        asr_s: seconds of computing, from codes, latents or audio to text, for all clips together.
-        stream_bytes: size of each clip's stream; None where nothing is transmitted as bytes.
-        encode_s: audio to codes (of a classical codec: to packets and back); None without a codec.
-        coding_s: codes to bytes and bytes to codes; None without codes.
-        codes: (n, frames) of each clip; None without any.
+        texts: one per clip; empty without a recogniser.
+        asr_s: seconds from codes, latents or audio to text, for all clips together.
+        stream_bytes: bytes of each clip's stream; None if nothing is coded.
+        encode_s: seconds from audio to codes (classical and neural codecs: to packets and back to
+            audio); None without a codec.
+        coding_s: seconds from codes to bytes and back; None without codes.
+        codes: (n, frames) of each clip; None without codes.
     """
 
     texts: list[str]
@@ -54,40 +55,38 @@ class Heard:
 
 
 class System(ABC):
-    """One way from audio to text.
+    """A way from audio to text.
 
     Attributes:
-        name: as it was asked for.
-        prior: range-codes its streams, if it writes any.
+        name: as `make_system` takes it.
     """
 
     name: str
-    prior: CodePrior | None = None
 
     @abstractmethod
-    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+    def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
         """Transcribe (samples,) float32 clips at 16 kHz, timing each part."""
 
     def rates(self) -> Rates | None:
-        """Counts what its codes cost; None where there are no codes."""
+        """Return a new counter of the codes' bits; None without codes."""
         return None
 
     def speech(self, codes: np.ndarray) -> np.ndarray | None:
-        """(n, frames) codes -> (frames,) bool: where somebody speaks; None where nobody knows."""
+        """Detect speech: (n, frames) codes -> (frames,) bool; None if unknown."""
         return None
 
-    def sound(self, clip: np.ndarray) -> np.ndarray | None:
-        """(samples,) -> what a person hears of it, (samples,); None where that is no sound."""
+    def decode(self, clip: np.ndarray) -> np.ndarray | None:
+        """Encode and decode (samples,); None if the system makes no audio."""
         return None
 
 
 class AudioSystem(System):
-    """Audio through the recogniser, uncompressed or by way of a codec that gives audio back.
+    """Transcribe audio, uncompressed or decoded by a codec.
 
     Args:
         name: of the system.
-        recogniser: hears it.
-        codec: (samples,) -> bytes that it takes, and (samples,) that are heard; None for none.
+        recogniser: reads the audio.
+        codec: (samples,) -> bytes and decoded (samples,); None for uncompressed audio.
     """
 
     def __init__(self, name: str, recogniser: Recogniser, codec: AudioCodec | None = None):
@@ -95,56 +94,52 @@ class AudioSystem(System):
         self._recogniser = recogniser
         self._codec = codec
 
-    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+    def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
         started = time.perf_counter()
-        size, heard, encode_s = (
-            [len(clip) * PCM_BITS_PER_SAMPLE // 8 for clip in clips],
-            clips,
-            None,
-        )
+        sizes, audio, encode_s = [PCM_BYTES_PER_SAMPLE * len(clip) for clip in clips], clips, None
         if self._codec is not None:
             coded = [self._codec(clip) for clip in clips]
-            size, heard = [s for s, _ in coded], [audio for _, audio in coded]
+            sizes, audio = [size for size, _ in coded], [decoded for _, decoded in coded]
             encode_s = time.perf_counter() - started
             started = time.perf_counter()
-        texts = self._recogniser.transcribe_audio(heard)
-        return Heard(texts, time.perf_counter() - started, size, encode_s)
+        texts = self._recogniser.transcribe_audio(audio)
+        return SystemOutput(texts, time.perf_counter() - started, sizes, encode_s)
 
-    def sound(self, clip: np.ndarray) -> np.ndarray | None:
+    def decode(self, clip: np.ndarray) -> np.ndarray | None:
         return clip if self._codec is None else self._codec(clip)[1]
 
 
 class CostSystem(System):
-    """A codec that nobody is to hear: its bytes and its time, and no text.
+    """Measure bytes and time of a codec, without recognition.
 
     Args:
         name: of the system.
-        codec: as `AudioSystem` takes it.
+        codec: as in `AudioSystem`.
     """
 
     def __init__(self, name: str, codec: AudioCodec):
         self.name = name
         self._codec = codec
 
-    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+    def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
         started = time.perf_counter()
-        size = [self._codec(clip)[0] for clip in clips]
-        return Heard([], 0.0, size, time.perf_counter() - started)
+        sizes = [self._codec(clip)[0] for clip in clips]
+        return SystemOutput([], 0.0, sizes, time.perf_counter() - started)
 
 
 class CodesSystem(System):
-    """Codes of the codec to the recogniser, directly.
+    """Transcribe vqasr's codes, sent as streams, or its unquantized latents.
 
     Args:
         name: "vqasr:N" or "vqasr:Rbps", also with "+lossP", or "vqasr:continuous".
-        codec: the codec.
-        recogniser: with the adapter that belongs to the codec.
-        prior: range-codes the streams; None for the one that ships for the codec.
-        chunk_frames: frames in a chunk of the streams; None as `stream_to_bytes`.
-        seed: of the chunks that are lost.
+        codec: in evaluation mode.
+        recogniser: with an adapter for the codec.
+        prior: codes the streams; None for the one that ships for the codec.
+        chunk_frames: frames per chunk; None as in `stream_of`.
+        seed: of the lost chunks.
 
     Raises:
-        VqasrError: no such system.
+        VqasrError: there is no such system.
         CodecMismatchError: the adapter belongs to another codec.
     """
 
@@ -157,65 +152,64 @@ class CodesSystem(System):
         chunk_frames: int | None = None,
         seed: int = 0,
     ):
+        fingerprint = codec.fingerprint()
+        if recogniser.codec_fingerprint != fingerprint:
+            raise CodecMismatchError(
+                f"the adapter reads codec {recogniser.codec_fingerprint.hex()}, but the codec is "
+                f"{fingerprint.hex()}. Use --codec and --adapter from the same training."
+            )
         self.name = name
         self.chunk_frames = chunk_frames
-        name, _, loss = name.partition(LOSS)
-        self._loss = float(loss or 0.0) / 100.0
-        self._rng = np.random.default_rng(seed)
+        self.prior = bundled_prior(fingerprint) if prior is None else prior
         self._codec = codec
         self._recogniser = recogniser
-        self._fingerprint = codec.fingerprint()
-        if recogniser.codec_fingerprint != self._fingerprint:
-            raise CodecMismatchError(
-                f"the adapter reads codec {recogniser.codec_fingerprint.hex()}, the codec is "
-                f"{self._fingerprint.hex()}. Use --codec and --adapter of one training."
-            )
-        self._num_quantizers: int | None = None
-        self._bit_price = 0.0
-        if name != CONTINUOUS:
-            point = point_of(name, codec)
-            self._num_quantizers, self._bit_price = point.num_quantizers, point.bit_price
-        self.prior = bundled_prior(self._fingerprint) if prior is None else prior
+        rate, _, loss = name.partition(LOSS)
+        self._loss = float(loss or 0.0) / 100.0
+        self._rng = np.random.default_rng(seed)
+        self._point = None if rate == CONTINUOUS else point_of(rate, codec)
 
     def rates(self) -> Rates | None:
+        if self._point is None:
+            return None
         config = self._codec.config
         return Rates(
             self.prior, self.chunk_frames, config.hop_length, math.log2(config.codebook_size),
             config.variable_depth,
         )  # fmt: skip
 
-    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
+    def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
         started = time.perf_counter()
-        if self.name == CONTINUOUS:
+        if self._point is None:
             latents = [encode_latents(self._codec, clip) for clip in clips]
             encoded = time.perf_counter()
             texts = self._recogniser.transcribe_latents(latents, batch_size)
-            return Heard(texts, time.perf_counter() - encoded, None, encoded - started)
-        codes = [self._encode(clip) for clip in clips]
+            return SystemOutput(texts, time.perf_counter() - encoded, None, encoded - started)
+        codes = [self._encode(clip, self._point) for clip in clips]
         encoded = time.perf_counter()
-        streams = [self._write(c, len(clip)) for c, clip in zip(codes, clips, strict=True)]
-        read = [self._receive(data) for data in streams]
-        received = time.perf_counter()
-        texts = self._recogniser.transcribe_streams(read, batch_size)
-        size = [len(data) for data in streams]
-        asr_s = time.perf_counter() - received
-        return Heard(texts, asr_s, size, encoded - started, received - encoded, codes)
+        streams = [self._to_bytes(c, len(clip)) for c, clip in zip(codes, clips, strict=True)]
+        received = [self._receive(data) for data in streams]
+        coded = time.perf_counter()
+        texts = self._recogniser.transcribe_streams(received, batch_size)
+        sizes = [len(data) for data in streams]
+        asr_s = time.perf_counter() - coded
+        return SystemOutput(texts, asr_s, sizes, encoded - started, coded - encoded, codes)
 
     def speech(self, codes: np.ndarray) -> np.ndarray | None:
         return self._recogniser.speech_probability(codes) > 0.5
 
-    def sound(self, clip: np.ndarray) -> np.ndarray | None:
-        return None if self.name == CONTINUOUS else self.through(clip)[1]
+    def decode(self, clip: np.ndarray) -> np.ndarray | None:
+        return None if self._point is None else self.round_trip(clip)[1]
 
-    def through(self, clip: np.ndarray) -> tuple[int, np.ndarray]:
-        """(samples,) -> bytes of its stream, and the (samples,) that are decoded from it."""
-        data = self._write(self._encode(clip), len(clip))
+    def round_trip(self, clip: np.ndarray) -> tuple[int, np.ndarray]:
+        """Return bytes of the stream and decoded (samples,) of a (samples,) clip."""
+        assert self._point is not None, "latents are not sent as a stream"
+        data = self._to_bytes(self._encode(clip, self._point), len(clip))
         return len(data), decode(self._receive(data), codec=self._codec)
 
-    def _encode(self, clip: np.ndarray) -> np.ndarray:
-        return encode_audio(self._codec, clip, self._num_quantizers, self._bit_price, self.prior)
+    def _encode(self, clip: np.ndarray, point: OperatingPoint) -> np.ndarray:
+        return encode_audio(self._codec, clip, point.num_quantizers, point.bit_price, self.prior)
 
-    def _write(self, codes: np.ndarray, samples: int) -> bytes:
+    def _to_bytes(self, codes: np.ndarray, samples: int) -> bytes:
         return stream_of(
             self._codec, codes, samples, chunk_frames=self.chunk_frames, prior=self.prior
         ).to_bytes()
@@ -228,42 +222,43 @@ class CodesSystem(System):
 
 
 class KMeansSystem(System):
-    """Centres of Whisper's encoder states to its decoder; see `KMeansTokens`.
+    """Transcribe centres of Whisper's encoder states, see `KMeansTokens`.
 
     Args:
         name: "kmeans:FILE".
         recogniser: a Whisper.
 
     Raises:
-        RecogniserError: the file was not made for it.
+        VqasrError: the recogniser is not a Whisper.
+        RecogniserError: the file was fitted to another Whisper.
     """
 
     def __init__(self, name: str, recogniser: Recogniser):
         self.name = name
         if not isinstance(recogniser, WhisperRecogniser):
-            raise VqasrError(f"{name}: only a Whisper (--asr tiny.en) has states to be clustered.")
+            raise VqasrError(f"{name}: only a Whisper has encoder states. Use --asr tiny.en.")
         self._tokens = KMeansTokens.load(name.removeprefix(KMEANS), recogniser.recogniser)
 
-    def hear(self, clips: list[np.ndarray], batch_size: int) -> Heard:
-        texts, size, encode_s, asr_s = self._tokens.hear(clips)
-        return Heard(texts, asr_s, size, encode_s)
+    def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
+        texts, sizes, encode_s, asr_s = self._tokens.transcribe(clips)
+        return SystemOutput(texts, asr_s, sizes, encode_s)
 
 
 def point_of(name: str, codec: VQCodecModel) -> OperatingPoint:
     """Return the operating point of "vqasr:N" or "vqasr:Rbps".
 
     Raises:
-        VqasrError: no such system.
+        VqasrError: there is no such system.
     """
     prefix, _, number = name.partition(":")
     rate = number.removesuffix("bps")
     if prefix != "vqasr" or not rate.isdigit():
         raise VqasrError(
-            f"unknown system {name!r}; there are pcm, vqasr:N with N from 1 to "
-            f"{codec.config.num_quantizers}, vqasr:all, vqasr:continuous, for codecs with "
-            f"measured rates vqasr:Rbps, as in vqasr:300bps, the floors "
-            f"{' and '.join(TEXT_FLOORS)}, and classical codecs: {', '.join(classical_names())}; "
-            f"{NEURAL}CHECKPOINT@BPS; {RANDOM}TYPE@BPS; and {KMEANS}FILE."
+            f"unknown system {name!r}. Use pcm; vqasr:N with N from 1 to "
+            f"{codec.config.num_quantizers}; vqasr:all; vqasr:continuous; vqasr:Rbps for codecs "
+            f"with calibrated rates, as in vqasr:300bps; {' or '.join(TEXT_FLOORS)}; a classical "
+            f"codec ({', '.join(classical_names())}); {NEURAL}CHECKPOINT@BPS; {RANDOM}TYPE@BPS; or "
+            f"{KMEANS}FILE."
         )
     if rate != number:
         return operating_point(codec.config, bps=float(rate))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import binascii
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vqasr.errors import (
+    CodecMismatchError,
     CorruptStreamError,
     NotAStreamError,
     StreamError,
@@ -24,9 +26,9 @@ CODEC_BYTES = 3  # of the codec's fingerprint
 PRIOR_BYTES = 2
 NO_PRIOR = bytes(PRIOR_BYTES)
 HOP_UNIT = 160  # samples, 10 ms
-# What 4 bits can say about the length of a chunk; at 25 frames a second 0.04 s to 2 minutes.
+# The lengths that 4 bits encode; at 25 frames a second 0.04 s to 2 minutes.
 CHUNK_FRAMES = (1, 2, 5, 10, 15, 25, 50, 75, 125, 250, 375, 500, 625, 750, 1500, 3000)
-# At 25 Hz 10 s, and 30 s, which is what a Whisper reads at once.
+# At 25 Hz 10 s, and 30 s, one window of Whisper.
 DEFAULT_CHUNK_FRAMES = 250
 LONGEST_WHOLE_FRAMES = 750
 
@@ -34,12 +36,11 @@ _MAGIC = b"VQ"
 _SINGLE = 0x80  # flag beside the version
 _VERSIONS = 0x1F
 _FIELDS = struct.Struct("<2sB3s2sBBH")
-_CHECKSUM = struct.Struct("<H")
 
 
 @dataclass(frozen=True)
 class StreamHeader:
-    """What a reader has to know before the first code.
+    """Describe the codes of a stream.
 
     Attributes:
         fingerprint: 3 bytes that name the codec (its weights).
@@ -69,32 +70,29 @@ class StreamHeader:
             value = getattr(self, name)
             if not isinstance(value, bytes) or len(value) != size:
                 raise StreamError(f"{name} must be {size} bytes, not {value!r}.")
-        check_integer("num_quantizers", self.num_quantizers, 1, 16)
-        check_integer("bits_per_code", self.bits_per_code, 1, 16)
-        check_integer("hop_length", self.hop_length, 1, 65535)
-        check_integer("stream_id", self.stream_id, 0, 65535)
-        if self.hop_length % HOP_UNIT or self.hop_length > 16 * HOP_UNIT:
-            raise StreamError(
-                f"hop_length must be a multiple of {HOP_UNIT} up to {16 * HOP_UNIT}, not "
-                f"{self.hop_length}."
-            )
-        whole = isinstance(self.chunk_frames, int | np.integer)
-        if not whole or self.chunk_frames not in CHUNK_FRAMES:
-            raise StreamError(f"chunk_frames must be in {CHUNK_FRAMES}, not {self.chunk_frames!r}.")
+        check_integer("num_quantizers", self.num_quantizers, range(1, 17))
+        check_integer("bits_per_code", self.bits_per_code, range(1, 17))
+        check_integer("hop_length", self.hop_length, range(HOP_UNIT, 16 * HOP_UNIT + 1, HOP_UNIT))
+        check_integer("chunk_frames", self.chunk_frames, CHUNK_FRAMES)
+        check_integer("stream_id", self.stream_id, range(65_536))
 
     @property
     def chunk_s(self) -> float:
-        """Seconds of audio in every chunk but the last."""
+        """Length of every chunk but the last in seconds."""
         return self.chunk_frames * self.hop_length / SAMPLING_RATE_HZ
 
-    @property
-    def size_bytes(self) -> int:
-        """Size of `to_bytes`."""
-        return SINGLE_HEADER_BYTES if self.single else HEADER_BYTES
-
     def names_codec(self, fingerprint: bytes) -> bool:
-        """Whether the stream was written by the codec of that (6-byte) fingerprint."""
+        """Return whether the codec with this 6-byte fingerprint wrote the stream."""
         return fingerprint.startswith(self.fingerprint)
+
+    def check_codec(self, fingerprint: bytes) -> None:
+        """Raise CodecMismatchError unless the codec with this fingerprint wrote the stream."""
+        if not self.names_codec(fingerprint):
+            raise CodecMismatchError(
+                f"The stream was written by codec {self.fingerprint.hex()}, not by "
+                f"{fingerprint.hex()}; load the codec, or the adapter for the codec, that wrote "
+                "it, or encode the audio again with this one."
+            )
 
     def to_bytes(self) -> bytes:
         """Pack 14 bytes, CRC included; for a single chunk 10."""
@@ -107,9 +105,7 @@ class StreamHeader:
             (self.hop_length // HOP_UNIT - 1) << 4 | CHUNK_FRAMES.index(self.chunk_frames),
             self.stream_id,
         )
-        if self.single:
-            return fields[:SINGLE_HEADER_BYTES]
-        return fields + _CHECKSUM.pack(binascii.crc_hqx(fields, 0xFFFF))
+        return fields[:SINGLE_HEADER_BYTES] if self.single else fields + _checksum(fields)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StreamHeader:
@@ -123,9 +119,9 @@ class StreamHeader:
         """
         data = bytes(data[:HEADER_BYTES])
         if not is_stream(data):
-            found = f"begins with {data[:4].hex(' ')}" if data else "is empty"
+            start = f"begins with {data[:4].hex(' ')}" if data else "is empty"
             raise NotAStreamError(
-                f"Not a .vqs stream: it {found}, not with {_MAGIC.hex(' ')} and a version."
+                f"Not a .vqs stream: it {start}, not with {_MAGIC.hex(' ')} and a version."
             )
         version, single = data[2] & _VERSIONS, bool(data[2] & _SINGLE)
         if version != FORMAT_VERSION:
@@ -140,7 +136,7 @@ class StreamHeader:
                 "nothing could be recovered."
             )
         fields = data[:SINGLE_HEADER_BYTES] + bytes(2) if single else data[: _FIELDS.size]
-        if not single and data[_FIELDS.size :] != _CHECKSUM.pack(binascii.crc_hqx(fields, 0xFFFF)):
+        if not single and data[_FIELDS.size :] != _checksum(fields):
             raise CorruptStreamError(
                 "The stream's header is damaged: its checksum does not match; nothing could be "
                 "recovered."
@@ -159,7 +155,7 @@ class StreamHeader:
 
 
 def is_stream(start: bytes) -> bool:
-    """Whether a file that begins with these (at least 3) bytes is a ``.vqs`` stream, or claims it.
+    """Return whether a file with these first (at least 3) bytes claims to be a ``.vqs`` stream.
 
     The third byte is the version, 1 to 31, perhaps with the flag of a single chunk.
     """
@@ -169,11 +165,18 @@ def is_stream(start: bytes) -> bool:
 
 
 def usual_chunk_frames(frames: int) -> int:
-    """Chunks of a recording that is written as a whole: one below 30 s (at 25 Hz), else of 10 s."""
+    """Return the default chunk length: one chunk below 30 s (at 25 Hz), else chunks of 10 s."""
     return LONGEST_WHOLE_FRAMES if frames < LONGEST_WHOLE_FRAMES else DEFAULT_CHUNK_FRAMES
 
 
-def check_integer(name: str, value: int, lowest: int, highest: int) -> None:
-    """Raise StreamError, with ``name`` in its message, unless lowest <= value <= highest."""
-    if not isinstance(value, int | np.integer) or not lowest <= value <= highest:
-        raise StreamError(f"{name} must be an integer from {lowest} to {highest}, not {value!r}.")
+def check_integer(name: str, value: int, allowed: Sequence[int]) -> None:
+    """Raise StreamError unless ``value`` is one of the ``allowed`` integers."""
+    if not isinstance(value, int | np.integer) or int(value) not in allowed:
+        numbers = str(allowed)
+        if isinstance(allowed, range):
+            numbers = f"{allowed[0]}, {allowed[1]}, ..., {allowed[-1]}"
+        raise StreamError(f"{name} must be one of the integers {numbers}, not {value!r}.")
+
+
+def _checksum(fields: bytes) -> bytes:
+    return binascii.crc_hqx(fields, 0xFFFF).to_bytes(2, "little")

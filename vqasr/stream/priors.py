@@ -1,4 +1,4 @@
-"""Which prior belongs to a stream."""
+"""Priors of streams: the one that a header names, and whether a prior fits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from vqasr.errors import PriorMismatchError, StreamError
 from vqasr.stream.header import NO_PRIOR, PRIOR_BYTES, StreamHeader
 
 
-def named_by(prior: CodePrior) -> bytes:
-    """The 2 bytes that name a prior in a header; zeros mean that there is none."""
+def named_by(prior: CodePrior | None) -> bytes:
+    """Return the 2 bytes that name a prior in a header; zeros stand for None."""
+    if prior is None:
+        return NO_PRIOR
     name = prior.fingerprint[:PRIOR_BYTES]
     return name if name != NO_PRIOR else b"\xff" * PRIOR_BYTES
 
 
 def check_prior(prior: CodePrior, header: StreamHeader) -> None:
-    """Raise StreamError unless the prior can code what this header describes."""
+    """Raise StreamError unless the prior can code a stream with this header."""
     config = prior.config
     if not header.names_codec(bytes.fromhex(config.codec_fingerprint)):
         raise StreamError(
@@ -24,43 +26,34 @@ def check_prior(prior: CodePrior, header: StreamHeader) -> None:
         )
     if header.num_quantizers > config.num_quantizers:
         raise StreamError(
-            f"the prior knows {config.num_quantizers} codebooks, the stream has "
-            f"{header.num_quantizers}."
+            f"the prior has {config.num_quantizers} codebooks, the stream has "
+            f"{header.num_quantizers}. Use the codec's own prior, or none."
         )
     if config.codebook_size > 1 << header.bits_per_code:
         raise StreamError(
-            f"the prior knows codebooks of {config.codebook_size} entries, which "
-            f"{header.bits_per_code} bits per code cannot name."
+            f"the prior has codebooks of {config.codebook_size} entries, but the stream's "
+            f"{header.bits_per_code} bits per code allow {1 << header.bits_per_code}."
         )
 
 
 def prior_for(header: StreamHeader, prior: CodePrior | None = None) -> CodePrior | None:
-    """The prior that reads a stream: the given one, else a bundled one; None if it needs none.
+    """Return the prior that reads a stream: the given one, else a bundled one; None if unused.
 
     Raises:
-        PriorMismatchError: the stream was written with another prior, or with one that is not here.
+        PriorMismatchError: the stream was written with another prior, or none is available.
     """
-    wanted = header.prior_fingerprint
-    if wanted == NO_PRIOR:
+    if header.prior_fingerprint == NO_PRIOR:
         return None
-    if prior is None:
-        bundled = bundled_prior(header.fingerprint)
-        prior = bundled if bundled is not None and named_by(bundled) == wanted else None
-    if prior is None:
+    prior = prior or bundled_prior(header.fingerprint)
+    if prior is None or named_by(prior) != header.prior_fingerprint:
+        other = "which does not ship" if prior is None else f"not with {named_by(prior).hex()}"
         raise PriorMismatchError(
-            f"The stream names codec {header.fingerprint.hex()} and prior {wanted.hex()}, which "
-            "does not ship with this vqasr; pass the prior that wrote it (--prior FOLDER). If you "
-            "know that it ships, the first bytes of the stream are damaged."
-        )
-    if named_by(prior) != wanted:
-        raise PriorMismatchError(
-            f"The stream was written with prior {wanted.hex()}, but the prior at hand is "
-            f"{named_by(prior).hex()}; pass the one that wrote it."
+            f"The stream was written with prior {header.prior_fingerprint.hex()} of codec "
+            f"{header.fingerprint.hex()}, {other}; pass the one that wrote it (--prior "
+            "FOLDER). If this is the right one, the first bytes of the stream are damaged."
         )
     try:
         check_prior(prior, header)
     except StreamError as error:
-        raise PriorMismatchError(
-            f"The prior at hand cannot have written this stream: {error}"
-        ) from error
+        raise PriorMismatchError(f"The prior cannot have written this stream: {error}") from error
     return prior

@@ -4,52 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import groupby
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from vqasr.entropy.payload import decode_payloads, unpack_payload
+from vqasr.entropy.packing import packed_size_bytes, unpack_codes
+from vqasr.entropy.payload import decode_payloads
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import CodecMismatchError, CorruptStreamError, StreamError, TruncatedStreamError
+from vqasr.errors import CorruptStreamError, StreamError, TruncatedStreamError
 from vqasr.grid import SAMPLING_RATE_HZ
-from vqasr.stream.chunk import SEQUENCE_NUMBERS, START_BYTES, Chunk, ChunkStart, checksum_seed
+from vqasr.stream.chunk import (
+    CHECKSUM_BYTES,
+    END_BYTES,
+    SEQUENCE_NUMBERS,
+    START_BYTES,
+    Chunk,
+    checksum_seed,
+    read_start,
+    single_from_bytes,
+)
 from vqasr.stream.header import HEADER_BYTES, StreamHeader
 from vqasr.stream.priors import prior_for
-from vqasr.stream.single import read_single
 
-# A chunk further ahead than this is not believed, and no more lost frames than this are filled in:
-# a few damaged bytes must not make hours of silence.
+# Chunks further ahead are refused and no more lost frames are filled in, so that a few damaged
+# bytes cannot make hours of silence.
 MAX_LOST_CHUNKS = SEQUENCE_NUMBERS // 2 - 1
-MAX_LOST_FRAMES = 1 << 17  # and four times as many as were received
-# Looking for the next intact chunk, at most this many bytes are checksummed for each byte read.
+MAX_LOST_FRAMES = 1 << 17  # and four times the number of received frames
+# In the search for the next intact chunk, at most this many bytes are checksummed per byte read.
 SEARCH_EFFORT = 64
 _READ_PIECE_BYTES = 1 << 16
 
 
-class ReadableFile(Protocol):
-    """A blocking binary source; nothing but ``read`` is used, so it need not be seekable."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes; none only at the end."""
-
-
 @dataclass(frozen=True, eq=False)
 class ReadChunk:
-    """Verified codes, int64 (num_quantizers, frames), and where they belong."""
+    """Hold verified codes, int64 (num_quantizers, frames), and their first frame's number."""
 
     start_frame: int
     codes: npt.NDArray[np.int64]
 
 
 class StreamReader:
-    """Reads a stream from a binary file object; never seeks, and never closes it.
+    """Read a stream from a blocking binary file, of which only ``read`` is used.
 
     ``samples`` (audio length at 16 kHz) is None until the last chunk has been read.
 
     Args:
         file: read to the end of the stream, and one byte further.
-        fingerprint: that of the codec at hand (6 bytes), to refuse other streams.
+        fingerprint: 6 bytes of the codec in use, to refuse other streams.
         prior: the one that wrote the stream; None takes a bundled one where one is needed.
 
     Raises:
@@ -59,15 +62,15 @@ class StreamReader:
 
     def __init__(
         self,
-        file: ReadableFile,
+        file: BinaryIO,
         fingerprint: bytes | None = None,
         prior: CodePrior | None = None,
     ) -> None:
         self.bits_read = 0
         self.frames = 0
         self.samples: int | None = None
-        self._file = file
         self.prior = prior
+        self._file = file
         self._started = False
         self._buffer = bytearray()
         self._exhausted = False
@@ -76,176 +79,161 @@ class StreamReader:
         self._problem: StreamError | None = None
         self._fill(HEADER_BYTES)
         self.header = StreamHeader.from_bytes(bytes(self._buffer[:HEADER_BYTES]))
-        del self._buffer[: self.header.size_bytes]
-        if fingerprint is not None and not self.header.names_codec(fingerprint):
-            raise CodecMismatchError(
-                f"The stream was written by codec {self.header.fingerprint.hex()}, but the codec "
-                f"at hand is {fingerprint.hex()}; load the codec that wrote it, or encode the "
-                "audio again with this one."
-            )
+        del self._buffer[: len(self.header.to_bytes())]
+        if fingerprint is not None:
+            self.header.check_codec(fingerprint)
 
     def chunks(self) -> Iterator[ReadChunk]:
         """Yield the codes of each intact chunk as soon as it is there.
 
-        Can be used once. After damage it goes on with the next intact chunk, and raises
+        Can be used once. After damage it continues with the next intact chunk, and raises
         TruncatedStreamError or CorruptStreamError at the end.
         """
-        for number, chunk in self.intact_chunks():
-            codes = self.decode([chunk])[0]
-            if codes is not None:
+        for chunk in self.intact_chunks():
+            for number, codes in self.decode([chunk]).items():
                 yield ReadChunk(number * self.header.chunk_frames, codes)
         self.raise_problem()
 
-    def intact_chunks(self) -> Iterator[tuple[int, Chunk]]:
-        """Yield number and chunk of each one whose checksum is right, undecoded.
+    def intact_chunks(self) -> Iterator[Chunk]:
+        """Yield each chunk whose checksum is right, undecoded.
 
         Can be used once. Never raises for damage; ``raise_problem`` does, afterwards.
         """
         if self._started:
             raise StreamError("This reader has been used; open the stream again.")
         self._started = True
-        if self.header.single:
-            yield from self._intact_single()
-            return
         prior = prior_for(self.header, self.prior)
-        self._seed = checksum_seed(self.header, b"" if prior is None else prior.fingerprint)
+        if self.header.single:
+            yield from self._intact_single(prior)
+            return
+        self._seed = checksum_seed(self.header, prior)
         expected = skipped = lost = 0
         cut = ended = False
         while not ended and self._fill(1):
-            start, chunk, enough = self._next_chunk(expected)
+            chunk, enough = self._next_chunk(expected)
             if chunk is None:
                 # Not a chunk of this stream, or a damaged one: the next may begin at any byte.
                 cut = not enough if skipped == 0 else cut
                 skipped += self._skip()
                 continue
-            assert start is not None  # for the type checker
-            number = chunk.number
-            ahead = number - expected
+            ahead = chunk.number - expected
             if skipped or ahead:
-                self.note(
-                    self.corrupt(f"{skipped} bytes are no chunk, and {ahead} chunks are missing")
-                )
+                self._note(f"{skipped} bytes are no chunk, and {ahead} chunks are missing")
             lost += ahead * self.header.chunk_frames
-            if lost > MAX_LOST_FRAMES + 4 * (number * self.header.chunk_frames - lost):
-                self.note(self.corrupt(f"{lost} frames are missing, more than are filled in"))
+            received = chunk.number * self.header.chunk_frames - lost
+            if lost > MAX_LOST_FRAMES + 4 * received:
+                self._note(f"{lost} frames are missing, more than are filled in")
                 return
-            del self._buffer[: start.total_bytes]
-            expected, skipped = number + 1, 0
-            before = number * self.header.chunk_frames
-            self.frames = before + chunk.frames(self.header)
-            ended = start.last
-            if ended and chunk.unused_samples is not None:
-                self.samples = self.frames * self.header.hop_length - chunk.unused_samples
-                if self.samples < 0:
-                    self.samples = None
-                    self.note(self.corrupt("its end contradicts its length"))
-            yield number, chunk
+            del self._buffer[: chunk.total_bytes]
+            expected, skipped = chunk.number + 1, 0
+            ended = chunk.end is not None
+            self._count(chunk)
+            yield chunk
         if ended and self._fill(1):
-            self.note(self.corrupt("there are bytes after its end"))
+            self._note("there are bytes after its end")
         elif skipped and not cut:
-            self.note(self.corrupt(f"its last {skipped} bytes are no chunk"))
-        elif self.samples is None:
-            self.note(self.truncated())
-
-    def _intact_single(self) -> Iterator[tuple[int, Chunk]]:
-        chunk = read_single(self)
-        if chunk is not None:
-            self.frames = chunk.frames(self.header)
-            self.samples = self.frames * self.header.hop_length - (chunk.unused_samples or 0)
-            yield 0, chunk
+            self._note(f"its last {skipped} bytes are no chunk")
+        elif self.samples is None and self._problem is None:
+            self._problem = TruncatedStreamError(
+                f"The stream ends before its last chunk; {self._recovered()}"
+            )
 
     def raise_problem(self) -> None:
-        """Raise what was found wrong so far, if anything."""
+        """Raise the first problem that was found, if any."""
         if self._problem is not None:
             raise self._problem
 
-    def take(self, size: int) -> bytes:
-        """The next bytes, fewer only at the end of the file."""
-        self._fill(size)
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return data
+    def decode(self, chunks: list[Chunk]) -> dict[int, npt.NDArray[np.int64]]:
+        """Decode chunks to (num_quantizers, frames) codes, by chunk number.
 
-    def corrupt(self, problem: str) -> CorruptStreamError:
-        """An error that says what is wrong and how much is intact."""
-        return CorruptStreamError(f"The stream is damaged: {problem}; {self._recovered()}")
+        Chunks with a right checksum but invalid content are left out and noted as damage.
+        """
+        header, n = self.header, self.header.num_quantizers
+        prior = prior_for(header, self.prior)
+        decoded: dict[int, npt.NDArray[np.int64] | None] = {}
+        for chunk in chunks:
+            if not chunk.coded:
+                frames = chunk.frames(header)
+                codes = unpack_codes(chunk.payload, n, frames, header.bits_per_code)
+                known = codes is None or prior is None or prior.knows(codes)
+                decoded[chunk.number] = codes if known else None
+        if prior is not None:
+            coded = (chunk for chunk in chunks if chunk.coded)
+            for frames, group in groupby(coded, lambda chunk: chunk.frames(header)):
+                payloads = {chunk.number: chunk.payload for chunk in group}
+                codes_of_group = decode_payloads(list(payloads.values()), n, frames, prior)
+                decoded |= zip(payloads, codes_of_group, strict=True)
+        valid = {number: codes for number, codes in decoded.items() if codes is not None}
+        if len(valid) < len(chunks):
+            self._note("the content of a chunk is invalid", "the other chunks are intact.")
+        return valid
 
-    def truncated(self) -> TruncatedStreamError:
-        """An error that says that the end is missing and how much came before it."""
-        return TruncatedStreamError(f"The stream ends before its last chunk; {self._recovered()}")
+    def _intact_single(self, prior: CodePrior | None) -> Iterator[Chunk]:
+        header = self.header
+        codes = header.chunk_frames * header.num_quantizers
+        largest = END_BYTES + packed_size_bytes(codes, header.bits_per_code) + CHECKSUM_BYTES
+        size = self._fill(largest + 1)  # one byte more, to notice bytes behind its end
+        try:
+            chunk = single_from_bytes(bytes(self._buffer[:size]), header, prior)
+        except CorruptStreamError as error:
+            self._problem = error
+            return
+        self._count(chunk)
+        yield chunk
 
-    def _next_chunk(self, expected: int) -> tuple[ChunkStart | None, Chunk | None, bool]:
-        """What begins at the buffer's first byte, and whether there were bytes enough to say."""
+    def _next_chunk(self, expected: int) -> tuple[Chunk | None, bool]:
+        """The chunk at the buffer's first byte, and whether there were bytes enough to decide."""
         if self._fill(START_BYTES) < START_BYTES:
-            return None, None, False
-        start = ChunkStart.read(bytes(self._buffer[:START_BYTES]), self.header)
-        ahead = (start.sequence - expected) % SEQUENCE_NUMBERS if start else 0
-        if start is None or ahead > MAX_LOST_CHUNKS:
-            return None, None, True
-        size = start.total_bytes
+            return None, False
+        start = read_start(bytes(self._buffer[:START_BYTES]), self.header)
+        if start is None:
+            return None, True
+        sequence, size = start
+        ahead = (sequence - expected) % SEQUENCE_NUMBERS
+        if ahead > MAX_LOST_CHUNKS:
+            return None, True
         if self._fill(size) < size:
-            return start, None, False
+            return None, False
         if 8 * (self._effort + size) > SEARCH_EFFORT * self.bits_read:
-            return start, None, True  # hostile: too many false chunks were looked at already
+            return None, True  # hostile: too many false chunks were checked already
         data = bytes(self._buffer[:size])
-        chunk = start.chunk(data, self.header, self._seed, expected + ahead)
+        chunk = Chunk.from_bytes(data, self.header, self._seed, expected + ahead)
         self._effort += size if chunk is None else 0
-        return start, chunk, True
+        return chunk, True
+
+    def _count(self, chunk: Chunk) -> None:
+        """Set frames and, at the end, samples."""
+        header = self.header
+        self.frames = chunk.number * header.chunk_frames + chunk.frames(header)
+        if chunk.end is not None and chunk.end.unused_samples is not None:
+            samples = self.frames * header.hop_length - chunk.end.unused_samples
+            if samples < 0:
+                self._note("its end contradicts its length")
+            else:
+                self.samples = samples
 
     def _skip(self) -> int:
-        """Drop bytes up to the next one that may begin a chunk; returns how many."""
+        """Drop bytes up to the next one that may begin a chunk; returns their number."""
         following = self._buffer.find(self.header.stream_id & 0xFF, 1)
         count = len(self._buffer) if following < 0 else following
         del self._buffer[:count]
         return count
 
-    def decode(self, chunks: list[Chunk]) -> list[npt.NDArray[np.int64] | None]:
-        """Decode chunks; None, and a note, where a right checksum covers wrong content."""
-        header = self.header
-        prior = prior_for(header, self.prior)
-        decoded: list[npt.NDArray[np.int64] | None] = [None] * len(chunks)
-        together: dict[int, list[int]] = {}
-        for i, chunk in enumerate(chunks):
-            frames = chunk.frames(header)
-            if chunk.coded:
-                together.setdefault(frames, []).append(i)
-            else:
-                codes = unpack_payload(
-                    chunk.payload, header.num_quantizers, frames, header.bits_per_code
-                )
-                unknown = prior and codes is not None and not prior.knows(codes)
-                decoded[i] = None if unknown else codes
-        for frames, members in together.items():
-            if prior is None:
-                break
-            payloads = [chunks[i].payload for i in members]
-            found = decode_payloads(payloads, header.num_quantizers, frames, prior)
-            for i, codes in zip(members, found, strict=True):
-                decoded[i] = codes
-        if any(codes is None for codes in decoded):
-            self.note(
-                CorruptStreamError(
-                    "The stream is damaged: the content of a chunk is not what a writer makes; "
-                    "the other chunks are intact."
-                )
-            )
-        return decoded
-
-    def note(self, problem: StreamError) -> None:
-        """Remember the first thing that is wrong."""
-        if self._problem is None:
-            self._problem = problem
-
     def _fill(self, size: int) -> int:
-        """Read on until the buffer holds `size` bytes or the file ends; returns what it holds."""
-        # In pieces: a file may return less than asked, and some allocate all that is asked for.
+        """Read until the buffer holds `size` bytes or the file ends; returns the buffer's size."""
+        # In pieces: a file may return less than requested, and some allocate the requested size.
         while len(self._buffer) < size and not self._exhausted:
-            wanted = min(size - len(self._buffer), _READ_PIECE_BYTES)
-            piece = self._file.read(wanted)
+            piece = self._file.read(min(size - len(self._buffer), _READ_PIECE_BYTES))
             self._exhausted = not piece
             self._buffer += piece
             self.bits_read += 8 * len(piece)
         return len(self._buffer)
+
+    def _note(self, problem: str, intact: str | None = None) -> None:
+        """Keep the first problem."""
+        if self._problem is None:
+            message = f"The stream is damaged: {problem}; {intact or self._recovered()}"
+            self._problem = CorruptStreamError(message)
 
     def _recovered(self) -> str:
         seconds = self.frames * self.header.hop_length / SAMPLING_RATE_HZ

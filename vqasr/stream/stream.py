@@ -6,27 +6,29 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from vqasr.entropy.bundled import bundled_prior
-from vqasr.entropy.packing import IntCodes, check_code_array, check_code_range
+from vqasr.entropy.packing import check_codes
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CorruptStreamError, InvalidCodesError, StreamError, TruncatedStreamError
 from vqasr.files import replace_file
 from vqasr.grid import MISSING, SAMPLING_RATE_HZ
-from vqasr.stream.header import CODEC_BYTES, StreamHeader, usual_chunk_frames
-from vqasr.stream.reader import ReadableFile, StreamReader
-from vqasr.stream.writer import StreamWriter, WritableFile, derived_id, write_all
+from vqasr.stream.header import StreamHeader, usual_chunk_frames
+from vqasr.stream.reader import StreamReader
+from vqasr.stream.writer import StreamWriter, derived_id, write_all
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFile
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The codes of one recording.
+    """Hold the codes of one recording.
 
     Example:
         >>> stream = vqasr.compress("talk.wav", bps=300)
@@ -35,12 +37,12 @@ class Stream:
 
     Attributes:
         header: codec, sizes and chunk length.
-        codes: (num_quantizers, frames) int64; -2 in frames that were lost (only in what was
-            recovered of a damaged stream).
+        codes: (num_quantizers, frames) int64; -2 in lost frames (only in the intact part of a
+            damaged stream).
         samples: length of the audio at 16 kHz, with ceil(samples / hop_length) = frames.
         start_frame: not 0 where only a later part was read.
-        prior: the one that the stream was read with or is to be written with; None for the one that
-            ships for the codec, if one does.
+        prior: read the stream, or is to write it; None for the one that ships for the codec, if
+            one does.
     """
 
     header: StreamHeader
@@ -64,31 +66,28 @@ class Stream:
 
         Args:
             source: path, bytes, or binary file object (read to its end).
-            start_s, end_s: only the frames that these seconds touch; chunks outside are checked but
-                not decoded.
-            partial: of a truncated or damaged stream, return what is intact, if anything is.
+            start_s, end_s: read only the frames that overlap these seconds; chunks outside are
+                checked but not decoded.
+            partial: return the intact part of a truncated or damaged stream, if there is any.
             prior: the one that wrote the stream; None takes a bundled one where one is needed.
-            fingerprint: 6 bytes of the codec at hand, to refuse other codecs' streams.
+            fingerprint: 6 bytes of the codec in use, to refuse other codecs' streams.
 
         Raises:
-            StreamError: not exactly one whole stream; `error.stream` is what is intact.
+            StreamError: not exactly one whole stream; `error.stream` is the intact part.
             OSError: the file cannot be read.
         """
-        if isinstance(source, str | os.PathLike):
-            with open(source, "rb") as file:
-                return cls.load(
-                    file, start_s=start_s, end_s=end_s, partial=partial, prior=prior,
-                    fingerprint=fingerprint,
-                )  # fmt: skip
         if isinstance(source, bytes | bytearray | memoryview):
             source = io.BytesIO(source)
-        try:
-            return _read(StreamReader(source, fingerprint, prior), start_s, end_s)
-        except StreamError as error:
-            if not partial or error.stream is None:
-                raise
-            found: Stream = error.stream
-            return found
+        with ExitStack() as stack:
+            if isinstance(source, str | os.PathLike):
+                source = stack.enter_context(open(source, "rb"))
+            try:
+                return _read(StreamReader(source, fingerprint, prior), start_s, end_s)
+            except StreamError as error:
+                if not partial or error.stream is None:
+                    raise
+                intact: Stream = error.stream
+                return intact
 
     def to_bytes(self, *, stream_id: int | None = None) -> bytes:
         """Write the stream to bytes: the same for the same codes, on any machine.
@@ -98,18 +97,22 @@ class Stream:
                 chunk, writes a single chunk, which has none.
 
         Raises:
-            InvalidCodesError, StreamError: codes, samples and prior do not belong together.
+            InvalidCodesError, StreamError: codes, samples and prior do not fit together.
         """
-        prior = self.prior or bundled_prior(self.header.fingerprint)
-        return stream_to_bytes(
-            self.codes, samples=self.samples, fingerprint=self.header.fingerprint,
-            bits_per_code=self.header.bits_per_code, hop_length=self.header.hop_length,
-            chunk_frames=self.header.chunk_frames, prior=prior, stream_id=stream_id,
-        )  # fmt: skip
+        header = self.header
+        check_codes(self.codes, header.num_quantizers, header.bits_per_code)
+        if stream_id is None and self.frames >= header.chunk_frames:
+            stream_id = derived_id(self.codes, header.bits_per_code)
+        buffer = io.BytesIO()
+        prior = self.prior or bundled_prior(header.fingerprint)
+        writer = StreamWriter(buffer, header, prior, stream_id)
+        writer.write(self.codes)
+        writer.close(self.samples)
+        return buffer.getvalue()
 
     def save(
         self,
-        destination: str | os.PathLike[str] | WritableFile,
+        destination: str | os.PathLike[str] | BinaryIO,
         *,
         stream_id: int | None = None,
     ) -> int:
@@ -127,7 +130,7 @@ class Stream:
         return len(data)
 
     def trim(self, num_quantizers: int) -> Stream:
-        """Keep the first codebooks: what the encoder would have written with as many.
+        """Keep the first codebooks, as if the encoder had used only these.
 
         Raises:
             InvalidCodesError: `num_quantizers` is out of range.
@@ -142,29 +145,29 @@ class Stream:
         return replace(self, header=header, codes=self.codes[:num_quantizers])
 
     def cut(self, start_s: float, end_s: float | None = None) -> Stream:
-        """Keep the frames that [start_s, end_s) seconds touch.
+        """Keep the frames that overlap [start_s, end_s) seconds.
 
         Raises:
             StreamError: not 0 <= start_s <= end_s.
         """
         first, last = _frame_range(self.header, self.frames, start_s, end_s)
-        samples = _part_samples(self.header, self.samples, first, last)
-        start = self.start_frame + first
         return replace(
-            self._rechunked(last - first), codes=self.codes[:, first:last], samples=samples,
-            start_frame=start,
-        )  # fmt: skip
+            self._rechunked(last - first),
+            codes=self.codes[:, first:last],
+            samples=_part_samples(self.header, self.samples, first, last),
+            start_frame=self.start_frame + first,
+        )
 
     @staticmethod
     def join(streams: Sequence[Stream]) -> Stream:
-        """Join streams of one codec, with equally many codebooks, one after another.
+        """Join streams of one codec and number of codebooks, one after another.
 
-        Every part but the last is filled up to a whole frame, which may add up to one frame (40 ms)
-        of what the decoder makes of its end. The length of chunks is that of the first part, or,
-        where that is the usual one for its length, the usual one for the whole.
+        Every part but the last is filled up to a whole frame, which adds at most one frame (40 ms)
+        of decoded audio. The length of chunks is that of the first part, or, where that is the
+        usual one for its length, the usual one for the whole.
 
         Raises:
-            StreamError: there are none, or they do not belong together.
+            StreamError: there are none, or they differ in codec or sizes.
         """
         if not streams:
             raise StreamError("there are no streams to join.")
@@ -202,72 +205,24 @@ class Stream:
         """Length of the audio in seconds."""
         return self.samples / SAMPLING_RATE_HZ
 
-    @property
-    def nominal_bits(self) -> int:
-        """Bits of the codes alone at fixed width, without header, chunk fields and checksums."""
-        return self.frames * self.header.num_quantizers * self.header.bits_per_code
-
-
-def stream_to_bytes(
-    codes: IntCodes,
-    *,
-    samples: int,
-    fingerprint: bytes,
-    bits_per_code: int,
-    hop_length: int,
-    chunk_frames: int | None = None,
-    prior: CodePrior | None = None,
-    stream_id: int | None = None,
-) -> bytes:
-    """Write codes to the bytes of a stream.
-
-    Args:
-        codes: (num_quantizers, frames), any integer dtype.
-        samples: audio length at 16 kHz, with ceil(samples / hop_length) = frames.
-        fingerprint: of the codec, at least 3 bytes.
-        bits_per_code, hop_length, chunk_frames: as in `StreamHeader`; chunk_frames None makes one
-            chunk of less than 750 frames (30 s at 25 Hz), else chunks of 250.
-        prior, stream_id: as `StreamWriter` and `Stream.to_bytes` take them.
-
-    Raises:
-        InvalidCodesError, StreamError: they do not belong together.
-    """
-    check_code_array(codes)
-    if chunk_frames is None:
-        chunk_frames = usual_chunk_frames(codes.shape[1])
-    header = StreamHeader(
-        fingerprint[:CODEC_BYTES], codes.shape[0], bits_per_code, hop_length, chunk_frames
-    )
-    buffer = io.BytesIO()
-    check_code_range(codes, bits_per_code)
-    if stream_id is None and codes.shape[1] >= chunk_frames:
-        stream_id = derived_id(codes, bits_per_code)
-    writer = StreamWriter(buffer, header, prior, stream_id)
-    writer.write(codes)
-    writer.close(samples)
-    return buffer.getvalue()
-
 
 def _read(reader: StreamReader, start_s: float, end_s: float | None) -> Stream:
-    """The frames that [start_s, end_s) seconds touch; errors hold what is intact of them."""
+    """The frames that overlap [start_s, end_s) seconds; errors hold their intact part."""
     header = reader.header
-    found = list(reader.intact_chunks())
+    intact = list(reader.intact_chunks())
     first, last = _frame_range(header, reader.frames, start_s, end_s)
     length = header.chunk_frames
-    any_intact = bool(found)
-    found = [(k, c) for k, c in found if k * length < last and (k + 1) * length > first]
-    codes = np.full((header.num_quantizers, last - first), MISSING, np.int64)
-    for (number, _), part in zip(found, reader.decode([c for _, c in found]), strict=True):
-        if part is not None:
-            at = number * length - first
-            codes[:, max(at, 0) : at + part.shape[1]] = part[:, max(-at, 0) : last - first - at]
+    overlapping = [c for c in intact if first - length < c.number * length < last]
+    codes = np.full((header.num_quantizers, reader.frames), MISSING, np.int64)
+    for number, part in reader.decode(overlapping).items():
+        codes[:, number * length : number * length + part.shape[1]] = part
     samples = reader.frames * header.hop_length if reader.samples is None else reader.samples
     samples = _part_samples(header, samples, first, last)
-    stream = Stream(header, codes, samples, first, reader.prior)
+    stream = Stream(header, codes[:, first:last], samples, first, reader.prior)
     try:
         reader.raise_problem()
     except (TruncatedStreamError, CorruptStreamError) as error:
-        if any_intact or isinstance(error, TruncatedStreamError):
+        if intact or isinstance(error, TruncatedStreamError):
             error.stream = stream
         raise
     return stream
@@ -276,11 +231,12 @@ def _read(reader: StreamReader, start_s: float, end_s: float | None) -> Stream:
 def _frame_range(
     header: StreamHeader, frames: int, start_s: float, end_s: float | None
 ) -> tuple[int, int]:
-    """First and last (exclusive) of the frames that [start_s, end_s) seconds touch."""
-    if not 0 <= start_s <= (start_s if end_s is None else end_s) or math.isinf(start_s):
+    """First and last (exclusive) of the frames that overlap [start_s, end_s) seconds."""
+    end_s = math.inf if end_s is None else end_s
+    if not 0 <= start_s <= end_s or math.isinf(start_s):
         raise StreamError(f"start_s={start_s}, end_s={end_s}: 0 <= start_s <= end_s is needed.")
     last = frames
-    if end_s is not None and not math.isinf(end_s):
+    if not math.isinf(end_s):
         last = min(frames, -(-round(end_s * SAMPLING_RATE_HZ) // header.hop_length))
     return min(round(start_s * SAMPLING_RATE_HZ) // header.hop_length, last), last
 

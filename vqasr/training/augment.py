@@ -1,15 +1,14 @@
-"""What training does to recordings: drawn with numpy, computed with torch where the audio is.
+"""Augment recordings: random changes drawn with numpy and applied with torch on the device.
 
 Filters, rooms and noise are applied in the frequency domain, to all items of a batch at once.
 """
 
 import math
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 
@@ -18,24 +17,20 @@ from vqasr.data.speech import row_audio
 from vqasr.errors import TrainingError
 from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.config import AugmentConfig
-from vqasr.training.recordings import PCM_SCALE, Recordings
+from vqasr.training.recordings import PCM_SCALE, Recordings, to_device
 
 SPEED = (0.85, 1.2)
 GAIN_DB = (-15.0, 6.0)
 NOISE_SNR_DB = (1.0, 28.0)
-# Tone: the response of other microphones, levels at CORNERS_HZ.
-TONE_DB = 4.5
-# This share of the noises is stationary with a random spectrum, the others are recordings.
-STATIONARY = 0.45
+TONE_DB = 4.5  # standard deviation of a microphone's response at CORNERS_HZ
+STATIONARY = 0.45  # share of noises that have a random spectrum; the others are recordings
 SPECTRUM_DB = 30.0
-# This share of the rooms is synthetic (Polack's model: noise that decays), the others are measured.
-SYNTHETIC_ROOMS = 0.5
+SYNTHETIC_ROOMS = 0.5  # share of synthetic rooms (Polack's model: noise that decays)
 DECAY_60_DB_S = (0.15, 0.9)
 DIRECT_DB = (0.0, 12.0)
 ROOM_SAMPLES = 16_384
 LOW_PASS_HZ = (2500.0, 7000.0)
-# Telephone lines cut off low frequencies too.
-HIGH_PASS_HZ = (150.0, 350.0)
+HIGH_PASS_HZ = (150.0, 350.0)  # telephone lines cut off low frequencies too
 HIGH_PASSED, HIGH_PASSED_BELOW_HZ = 0.4, 4500.0
 MOST_SILENCE_S = 1.0
 NOISE_S = 30.0
@@ -46,100 +41,68 @@ UNLIMITED_HZ = 1e9
 
 @dataclass
 class Draws:
-    """How each item of a batch is changed; (items,) each but for tone and spectrum.
+    """Random changes of a batch: arrays (items,), but (items, corners) for tone and spectrum."""
 
-    Attributes:
-        speed: float64, samples of the recording for one sample of the batch.
-        lengths: int64, samples of the utterance at that speed.
-        tone_db, spectrum_db: (items, corners) levels of tone and of stationary noise.
-        gain_db: of the item.
-        room: number of a measured room, -1 for a synthetic one, -2 for none.
-        decay_s, direct_db: of a synthetic room.
-        noise: number of a noise, -1 for a stationary one, -2 for none.
-        noise_start: sample to begin with.
-        snr_db: of the noise.
-        low_pass_hz, high_pass_hz: cut-off frequencies.
-        shared: the target is what the encoder hears.
-        silence: int64, samples of silence that belong to the recording behind the utterance.
-    """
-
-    speed: np.ndarray
-    lengths: np.ndarray
+    speed: np.ndarray  # float64, samples of the recording per sample of the batch
+    lengths: np.ndarray  # int64, samples of the utterance at that speed
     tone_db: np.ndarray
     gain_db: np.ndarray
-    room: np.ndarray
-    decay_s: np.ndarray
+    room: np.ndarray  # number of a measured room, SYNTHETIC or NONE
+    decay_s: np.ndarray  # of a synthetic room
     direct_db: np.ndarray
-    noise: np.ndarray
-    noise_start: np.ndarray
+    noise: np.ndarray  # number of a noise, SYNTHETIC (stationary) or NONE
+    noise_start: np.ndarray  # first sample of the noise
     snr_db: np.ndarray
-    spectrum_db: np.ndarray
+    spectrum_db: np.ndarray  # of stationary noise
     low_pass_hz: np.ndarray
     high_pass_hz: np.ndarray
-    shared: np.ndarray
-    silence: np.ndarray
+    shared: np.ndarray  # bool, the target gets the encoder's room, noise and band limits too
+    silence: np.ndarray  # int64, samples of silence behind the utterance
 
     def __getitem__(self, items: slice | np.ndarray) -> "Draws":
         return Draws(**{f.name: getattr(self, f.name)[items] for f in fields(self)})
 
 
 class Augment:
-    """Makes (target, heard) of utterances.
+    """Make the target and the encoder's input of utterances.
 
-    Args:
-        config: how often.
-        noise: rows with audio and kind, or None.
-        device: where the audio is.
+    `noise` has the columns audio and kind, see `DataConfig`.
     """
 
-    def __init__(self, config: AugmentConfig, noise: Dataset | None, device: torch.device):
-        self.config = config
+    def __init__(self, noise: Dataset | None, device: torch.device):
         self.device = device
-        self._noises: Recordings | None = None
-        self._rooms = torch.zeros(0, ROOM_SAMPLES, device=device)
-        if noise is None:
-            return
-        if "kind" not in noise.column_names:
+        self._to_device = partial(to_device, device=device)
+        if noise is not None and "kind" not in noise.column_names:
             raise TrainingError(
-                f"the noise data have no column kind (rir or noise); there are "
-                f"{noise.column_names}."
+                f"the noise data have the columns {noise.column_names}, but not kind. Add it: rir "
+                "for room impulse responses, noise for the others."
             )
         rooms, noises = [], []
-        for i, row in enumerate(noise):
+        for i, row in enumerate(noise or []):
             samples = row_audio(row)
             if row["kind"] == "rir":
-                rooms.append(torch.from_numpy(from_direct_sound(samples)[:ROOM_SAMPLES]))
+                response = from_direct_sound(samples)[:ROOM_SAMPLES]
+                rooms.append(np.pad(response, (0, ROOM_SAMPLES - len(response))))
             elif not is_held_out(i) and np.square(samples).mean() > 1e-8:
                 noises.append(samples[: round(NOISE_S * SAMPLING_RATE_HZ)])
-        if rooms:
-            padded = [F.pad(room, (0, ROOM_SAMPLES - len(room))) for room in rooms]
-            self._rooms = torch.stack(padded).to(device)
-        if noises:
-            self._noises = Recordings.of_clips(noises, device)
+        self._rooms = self._to_device(np.array(rooms, np.float32).reshape(-1, ROOM_SAMPLES))
+        self._noises = Recordings.from_clips(noises, device) if noises else None
 
     def draw(
-        self,
-        rng: np.random.Generator,
-        lengths: np.ndarray,
-        room: int,
-        config: AugmentConfig | None = None,
+        self, rng: np.random.Generator, lengths: np.ndarray, longest: int, chance: AugmentConfig
     ) -> Draws:
-        """Draw the changes of utterances.
+        """Draw the changes of recordings with (items,) lengths in samples.
 
-        Args:
-            rng: decides.
-            lengths: (items,) samples of the recordings.
-            room: samples that the batch has for each of them; longer ones are made faster.
-            config: how often, instead of the one that the object was made with.
+        Recordings that are longer than `longest` samples are made faster.
         """
-        chance, n = config or self.config, len(lengths)
+        n = len(lengths)
 
         def happens(probability: float) -> np.ndarray:
             return rng.random(n) < probability
 
-        slowest = np.maximum(SPEED[0], lengths / room)
+        slowest = np.maximum(SPEED[0], lengths / longest)
         drawn = slowest + rng.random(n) * np.maximum(SPEED[1] - slowest, 0.0)
-        speed = np.where(happens(chance.speed), drawn, np.maximum(1.0, lengths / room))
+        speed = np.where(happens(chance.speed), drawn, np.maximum(1.0, lengths / longest))
         tone = rng.normal(0.0, TONE_DB, (n, len(CORNERS_HZ))) * happens(chance.tone)[:, None]
         measured = rng.integers(0, max(1, len(self._rooms)), n)
         synthetic = happens(SYNTHETIC_ROOMS) | (len(self._rooms) == 0)
@@ -152,7 +115,7 @@ class Augment:
         silence = (rng.random(n) * MOST_SILENCE_S * SAMPLING_RATE_HZ).astype(np.int64)
         return Draws(
             speed=speed,
-            lengths=np.minimum(lengths / speed, room).astype(np.int64),
+            lengths=np.minimum(lengths / speed, longest).astype(np.int64),
             tone_db=tone - tone.max(1, keepdims=True).clip(min=0.0),  # amplifies nothing
             gain_db=rng.uniform(*GAIN_DB, n) * happens(chance.gain),
             room=np.where(
@@ -174,39 +137,37 @@ class Augment:
     def __call__(
         self, recordings: Recordings, rows: np.ndarray, draws: Draws, width: int, seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Target and heard, both (items, width) float32 on the device.
+        """Apply drawn changes; return target and encoder input, (items, width) float32 each.
 
         Args:
-            recordings: where the audio is.
+            recordings: speech.
             rows: (items,) numbers of the recordings.
-            draws: how they are changed.
+            draws: their changes.
             width: samples of each item; zeros follow the utterance and its silence.
             seed: of the noise samples.
         """
-        device = self.device
-        generator = torch.Generator(device).manual_seed(seed)
-        time = torch.arange(width, device=device)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        time = torch.arange(width, device=self.device)
         lengths = self._to_device(draws.lengths)
         inside = time < lengths[:, None]
         samples = _at_speed(
             recordings.pcm,
             self._to_device(recordings.starts[rows]),
             self._to_device(recordings.lengths[rows]),
-            torch.from_numpy(draws.speed).to(device),
+            torch.from_numpy(draws.speed).to(self.device),
             time,
         )
         size = _fast_length(width + ROOM_SAMPLES)
         spectrum = torch.fft.rfft(samples * inside, size)
-        levels = self._levels(draws.tone_db, size) + self._to_device(draws.gain_db)[:, None]
-        spectrum = spectrum * _amplitude(levels)
+        levels_db = self._levels(draws.tone_db, size) + self._to_device(draws.gain_db)[:, None]
+        spectrum = spectrum * 10.0 ** (levels_db / 20.0)
         clean = torch.fft.irfft(spectrum, size)[:, :width].clamp(-1.0, 1.0) * inside
-        heard = torch.fft.irfft(self._in_rooms(spectrum, draws, generator), size)[:, :width]
-        power = (heard.square() * inside).sum(1) / lengths.clamp_min(1)
-        heard = heard + self._noise(draws, width, size, power, generator)
-        heard = self._limited(heard, draws, size).clamp(-1.0, 1.0)
-        heard = heard * (time < (lengths + self._to_device(draws.silence))[:, None])
-        shared = self._to_device(draws.shared)
-        return torch.where(shared[:, None], heard, clean), heard
+        audio = torch.fft.irfft(self._in_rooms(spectrum, draws, generator), size)[:, :width]
+        power = (audio.square() * inside).sum(1) / lengths.clamp_min(1)
+        audio = audio + self._noise(draws, width, size, power, generator)
+        audio = self._band_limited(audio, draws, size).clamp(-1.0, 1.0)
+        audio = audio * (time < (lengths + self._to_device(draws.silence))[:, None])
+        return torch.where(self._to_device(draws.shared)[:, None], audio, clean), audio
 
     def _in_rooms(self, spectrum: Tensor, draws: Draws, generator: torch.Generator) -> Tensor:
         items = np.flatnonzero(draws.room != NONE)
@@ -221,10 +182,9 @@ class Augment:
         tail[:, 0] = 1.0
         response = tail / tail.norm(dim=1, keepdim=True)
         if len(self._rooms):
-            number = self._to_device(draws.room[items])
-            response = torch.where(
-                (number >= 0)[:, None], self._rooms[number.clamp_min(0)], response
-            )
+            number = self._to_device(draws.room[items])[:, None]
+            measured = self._rooms[number[:, 0].clamp_min(0)]
+            response = torch.where(number >= 0, measured, response)
         where = self._to_device(items)
         size = 2 * (spectrum.shape[1] - 1)
         reverberant = spectrum[where] * torch.fft.rfft(response, size)
@@ -233,20 +193,20 @@ class Augment:
     def _noise(
         self, draws: Draws, width: int, size: int, power: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """(items, width) noise at each item's ratio to the power of its speech."""
+        """Noise (items, width) at each item's ratio to the power of its speech."""
         items = np.flatnonzero(draws.noise != NONE)
         total = torch.zeros(len(power), width, device=self.device)
         if not len(items):
             return total
         some = draws[items]
         noise = torch.randn(len(items), width, generator=generator, device=self.device)
-        noise = self._shaped(noise, some.spectrum_db, size)
+        levels_db = self._levels(some.spectrum_db, size)
+        spectrum = torch.fft.rfft(noise, size) * 10.0 ** (levels_db / 20.0)
+        noise = torch.fft.irfft(spectrum, size)[:, :width]
         if self._noises is not None:
             number = some.noise.clip(0)
-            start, length = (
-                self._to_device(values[number])[:, None]
-                for values in (self._noises.starts, self._noises.lengths)
-            )
+            start = self._to_device(self._noises.starts[number])[:, None]
+            length = self._to_device(self._noises.lengths[number])[:, None]
             time = torch.arange(width, device=self.device)
             place = start + (self._to_device(some.noise_start)[:, None] + time) % length
             recorded = self._noises.pcm[place].float() / PCM_SCALE
@@ -256,53 +216,36 @@ class Augment:
         gain = (power[where] / ((noise.square().mean(1) + 1e-12) * snr)).sqrt()
         return total.index_copy(0, where, noise * gain[:, None])
 
-    def _shaped(self, samples: Tensor, levels_db: np.ndarray, size: int) -> Tensor:
-        spectrum = torch.fft.rfft(samples, size) * _amplitude(self._levels(levels_db, size))
-        return torch.fft.irfft(spectrum, size)[:, : samples.shape[1]]
-
-    def _limited(self, heard: Tensor, draws: Draws, size: int) -> Tensor:
-        """Steep filters, as telephones and old codecs have."""
+    def _band_limited(self, audio: Tensor, draws: Draws, size: int) -> Tensor:
+        """Apply steep filters, as telephones and old codecs have."""
         items = np.flatnonzero(draws.low_pass_hz < UNLIMITED_HZ)
         if not len(items):
-            return heard
+            return audio
         where = self._to_device(items)
         low = self._to_device(draws.low_pass_hz[items])[:, None]
         high = self._to_device(draws.high_pass_hz[items])[:, None]
         frequency_hz = torch.fft.rfftfreq(size, 1.0 / SAMPLING_RATE_HZ, device=self.device)
         passed = ((1.05 * low - frequency_hz) / (0.05 * low)).clamp(0.0, 1.0)
-        spectrum = torch.fft.rfft(heard[where], size) * passed * (frequency_hz >= high)
-        limited = torch.fft.irfft(spectrum, size)[:, : heard.shape[1]]
-        return heard.index_copy(0, where, limited)
+        spectrum = torch.fft.rfft(audio[where], size) * passed * (frequency_hz >= high)
+        limited = torch.fft.irfft(spectrum, size)[:, : audio.shape[1]]
+        return audio.index_copy(0, where, limited)
 
     def _levels(self, levels_db: np.ndarray, size: int) -> Tensor:
-        """(items, corners) levels -> (items, frequencies), lines between the corners."""
-        return self._to_device(levels_db) @ self._lines(size)
+        """Interpolate (items, corners) levels to (items, frequencies)."""
+        return self._to_device(levels_db) @ self._corner_weights(size)
 
-    @lru_cache(maxsize=16)  # noqa: B019 as many as there are widths of batches
-    def _lines(self, size: int) -> Tensor:
+    @lru_cache(maxsize=16)  # noqa: B019 one entry for each width of batches
+    def _corner_weights(self, size: int) -> Tensor:
         frequency_hz = np.fft.rfftfreq(size, 1.0 / SAMPLING_RATE_HZ)
         corners = np.eye(len(CORNERS_HZ))
-        return self._to_device(
-            np.stack([np.interp(frequency_hz, CORNERS_HZ, row) for row in corners])
-        )
-
-    def _to_device(self, values: np.ndarray) -> Tensor:
-        """Integers as they are, floats as float32."""
-        kind = np.float32 if values.dtype == np.float64 else values.dtype
-        return torch.from_numpy(values.astype(kind)).to(self.device, non_blocking=True)
+        weights = [np.interp(frequency_hz, CORNERS_HZ, corner) for corner in corners]
+        return self._to_device(np.stack(weights))
 
 
 def _at_speed(pcm: Tensor, starts: Tensor, lengths: Tensor, speed: Tensor, time: Tensor) -> Tensor:
-    """Read recordings at other speeds, by cubic interpolation (Catmull and Rom 1974).
+    """Read (items, samples) by cubic interpolation (Catmull and Rom 1974), -1 to 1.
 
-    Args:
-        pcm: (samples,) int16 of all recordings.
-        starts, lengths: (items,) of each recording in them.
-        speed: (items,) float64, samples of the recording for each sample read.
-        time: (samples,) numbers of the samples to read.
-
-    Returns:
-        (items, samples) float32 in -1 to 1; the last sample goes on behind the end.
+    The last sample of a recording is repeated behind its end.
     """
     position = time.double() * speed[:, None]
     whole = position.floor()
@@ -319,19 +262,12 @@ def _at_speed(pcm: Tensor, starts: Tensor, lengths: Tensor, speed: Tensor, time:
     return (b + 0.5 * part * curve) / PCM_SCALE
 
 
-def _amplitude(level_db: Tensor) -> Tensor:
-    return 10.0 ** (level_db / 20.0)
-
-
 def _fast_length(samples: int) -> int:
-    """The next length with small factors only: a fast Fourier transform."""
-    lengths = []
-    for odd in (1, 3, 5, 9, 15, 25, 27, 45, 75):
-        power = max(0, math.ceil(math.log2(samples / odd)))
-        lengths.append(odd << power)
-    return min(lengths)
+    """Return the next length with small prime factors, for a fast Fourier transform."""
+    odd = (1, 3, 5, 9, 15, 25, 27, 45, 75)
+    return min(i << max(0, math.ceil(math.log2(samples / i))) for i in odd)
 
 
 def is_held_out(noise_row: int) -> bool:
-    """True for every fifth noise: kept out of training, for tests with unheard noise."""
+    """Return True for every fifth noise, which only tests use."""
     return noise_row % 5 == 4

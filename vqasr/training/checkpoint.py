@@ -1,94 +1,132 @@
-"""Resumable training state: safetensors and JSON, no pickle."""
+"""Checkpoints and log of a training run: safetensors and JSON, no pickle."""
 
 import json
-import os
+import math
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vqasr.errors import TrainingError
-from vqasr.training.optimizer import MuonAndAdamW
+from vqasr.files import replace_file
+
+# Endings of the names of the losses beside the progress bar.
+SHOWN = (":layers", ":decoder", ":end", "bits_per_code")
 
 
-def save_checkpoint(
-    folder: Path,
-    modules: dict[str, nn.Module],
-    extra: dict[str, Tensor],
-    optimizer: Optimizer | MuonAndAdamW | None,
-    progress: dict[str, Any],
-) -> None:
-    """Write state so that a crash at any moment leaves the old or the new checkpoint whole."""
-    tensors = {
-        f"{name}.{key}": value.contiguous()
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
-    tensors |= {f"extra.{key}": value.contiguous() for key, value in extra.items()}
-    if optimizer is not None:
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()
-            }
-    folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"progress": json.dumps(progress)}
-    save_file(tensors, folder / "state.partial", metadata=metadata)
-    with open(folder / "state.partial", "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(folder / "state.partial", folder / "state.safetensors")
+class RunFolder:
+    """Checkpoint and log in the folder of a training run, which is created.
 
-
-def read_progress(folder: Path) -> dict[str, Any] | None:
-    """Progress of the checkpoint in `folder`, None where there is none."""
-    path = folder / "state.safetensors"
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["progress"])
-    except Exception as error:
-        raise TrainingError(
-            f"{path}: no readable checkpoint ({error}). Delete it to start over."
-        ) from error
-
-
-def load_checkpoint(
-    folder: Path, modules: dict[str, nn.Module], optimizer: Optimizer | MuonAndAdamW | None
-) -> dict[str, Tensor]:
-    """Put weights and optimizer state back; returns the extra tensors.
-
-    Raises:
-        TrainingError: the checkpoint belongs to a model of another shape.
+    `prefix` begins the weights' names; checkpoints with another `config_hash` are not loaded.
     """
-    tensors = load_file(folder / "state.safetensors")
-    try:
-        for name, module in modules.items():
-            module.load_state_dict(_below(tensors, f"{name}."))
-    except RuntimeError as error:
-        raise TrainingError(
-            f"{folder}: the checkpoint does not fit this configuration ({error}). Use another "
-            "output_dir."
-        ) from error
-    if optimizer is not None and (saved := _below(tensors, "optimizer.")):
+
+    def __init__(self, folder: Path, prefix: str, config_hash: str):
+        self._path, self._prefix = folder / "state.safetensors", f"{prefix}."
+        self._config_hash = config_hash
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(
+        self, step: int, module: nn.Module, optimizer: Optimizer, extra: dict[str, Tensor]
+    ) -> None:
+        """Write the state after `step` steps; a crash leaves the old or the new one whole."""
+        tensors = {self._prefix + key: value for key, value in module.state_dict().items()}
+        tensors |= {f"extra.{key}": value for key, value in extra.items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors = {key: value.contiguous() for key, value in tensors.items()}
+        progress = json.dumps({"step": step, "config": self._config_hash})
+        replace_file(self._path, save(tensors, {"progress": progress}))
+
+    def steps_done(self) -> int | None:
+        """Return the number of saved steps; None for those of another configuration."""
+        if not self._path.is_file():
+            return 0
+        try:
+            with safe_open(self._path, "pt") as file:
+                progress = json.loads(file.metadata()["progress"])
+        except Exception as error:
+            raise TrainingError(
+                f"{self._path}: no readable checkpoint ({error}). Delete it to start over."
+            ) from error
+        return progress["step"] if progress["config"] == self._config_hash else None
+
+    def load(self, module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+        """Load weights and optimizer state; return the extra tensors.
+
+        Raises:
+            TrainingError: the checkpoint belongs to a model of another shape.
+        """
+        tensors = load_file(self._path)
+        try:
+            module.load_state_dict(_below(tensors, self._prefix))
+        except RuntimeError as error:
+            raise TrainingError(
+                f"{self._path}: the checkpoint does not fit this configuration ({error}). Use "
+                "another output_dir."
+            ) from error
         state: dict[int, dict[str, Tensor]] = {}
-        for key, value in saved.items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict(
-            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-        )
-    return _below(tensors, "extra.")
+        for key, value in _below(tensors, "optimizer.").items():
+            index, part = key.split(".", 1)
+            state.setdefault(int(index), {})[part] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        return _below(tensors, "extra.")
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Add a line to log.jsonl."""
+        with open(self._path.with_name("log.jsonl"), "a") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def append_log(folder: Path, record: dict[str, Any]) -> None:
-    """Add a line to log.jsonl."""
-    with open(folder / "log.jsonl", "a") as file:
-        file.write(json.dumps(record) + "\n")
+class StepLog(Progress):
+    """Progress bar that logs the mean losses of `every` steps; a context manager."""
+
+    def __init__(self, run: RunFolder, first: int, total: int, every: int):
+        super().__init__(
+            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), TextColumn("{task.fields[loss]}"),
+        )  # fmt: skip
+        self._run, self._total, self._every = run, total, every
+        self._bar = self.add_task("training", total=total, completed=first, loss="")
+        self._started, self._audio_s = time.monotonic(), 0.0
+        self._sums: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, stage: str, step: int, losses: dict[str, Tensor], audio_s: float = 0.0) -> bool:
+        """Add the losses of a step; return True if a line was written to the log.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._counts.update(losses.keys())
+        self._audio_s += audio_s
+        self.update(self._bar, description=stage, completed=step + 1)
+        if (step + 1) % self._every and step + 1 != self._total:
+            return False
+        means = {name: float(value) / self._counts[name] for name, value in self._sums.items()}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise TrainingError(
+                    f"{name} is {mean} at step {step}. Lower the learning rate and start again "
+                    "from the last checkpoint."
+                )
+        elapsed_s = time.monotonic() - self._started
+        record = {"stage": stage, "step": step + 1, "elapsed_s": round(elapsed_s, 1)}
+        if self._audio_s:
+            record["audio_s_per_s"] = round(self._audio_s / elapsed_s, 1)
+        self._run.log(record | {name: round(v, 4) for name, v in means.items()})
+        shown = (f"{k} {v:.3f}" for k, v in means.items() if k.endswith(SHOWN))
+        self.update(self._bar, loss=" ".join(shown))
+        self._sums, self._counts = {}, Counter()
+        return True

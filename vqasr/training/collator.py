@@ -1,4 +1,4 @@
-"""Batches of codes for `Trainer`: fewer codebooks now and then, and gaps, as augmentation."""
+"""Batches of codes for transformers' `Trainer`, with dropped codebooks and gaps as augmentation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +12,19 @@ from vqasr.adapters.whisper import to_features
 from vqasr.data.tokenized import row_codes
 from vqasr.grid import MISSING, NO_FRAME
 
-# `accelerator_config` of Trainer: several processes draw one order of the rows and share it out.
-# Else each draws by itself, and once dropout has moved their generators apart some rows come twice.
+# `accelerator_config` of Trainer: several processes share one order of the rows. Else each draws
+# its own, and once dropout has moved their generators apart some rows come twice.
 SAME_ORDER = {"use_seedable_sampler": False}
 
 
 class CleanEvaluation:
-    """Mixin for `Trainer`: evaluates with `dev_collator`, without augmentation."""
+    """Mixin for `Trainer`: evaluate without augmentation, with `dev_collator`."""
 
     data_collator: Any
     dev_collator: "CodesCollator"
 
     def get_eval_dataloader(self, *arguments: Any, **settings: Any) -> Any:
-        """As Trainer's, of batches that `dev_collator` makes."""
+        """Return Trainer's data loader, with `dev_collator` for its batches."""
         collator, self.data_collator = self.data_collator, self.dev_collator
         try:
             return super().get_eval_dataloader(*arguments, **settings)  # type: ignore[misc]
@@ -34,32 +34,23 @@ class CleanEvaluation:
 
 @dataclass
 class CodesCollator:
-    """Rows of `vqasr tokenize` and their texts to a batch.
+    """Collate rows of `vqasr tokenize` and their transcripts.
 
     Draws come from torch's generator, which `Trainer` seeds.
-
-    Attributes:
-        tokenizer: of the texts.
-        for_whisper: input_features on Whisper's grid of 30 s; otherwise input_values and
-            attention_mask for `VQWav2Vec2ForCTC`.
-        num_quantizers: numbers of codebooks of which each batch is given one at random.
-        mask_spans: gaps in an item, at most; each is drawn.
-        mask_frames: frames of a gap, at most (SpecAugment, arXiv 1904.08779, for codes).
-        text_column: what was said.
-        frames_multiple: batches come in multiples of so many frames: oneDNN compiles anew for every
-            shape.
     """
 
     tokenizer: PreTrainedTokenizerBase
+    # input_features on Whisper's grid of 30 s; else input_values and attention_mask for
+    # `VQWav2Vec2ForCTC`.
     for_whisper: bool
-    num_quantizers: tuple[int, ...]
-    mask_spans: int = 0
-    mask_frames: int = 12
-    text_column: str = "text"
-    frames_multiple: int = 64
+    num_quantizers: tuple[int, ...]  # numbers of codebooks, of which each batch draws one
+    mask_spans: int = 0  # the most gaps of an item
+    mask_frames: int = 12  # the most frames of a gap (SpecAugment, arXiv 1904.08779, for codes)
+    text_column: str = "text"  # of the transcripts
+    frames_multiple: int = 64  # of a batch's frames: oneDNN compiles anew for every shape
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Rows -> input_values (batch, frames, n) and so on, and labels (batch, tokens)."""
+        """Return input_values (batch, frames, n) or the like, and labels (batch, tokens)."""
         n = self.num_quantizers[int(torch.randint(len(self.num_quantizers), ()))]
         items = [torch.from_numpy(row_codes(row))[:n] for row in rows]
         longest = max(item.shape[1] for item in items)

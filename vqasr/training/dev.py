@@ -1,13 +1,12 @@
-"""How far the recognisers' decoders diverge on dev, by number of codebooks."""
+"""Divergence of the recognisers' decoders on dev, by number of codebooks."""
+
+from collections import defaultdict
 
 import torch
 
-from vqasr.codec.mel import clip_mel_power
-from vqasr.errors import TrainingError
 from vqasr.training.batches import Batches
-from vqasr.training.losses import Reading, decoder_parts
+from vqasr.training.losses import RecogniserLoss, decoder_losses
 from vqasr.training.precision import autocast
-from vqasr.training.recordings import Recordings
 from vqasr.training.student import Student
 from vqasr.training.texts import TokenTable
 
@@ -16,73 +15,45 @@ LEVELS = (0, 1, 2, 4, 8)
 
 @torch.no_grad()
 def divergences(
-    student: Student,
-    readings: dict[str, Reading],
-    tables: dict[str, TokenTable],
-    batches: Batches,
-    batch_s: float,
+    student: Student, recognisers: list[RecogniserLoss], batches: Batches
 ) -> dict[str, dict[str, float]]:
     """Measure the decoders' divergence from their own predictions on the clean audio.
 
-    Everything is read without padding, with the nearest codes and all frames of one depth.
-
-    Args:
-        student: codec and adapters.
-        readings, tables: of each recogniser, the tokens of the dev data.
-        batches: dev data with transcripts.
-        batch_s: seconds of audio computed together.
+    Codes are the nearest ones, all frames have one depth, and there is no padding.
 
     Returns:
         For each recogniser {"n": divergence in nats a token with n codebooks (0: unquantized),
         "n end": cross-entropy of the end}.
     """
     student.eval()
-    codec = student.codec
-    device = next(codec.parameters()).device
-    counts = [n for n in LEVELS if n <= codec.config.num_quantizers]
-    sums: dict[str, dict[str, float]] = {name: {} for name in readings}
-    tokens: dict[str, float] = dict.fromkeys(readings, 0.0)
-    items = 0
-    for batch in batches.of_all([0], batch_s, changed=False):
+    codec, device = student.codec, batches.device
+    tables = [TokenTable(r.whisper, batches.recordings.texts, device) for r in recognisers]
+    sums: dict[tuple[str, str], float] = defaultdict(float)
+    weights: dict[tuple[str, str], float] = defaultdict(float)
+    for batch in batches.one_pass([0], batches.piece_s, augmented=False):
         mask = batch.frame_mask(batch.lengths)
-        items += len(batch.rows)
         with autocast(device):
-            latents = codec.encoder(batch.heard)[:, : mask.shape[1]].float()
-            power = clip_mel_power(batch.clean)
-            for name, reading in readings.items():
-                wanted = tables[name](batch.rows, batch.full_stop, with_end=True)
-                target = reading.teacher.layers(reading.teacher.stem(power))[-1]
-                words = float(wanted.word.sum())
-                tokens[name] += words
-                for n in counts:
+            latents = codec.encoder(batch.audio)[:, : mask.shape[1]].float()
+            for recogniser, table in zip(recognisers, tables, strict=True):
+                teacher, name = recogniser.teacher, recogniser.config.short_name
+                targets = table(batch.rows, batch.full_stop, with_end=True)
+                target = teacher.layers(teacher.stem(batch.power))[-1]
+                tokens = float(targets.text_weight.sum())
+                for n in (n for n in LEVELS if n <= codec.config.num_quantizers):
                     levels = torch.full((len(latents),), n, device=device)
                     coded = codec.quantizer(latents, levels, mask)
                     depths = torch.where(mask, coded.depths, levels[:, None])
-                    embeddings, exists = reading.embedder.close_latents(
+                    embeddings, exists = recogniser.embedder.close_latents(
                         coded.quantized, mask, depths, mask.sum(1), levels
                     )
-                    states = reading.teacher.layers(embeddings, exists)[-1]
-                    parts = decoder_parts(reading.teacher, states, target, wanted, exists)
-                    found = sums[name]
-                    for key, value, weight in (
-                        (str(n), parts["decoder"], words),
-                        (f"{n} end", parts["end"], len(batch.rows)),
-                    ):
-                        found[key] = found.get(key, 0.0) + float(value) * weight
+                    states = teacher.layers(embeddings, exists)[-1]
+                    parts = decoder_losses(teacher, states, target, targets, exists)
+                    sums[name, f"{n}"] += float(parts["decoder"]) * tokens
+                    sums[name, f"{n} end"] += float(parts["end"]) * len(batch.rows)
+                    weights[name, f"{n}"] += tokens
+                    weights[name, f"{n} end"] += len(batch.rows)
     student.train()
-    return {
-        name: {
-            key: round(value / max(1.0, items if "end" in key else tokens[name]), 4)
-            for key, value in found.items()
-        }
-        for name, found in sums.items()
-    }
-
-
-def spread(recordings: Recordings, count: int) -> Recordings:
-    """`count` recordings with transcripts, spread over all lengths; TrainingError if none has."""
-    usable = [i for i, text in enumerate(recordings.texts) if text]
-    if not usable:
-        raise TrainingError("the dev data hold no transcripts to measure the training with.")
-    ordered = sorted(usable, key=lambda i: recordings.lengths[i])
-    return recordings.select(ordered[:: max(1, len(ordered) // count)][:count])
+    measured: dict[str, dict[str, float]] = defaultdict(dict)
+    for (name, key), total in sums.items():
+        measured[name][key] = round(total / weights[name, key], 4)
+    return measured

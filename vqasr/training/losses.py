@@ -1,58 +1,65 @@
-"""What training minimises."""
+"""The parts of the training loss."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqasr.adapters.embedder import CodeEmbedder
+from vqasr.adapters.original_whisper import OriginalWhisper
 from vqasr.codec.mel import log_mel
-from vqasr.training.config import LossConfig
+from vqasr.codec.quantizer import QuantizerOutput
+from vqasr.grid import MEL_FRAMES_PER_FRAME
+from vqasr.training.batches import Batch
+from vqasr.training.config import RecogniserConfig, TrainConfig
+from vqasr.training.recordings import to_device
 from vqasr.training.teacher import WhisperTeacher
-from vqasr.training.texts import BLANK, Wanted
+from vqasr.training.texts import BLANK, TokenTable, TokenTargets
 
 # Variance of the latents: of a base dimension, and of all others together as a share of all base
 # dimensions together. Without such targets the straight-through gradient makes them grow without
-# end: what is larger is less disturbed (recipes/train_codec/EXPERIMENTS.md, 2026-11-25).
+# end: what is larger is less disturbed (docs/lab-book.md, 2026-11-25).
 BASE_VARIANCE = 1.0
 OUTER_SHARE = 0.06
 
 
 def reconstruction_error(mel: Tensor, power: Tensor, frame_mask: Tensor) -> Tensor:
-    """Mean squared log-mel error on real frames, as a fraction of the log-mel's variance.
+    """Return the mean squared log-mel error as a fraction of the log-mel's variance.
 
     Args:
         mel: (batch, 4 x frames, 80) decoded.
-        power: (batch, 4 x frames, 80) mel power of the audio that is wanted.
-        frame_mask: (batch, frames) bool.
+        power: (batch, 4 x frames, 80) mel power of the target.
+        frame_mask: (batch, frames) bool, True on real frames.
     """
     frames = min(power.shape[1], mel.shape[1])
     target, mel = log_mel(power[:, :frames]), mel[:, :frames].float()
     # Weights and not target[mask]: the gradient of boolean indexing runs on one core.
-    weight = frame_mask.repeat_interleave(4, dim=1)[:, :frames, None].float()
-    values = (weight.sum() * target.shape[2]).clamp_min(1.0)
-    mean = (target * weight).sum() / values
-    variance = ((target - mean).square() * weight).sum() / values
-    return ((mel - target).square() * weight).sum() / values / variance.clamp_min(1e-4)
+    weight = frame_mask.repeat_interleave(MEL_FRAMES_PER_FRAME, 1)[:, :frames, None].float()
+    count = (weight.sum() * target.shape[2]).clamp_min(1.0)
+    mean = (target * weight).sum() / count
+    variance = ((target - mean).square() * weight).sum() / count
+    return ((mel - target).square() * weight).sum() / count / variance.clamp_min(1e-4)
 
 
-def relative_distance(student: Tensor, teacher: Tensor, exists: Tensor | None = None) -> Tensor:
-    """Mean squared distance over the variance of each channel, where frames exist.
+def relative_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean squared distance relative to each channel's variance.
 
     A few of Whisper's channels carry most of the variance; half of the mean variance is added to
     half of each channel's own, so that small channels count too without being blown up.
+
+    Args:
+        student, teacher: (batch, frames, channels).
+        mask: (batch, frames) bool, the frames that count; None for all.
     """
     frames = min(student.shape[1], teacher.shape[1])
     student, teacher = student[:, :frames].float(), teacher[:, :frames].float()
     variance = teacher.flatten(0, 1).var(0)
     distance = ((student - teacher).square() / (0.5 * variance + 0.5 * variance.mean())).mean(-1)
-    if exists is None:
-        return distance.mean()
-    weight = exists[:, :frames].float()
-    return (distance * weight).sum() / weight.sum().clamp_min(1.0)
+    return distance.mean() if mask is None else _mean(distance, mask[:, :frames].float())
 
 
 def scale_penalty(latents: Tensor, mask: Tensor, base_dim: int) -> Tensor:
-    """Squared logarithms of the latents' variances over `BASE_VARIANCE` and `OUTER_SHARE`.
+    """Return the squared logarithms of the variances over `BASE_VARIANCE` and `OUTER_SHARE`.
 
     Args:
         latents: (batch, frames, dim).
@@ -72,14 +79,15 @@ def scale_penalty(latents: Tensor, mask: Tensor, base_dim: int) -> Tensor:
 
 
 def letters_loss(logits: Tensor, frames: Tensor, letters: Tensor, lengths: Tensor) -> Tensor:
-    """CTC of letters, in nats a letter.
+    """Return the CTC loss of letters, in nats a letter.
+
+    Items without letters, or with more letters than frames, do not count.
 
     Args:
         logits: (batch, frames, letters).
-        frames: (batch,) frames that exist, on the CPU.
+        frames: (batch,) real frames, on the CPU.
         letters: (batch, letters) int.
-        lengths: (batch,) letters of each text, on the CPU. Items without letters, or with more
-            letters than frames, do not count.
+        lengths: (batch,) letters of each text, on the CPU.
     """
     used = (lengths > 0) & (lengths < frames)
     losses = F.ctc_loss(
@@ -90,42 +98,50 @@ def letters_loss(logits: Tensor, frames: Tensor, letters: Tensor, lengths: Tenso
     return (losses * weight).sum() / max(1, int(used.sum()))
 
 
-class Reading:
-    """A recogniser with its adapter: the parts of the loss that it computes.
+class RecogniserLoss:
+    """A frozen recogniser with its adapter, and the parts of the loss that they compute."""
 
-    Args:
-        teacher: the frozen recogniser.
-        embedder: its adapter.
-    """
+    def __init__(
+        self, config: RecogniserConfig, whisper: OriginalWhisper, embedder: CodeEmbedder,
+        device: torch.device,
+    ):  # fmt: skip
+        self.config, self.whisper, self.embedder = config, whisper, embedder
+        self.teacher = WhisperTeacher(whisper.model, device)
 
-    def __init__(self, teacher: WhisperTeacher, embedder: CodeEmbedder):
-        self.teacher, self.embedder = teacher, embedder
-
-    def parts(
+    def __call__(
         self,
-        quantized: Tensor,
+        batch: Batch,
+        table: TokenTable,
+        coded: QuantizerOutput,
         mask: Tensor,
-        depths: Tensor,
         levels: Tensor,
-        power: Tensor,
-        wanted: Wanted,
         closed: bool,
+        step: int,
     ) -> dict[str, Tensor]:
-        """Distances to what the recogniser makes of the target.
+        """Compare states and predictions on codes with those on the target.
 
         Args:
-            quantized: (batch, frames, latent_dim).
+            batch: utterances; the share that is used moves on with each step.
+            table: tokens of their transcripts.
+            coded: their codes.
             mask: (batch, frames) bool, True on real frames.
-            depths: (batch, frames) int, codebooks that describe each frame.
-            levels: (batch,) int, codebooks that the item's frames are described with at most.
-            power: (batch, 4 x frames, 80) mel power of the target.
-            wanted: tokens.
-            closed: read without padding, with closing frames; then there is an `end` too.
+            levels: (batch,) int, codebooks that each item may use.
+            closed: read without padding, with closing frames; adds the part `end`.
+            step: number of the batch.
         """
+        count = len(batch.rows)
+        chosen = (np.arange(max(1, round(self.config.share * count))) + step * count // 2) % count
+        items = to_device(chosen, mask.device)
+        mask, levels = mask[items], levels[items]
+        lost = batch.lost[items] & mask & (levels > 0)[:, None]
+        missing = self.embedder.missing_frame
+        quantized = torch.where(lost[..., None], missing, coded.quantized[items])
+        depths = torch.where(mask & ~lost, coded.depths[items], levels[:, None])
         with torch.no_grad():
-            stem = self.teacher.stem(power)
+            stem = self.teacher.stem(batch.power[items])
             target = self.teacher.layers(stem)
         exists = real = None
+        closed = closed and self.embedder.config.num_closing_frames > 0
         if closed:
             embeddings, exists = self.embedder.close_latents(
                 quantized, mask, depths, mask.sum(1), levels
@@ -135,46 +151,58 @@ class Reading:
             embeddings = self.embedder.embed_latents(quantized, mask, depths)
         layers = self.teacher.layers(embeddings, exists)
         distances = [relative_distance(a, b, real) for a, b in zip(layers, target, strict=True)]
-        parts = {
+        targets = table(batch.rows[chosen], batch.full_stop[chosen], closed)
+        return {
             "stem": relative_distance(embeddings, stem, real),
             "layers": torch.stack([*distances, distances[-1]]).mean(),
+            **decoder_losses(self.teacher, layers[-1], target[-1], targets, exists),
         }
-        return parts | decoder_parts(self.teacher, layers[-1], target[-1], wanted, exists)
 
 
-def decoder_parts(
+def decoder_losses(
     teacher: WhisperTeacher,
     states: Tensor,
     target: Tensor,
-    wanted: Wanted,
+    targets: TokenTargets,
     exists: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The decoder's predictions, teacher-forced on transcripts, in nats a token.
+    """Compute the losses of the decoder's predictions on transcripts, in nats a token.
 
-    "decoder": Kullback-Leibler divergence from its predictions on the target's states;
-    "transcript": cross-entropy of the text; with `exists`, (batch, frames) bool of `states`, also
-    "end": cross-entropy of the end, which the teacher does not find without padding.
+    Args:
+        teacher: the recogniser.
+        states, target: (batch, frames, d_model) encoder states on codes and on the target audio.
+        targets: tokens of the transcripts.
+        exists: (batch, frames) bool, the `states` that are attended to; adds the part "end".
+
+    Returns:
+        "decoder": Kullback-Leibler divergence from the predictions on `target`; "transcript":
+        cross-entropy of the text; "end": cross-entropy of its end, which the teacher cannot teach
+        because it does not find the end without padding.
     """
     with torch.no_grad():
-        goal = teacher.predictions(target, wanted.tokens, wanted.positions).log_softmax(-1)
-    found = teacher.predictions(states, wanted.tokens, wanted.positions, exists).log_softmax(-1)
-    divergence = F.kl_div(found, goal, log_target=True, reduction="none").sum(-1)
-    surprise = -found.gather(1, wanted.following[:, None])[:, 0]
+        reference = teacher.predictions(target, targets.tokens, targets.positions).log_softmax(-1)
+    predicted = teacher.predictions(states, targets.tokens, targets.positions, exists)
+    predicted = predicted.log_softmax(-1)
+    divergence = F.kl_div(predicted, reference, log_target=True, reduction="none").sum(-1)
+    surprise = -predicted.gather(1, targets.labels[:, None])[:, 0]
     parts = {
-        "decoder": _mean(divergence, wanted.word),
-        "transcript": _mean(surprise, wanted.word),
+        "decoder": _mean(divergence, targets.text_weight),
+        "transcript": _mean(surprise, targets.text_weight),
     }
-    return parts if exists is None else parts | {"end": _mean(surprise, wanted.end)}
+    return parts if exists is None else parts | {"end": _mean(surprise, targets.end_weight)}
 
 
-def weights_of(config: LossConfig, autoencoder: bool) -> dict[str, float]:
-    """Weight of each part in a stage."""
-    weights: dict[str, float] = config.model_dump()
-    factor = weights.pop("autoencoder_decoder")
+def loss_weights(config: TrainConfig, autoencoder: bool) -> dict[str, float]:
+    """Return the weights of the parts of the loss in a stage; other parts are only logged."""
+    common: dict[str, float] = config.loss.model_dump()
+    factor = common.pop("autoencoder_decoder")
     if autoencoder:
-        weights["decoder"] *= factor
-        weights["transcript"] *= factor
-        weights["scale"] = weights["commitment"] = 0.0
+        common["decoder"] *= factor
+        common["transcript"] *= factor
+        common["scale"] = common["commitment"] = 0.0
+    weights = dict(common)
+    for entry in config.recognisers:
+        weights |= {f"{entry.short_name}:{k}": entry.weight * w for k, w in common.items()}
     return weights
 
 

@@ -1,4 +1,4 @@
-"""Where bfloat16 pays: half the time of float32 on some machines, fifty times it on others."""
+"""bfloat16 where it is fast: half the time of float32 on some machines, fifty times on others."""
 
 import torch
 
@@ -8,7 +8,7 @@ _WITHOUT_BFLOAT16 = ("DEFAULT", "NO AVX", "AVX2")
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it fast, float32 elsewhere."""
+    """Return bfloat16 where the device multiplies it fast, float32 elsewhere."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     slow = torch.backends.cpu.get_cpu_capability() in _WITHOUT_BFLOAT16
@@ -16,5 +16,5 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Context in which matrices are multiplied in `fast_dtype`; weights stay float32."""
+    """Multiply matrices in `fast_dtype` within this context; weights stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=fast_dtype(device) == torch.bfloat16)

@@ -1,7 +1,7 @@
-"""The code prior while it is trained: the integer network in floats, rounding included.
+"""The code prior in training: the integer network in floats, with its rounding.
 
-Every weight and activation is rounded to the values that `CodePrior` has, and the gradient passes
-as if it were not (straight-through estimator, Bengio et al. 2013).
+Every weight and activation is rounded to the values that `CodePrior` has. The gradient ignores the
+rounding (straight-through estimator, Bengio et al. 2013).
 """
 
 import math
@@ -28,7 +28,7 @@ SUM_SCALE = WEIGHT_SCALE * ACTIVATION_SCALE
 
 
 class _Round(torch.autograd.Function):
-    """To the nearest multiple of 1 / scale between lowest and highest, halves up."""
+    """Round to multiples of 1 / scale between lowest and highest, halves up."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: int, lowest: int, highest: int) -> Tensor:
@@ -42,12 +42,8 @@ class _Round(torch.autograd.Function):
         return gradient * inside, None, None, None
 
 
-def _weight(x: Tensor) -> Tensor:
-    return _Round.apply(x, WEIGHT_SCALE, -HIGHEST, HIGHEST)
-
-
-def _signed(x: Tensor) -> Tensor:
-    return _Round.apply(x, ACTIVATION_SCALE, -HIGHEST, HIGHEST)
+def _signed(x: Tensor, scale: int = ACTIVATION_SCALE) -> Tensor:
+    return _Round.apply(x, scale, -HIGHEST, HIGHEST)
 
 
 def _positive(x: Tensor) -> Tensor:
@@ -61,16 +57,11 @@ class _Layer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, _weight(self.weight), self.bias).float()
+        return F.linear(x, _signed(self.weight, WEIGHT_SCALE), self.bias).float()
 
 
 class PriorNetwork(nn.Module):
-    """What `CodePrior` computes, differentiable.
-
-    Args:
-        config: sizes.
-        dropout: share of the activations that training drops.
-    """
+    """Compute the logits of `CodePrior`, differentiably."""
 
     def __init__(self, config: CodePriorConfig, dropout: float = 0.0):
         super().__init__()
@@ -86,22 +77,18 @@ class PriorNetwork(nn.Module):
         )
         self.heads = nn.ModuleList(
             nn.ModuleDict(
-                {
-                    "in": _Layer(2 * width, head),
-                    "mid": _Layer(head, head),
-                    "out": _Layer(head, config.codebook_size, 0.3),
-                }
+                {"in": _Layer(2 * width, head), "mid": _Layer(head, head),
+                 "out": _Layer(head, config.codebook_size, 0.3)}
             )
             for _ in range(n)
-        )
+        )  # fmt: skip
         self.fixed: Tensor
         self.register_buffer("fixed", torch.zeros(config.num_quantizers - n, config.codebook_size))
 
     @torch.no_grad()
     def count(self, codes: Tensor) -> None:
-        """Take the fixed distributions of the upper codebooks from (num_quantizers, frames)."""
-        first = self.config.num_modelled
-        for j, row in enumerate(self.fixed, first):
+        """Set the fixed distributions of the upper codebooks from (num_quantizers, frames)."""
+        for j, row in enumerate(self.fixed, self.config.num_modelled):
             values = codes[j]
             if self.config.variable_depth and j > 1:  # a stop after a stop is not predicted
                 values = values[codes[j - 1] != STOP]
@@ -110,11 +97,7 @@ class PriorNetwork(nn.Module):
 
     @torch.no_grad()
     def start_from(self, codebooks: Tensor) -> None:
-        """Begin with what the codec knows about its codes: codes that sound alike look alike.
-
-        Args:
-            codebooks: (num_modelled, codebook_size, dim) float.
-        """
+        """Initialise from (num_modelled, codebook_size, dim): similar codes get similar weights."""
         codebooks = codebooks / codebooks.std(dim=(1, 2), keepdim=True)
         dim = codebooks.shape[2]
         self.embedding.copy_(0.3 * codebooks @ torch.randn(dim, self.config.width) / dim**0.5)
@@ -123,11 +106,11 @@ class PriorNetwork(nn.Module):
             weight.copy_(0.03 * codebook @ torch.randn(dim, self.config.head_size) / dim**0.5)
 
     def forward(self, codes: Tensor, levels: list[int]) -> list[Tensor]:
-        """Logits of some of the codebooks.
+        """Compute the logits of some of the codebooks.
 
         Args:
             codes: (batch, n, frames) int64; the batch is read as chunks of n codebooks.
-            levels: which codebooks, each below n and num_modelled.
+            levels: numbers of the codebooks, each below n and num_modelled.
 
         Returns:
             (batch, frames, codebook_size) for each of `levels`.
@@ -163,7 +146,7 @@ class PriorNetwork(nn.Module):
 
     @torch.no_grad()
     def to_prior(self) -> CodePrior:
-        """The integer network; CodecError where a sum could become inexact."""
+        """Return the integer network; raise CodecError where a sum could become inexact."""
         tensors: dict[str, np.ndarray] = {"exp_table": exp_table()}
         for name in ("embedding", "start", "level"):
             tensors[name] = _integers(getattr(self, name), ACTIVATION_SCALE)
@@ -178,7 +161,7 @@ class PriorNetwork(nn.Module):
 
 
 def exp_table() -> np.ndarray:
-    """round(65536 exp(-i / 32)), at least 1; (512,) int32. It ships with the weights."""
+    """Return round(65536 exp(-i / 32)), at least 1; (512,) int32. It ships with the weights."""
     values = LARGEST_FREQUENCY * np.exp(-np.arange(TABLE_SIZE) / LOGIT_STEPS)
     return np.maximum(1, np.round(values)).astype(np.int32)
 

@@ -6,163 +6,121 @@ import hashlib
 import json
 import logging
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression.compress import encode_audio
+from vqasr.compression.compress import encode_audio, stream_of
 from vqasr.entropy.prior import CodePrior
 from vqasr.entropy.prior_config import CodePriorConfig
-from vqasr.grid import STOP
+from vqasr.grid import SAMPLING_RATE_HZ, STOP
 from vqasr.stream.rates import Rates
 from vqasr.training.batches import Batches
-from vqasr.training.checkpoint import append_log, load_checkpoint, read_progress, save_checkpoint
-from vqasr.training.config import PriorConfig
-from vqasr.training.optimizer import finite
+from vqasr.training.checkpoint import RunFolder, StepLog
+from vqasr.training.config import TrainConfig
+from vqasr.training.optimizer import adamw
 from vqasr.training.precision import autocast
-from vqasr.training.prior_data import training_codes
+from vqasr.training.prior_data import RateSchedule, training_codes
 from vqasr.training.prior_network import PriorNetwork
 from vqasr.training.recordings import Recordings
 
-# Learning rate of the priced steps, as a part of the first ones'.
-PRICED_RATE = 0.5
+PRICED_RATE = 0.5  # learning rate of the priced steps, as a fraction of the first steps'
 WARMUP_STEPS, FINAL_RATE = 100, 0.02
 LOG_EVERY = 50
-# Of each chunk in a batch; the network looks back on 126.
-BATCH_FRAMES = 250
+# Bit prices at which rates are measured, as fractions of the mean squared distance that the first
+# codebook leaves.
+PRICES = (
+    0.22, 0.16, 0.13, 0.11, 0.095, 0.08, 0.068, 0.057, 0.048, 0.04, 0.032, 0.025, 0.019, 0.014,
+    0.009, 0.0,
+)  # fmt: skip
+BATCH_FRAMES = 250  # of each chunk in a batch; the network looks back on 126
 
 logger = logging.getLogger("vqasr.train")
 
 
 class PriorTrainer:
-    """Trains the prior of a codec.
+    """Train the prior of a trained codec, on the device of the batches.
 
-    Args:
-        config: the table [prior].
-        codec: trained, on the CPU.
-        batches: of the training recordings; the prior is trained on their device.
-        dev: recordings that measure it.
-        folder: of the run; the prior's state, codes and log go there.
-        seed: of weights, order and augmentation.
+    State, codes and log are written to a folder below the run's output_dir; `dev` measures it.
     """
 
-    def __init__(
-        self,
-        config: PriorConfig,
-        codec: VQCodecModel,
-        batches: Batches,
-        dev: Recordings,
-        folder: Path,
-        seed: int,
-    ):
-        self.config = config
-        self.codec = codec
-        self.folder = folder / "prior_run"
-        self._batches, self._dev = batches, dev
-        self._seed = seed
-        self._device = batches.device
-        torch.manual_seed(seed)
+    def __init__(self, config: TrainConfig, codec: VQCodecModel, batches: Batches, dev: Recordings):
+        self.config, self.codec, self._batches, self._dev = config.prior, codec, batches, dev
+        self.folder, self._seed = Path(config.output_dir) / "prior_run", config.seed
+        torch.manual_seed(config.seed)
         sizes = CodePriorConfig(
             num_quantizers=codec.config.num_quantizers,
             codebook_size=codec.config.codebook_size,
             codec_fingerprint=codec.fingerprint().hex(),
-            num_modelled=min(config.num_modelled, codec.config.num_quantizers),
-            width=config.width,
-            head_size=config.head_size,
-            dilations=tuple(config.dilations),
+            num_modelled=min(self.config.num_modelled, codec.config.num_quantizers),
+            width=self.config.width,
+            head_size=self.config.head_size,
+            dilations=tuple(self.config.dilations),
             variable_depth=codec.config.variable_depth,
         )
-        self.network = PriorNetwork(sizes, config.dropout)
+        self.network = PriorNetwork(sizes, self.config.dropout)
         self.network.start_from(codec.quantizer.codebooks[: sizes.num_modelled].float())
-        about = json.dumps([config.model_dump(), dataclasses.asdict(sizes), seed])
-        self._run = hashlib.sha256(about.encode()).hexdigest()[:12]
+        run = json.dumps([self.config.model_dump(), dataclasses.asdict(sizes), config.seed])
+        config_hash = hashlib.sha256(run.encode()).hexdigest()[:12]
+        self._run_folder = RunFolder(self.folder, "prior", config_hash)
 
     def run(self) -> CodePrior:
-        """Train what is still missing, measure, and return the integer prior."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        progress = read_progress(self.folder)
-        if progress is not None and progress["config"] != self._run:
-            logger.info("the prior in %s is of another codec or configuration: anew", self.folder)
-            progress = None
-        first = progress["step"] if progress else 0
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.98),
-            weight_decay=0.02,
-        )  # fmt: skip
-        self.network.to(self._device).train()
-        if progress:
-            load_checkpoint(self.folder, {"prior": self.network}, optimizer)
+        """Train the steps that are missing, measure, and return the integer prior."""
+        first = self._run_folder.steps_done()
+        if first is None:
+            logger.info("%s: prior of another codec or configuration, starting over", self.folder)
+        self.network.to(self._batches.device).train()
+        parameters = list(self.network.parameters())
+        optimizer = adamw(parameters, self.config.learning_rate, decay=0.02)
+        if first:
+            self._run_folder.load(self.network, optimizer)
+        first = first or 0
         steps, draft = self.config.steps, self.folder / "draft"
-        if first < steps:
-            self._steps(0, steps, first, self._codes(None), optimizer)
-        if self.config.priced_steps and first < steps + self.config.priced_steps:
-            if first <= steps:
-                self._finished().save_pretrained(draft)
-            learned = self._codes(CodePrior.from_pretrained(draft))
-            last = steps + self.config.priced_steps
-            self._steps(steps, last, max(first, steps), learned, optimizer)
-        prior = self._finished()
-        verdict = self._measure(prior)
-        append_log(self.folder, {"stage": "prior", "dev": verdict})
-        logger.info("prior: %s", json.dumps(verdict))
+        for begin, last in ((0, steps), (steps, steps + self.config.priced_steps)):
+            if max(first, begin) < last:
+                if begin and first <= begin:
+                    self._integer_prior().save_pretrained(draft)
+                prior = CodePrior.from_pretrained(draft) if begin else None
+                self._train(begin, last, max(first, begin), prior, optimizer)
+        prior = self._integer_prior()
+        rates = self._measure(prior)
+        self._run_folder.log({"stage": "prior", "dev": rates})
+        logger.info("prior: %s", json.dumps(rates))
         return prior
 
-    def _codes(self, prior: CodePrior | None) -> np.ndarray:
-        """Those of the training data, chosen by a prior or the nearest ones."""
-        return training_codes(
-            self.codec, self._batches, self.config.passes, self._seed, self.folder, prior
-        )
-
-    def _finished(self) -> CodePrior:
-        """The integer prior of what was learned so far."""
+    def _integer_prior(self) -> CodePrior:
         return copy.deepcopy(self.network).eval().to("cpu").to_prior()
 
-    def _steps(
-        self, begin: int, last: int, first: int, codes: np.ndarray, optimizer: Optimizer
+    def _train(
+        self, begin: int, last: int, first: int, prior: CodePrior | None, optimizer: Optimizer
     ) -> None:
-        """From step `first` on, of the steps from `begin` to `last`."""
-        learned = torch.from_numpy(codes)
-        self.network.count(learned)
-        learned = learned.to(self._device)
-        columns = (
-            TextColumn("[bold]prior"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-        )  # fmt: skip
-        losses: list[float] = []
-        started = time.monotonic()
-        with Progress(*columns) as bar:
-            task = bar.add_task("prior", total=last, completed=first, loss="")
+        """Train the stage of steps `begin` to `last`, from step `first` on."""
+        passes = self.config.passes
+        codes = torch.from_numpy(
+            training_codes(self.codec, self._batches, passes, self._seed, self.folder, prior)
+        )
+        self.network.count(codes)
+        codes = codes.to(self._batches.device)
+        with StepLog(self._run_folder, first, last, LOG_EVERY) as log:
             for step in range(first, last):
                 for group in optimizer.param_groups:
                     group["lr"] = self._learning_rate(step, begin, last)
                 torch.manual_seed(self._seed * 7_919 + step)
-                loss = self._loss(learned, np.random.default_rng([self._seed, 3, step]))
-                optimizer.zero_grad(set_to_none=True)
+                loss = self._loss(codes, np.random.default_rng([self._seed, 3, step]))
+                optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
                 optimizer.step()
-                bits = float(loss.detach()) / math.log(2)
-                losses.append(finite(bits, "the loss", step))
-                done = step + 1
-                if done % LOG_EVERY == 0 or done == last:
-                    mean = round(float(np.mean(losses)), 4)
-                    elapsed_s = round(time.monotonic() - started, 1)
-                    record = {"stage": "prior", "step": done, "elapsed_s": elapsed_s}
-                    append_log(self.folder, {**record, "bits_per_code": mean})
-                    bar.update(task, loss=f"{mean:.3f} bits a code")
-                    losses = []
-                bar.update(task, completed=done)
-                if done % self.config.save_every == 0 or done == last:
-                    state = {"step": done, "config": self._run}
-                    save_checkpoint(self.folder, {"prior": self.network}, {}, optimizer, state)
+                bits, done = loss.detach() / math.log(2), step + 1
+                logged = log.add("prior", step, {"bits_per_code": bits})
+                if logged and (done % self.config.save_every == 0 or done == last):
+                    self._run_folder.save(done, self.network, optimizer, {})
 
     def _learning_rate(self, step: int, begin: int, last: int) -> float:
         """Linear warm-up, then a cosine down to 2 % of the highest."""
@@ -172,40 +130,56 @@ class PriorTrainer:
         return highest * warm * (FINAL_RATE + (1.0 - FINAL_RATE) * cosine)
 
     def _loss(self, codes: Tensor, rng: np.random.Generator) -> Tensor:
-        """Mean bits (in nats) of a few codebooks of random chunks, read with n codebooks."""
-        # Low rates are what the codec is for: half of the steps read one or two codebooks.
-        highest = self.network.config.num_modelled
+        """Mean cross-entropy (nats a code) of some codebooks of random chunks of n codebooks."""
+        # The codec is made for low rates: half of the steps read one or two codebooks.
+        sizes = self.network.config
+        highest = sizes.num_modelled
         n = int(rng.integers(1, (highest if rng.random() < 0.5 else min(2, highest)) + 1))
         levels = sorted(rng.permutation(n)[: self.config.levels_per_step].tolist())
         length = min(BATCH_FRAMES, codes.shape[1])
         starts = rng.integers(0, codes.shape[1] - length + 1, self.config.batch_chunks)
         batch = torch.stack([codes[:n, s : s + length] for s in starts])
-        with autocast(self._device):
+        with autocast(codes.device):
             logits = self.network(batch, levels)
-        size = self.codec.config.codebook_size
         losses = []
-        for one, j in zip(logits, levels, strict=True):
-            bits = F.cross_entropy(
-                one.float().reshape(-1, size), batch[:, j].reshape(-1), reduction="none"
-            )
-            if self.network.config.variable_depth and j > 1:  # a stop after a stop is certain
-                bits = bits * (batch[:, j - 1].reshape(-1) != STOP)
-            losses.append(bits.mean())
+        for j, level_logits in zip(levels, logits, strict=True):
+            level_logits = level_logits.float().flatten(0, 1)
+            nats = F.cross_entropy(level_logits, batch[:, j].flatten(), reduction="none")
+            if sizes.variable_depth and j > 1:  # a stop after a stop is certain
+                nats = nats * (batch[:, j - 1].flatten() != STOP)
+            losses.append(nats.mean())
         return torch.stack(losses).mean()
 
     def _measure(self, prior: CodePrior) -> dict[str, Any]:
         """Nominal, order-0 and cross-entropy rates on dev, for several numbers of codebooks."""
+        sizes = self.codec.config
         count = min(self.config.dev_utterances, len(self._dev))
         clips = [self._dev.samples(i) for i in range(count)]
         encoded = [encode_audio(self.codec, clip) for clip in clips]
-        verdict = {}
-        for n in sorted({1, 2, 4, self.codec.config.num_quantizers}):
-            if n <= self.codec.config.num_quantizers:
-                config = self.codec.config
-                bits_per_code = math.log2(config.codebook_size)
-                rates = Rates(prior, None, config.hop_length, bits_per_code)
-                for clip, codes in zip(clips, encoded, strict=True):
-                    rates.add(codes[:n], len(clip), 0)
-                summary = rates.summary()
-                verdict[str(n)] = {k: summary[f"{k}_bps"] for k in ("nominal", "order0", "prior")}
-        return verdict
+        measured = {}
+        for n in sorted({1, 2, 4, sizes.num_quantizers}):
+            if n > sizes.num_quantizers:
+                continue
+            rates = Rates(prior, None, sizes.hop_length, math.log2(sizes.codebook_size))
+            for clip, codes in zip(clips, encoded, strict=True):
+                rates.add(codes[:n], len(clip), 0)
+            summary = rates.summary()
+            measured[str(n)] = {k: summary[f"{k}_bps"] for k in ("nominal", "order0", "prior")}
+        return measured
+
+
+def price_points(
+    codec: VQCodecModel, prior: CodePrior, clips: list[np.ndarray]
+) -> list[tuple[float, int, float]]:
+    """Measure `VQCodecConfig.price_points` on clips, in order of the rate."""
+    seconds = sum(map(len, clips)) / SAMPLING_RATE_HZ
+    schedule, n = RateSchedule(codec, clips), prior.config.num_modelled
+    points = []
+    for fraction in PRICES:
+        price = round(fraction * schedule.mean_distance, 4)
+        size = 0
+        for clip in clips:
+            codes = encode_audio(codec, clip, n, price, prior)
+            size += len(stream_of(codec, codes, len(clip), prior=prior).to_bytes())
+        points.append((round(8 * size / seconds, 1), n, price))
+    return sorted(points)

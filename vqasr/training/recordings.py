@@ -23,72 +23,78 @@ logger = logging.getLogger("vqasr.train")
 
 @dataclass
 class Recordings:
-    """16-bit samples of many recordings, one behind the other.
+    """16-bit samples of many recordings, one behind the other."""
 
-    Attributes:
-        pcm: (samples,) int16 at 16 kHz, on the device.
-        starts, lengths: (recordings,) int64, in samples.
-        texts: transcripts; empty where there is none or the recording was cropped.
-        cropped: (recordings,) bool.
-    """
-
-    pcm: Tensor
-    starts: np.ndarray
-    lengths: np.ndarray
-    texts: list[str]
-    cropped: np.ndarray
+    pcm: Tensor  # (samples,) int16 at 16 kHz, on the device
+    starts: np.ndarray  # (recordings,) int64, in samples
+    lengths: np.ndarray  # (recordings,) int64, in samples
+    texts: list[str]  # transcripts; empty where there is none or the recording was cropped
+    cropped: np.ndarray  # (recordings,) bool
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    @property
-    def seconds(self) -> float:
-        return float(self.lengths.sum()) / SAMPLING_RATE_HZ
-
     def samples(self, i: int) -> np.ndarray:
-        """(samples,) float32 of one recording."""
+        """Return one recording, (samples,) float32."""
         start, length = int(self.starts[i]), int(self.lengths[i])
         return self.pcm[start : start + length].cpu().numpy().astype(np.float32) / PCM_SCALE
 
     def select(self, rows: list[int]) -> "Recordings":
-        """Some of the recordings; the samples are shared."""
+        """Return some of the recordings, which share the samples."""
+        texts = [self.texts[i] for i in rows]
         return Recordings(
-            self.pcm, self.starts[rows], self.lengths[rows], [self.texts[i] for i in rows],
-            self.cropped[rows],
-        )  # fmt: skip
+            self.pcm, self.starts[rows], self.lengths[rows], texts, self.cropped[rows]
+        )
+
+    def spread(self, count: int) -> "Recordings":
+        """Return `count` recordings with transcripts, spread over all lengths.
+
+        Raises:
+            TrainingError: no recording has a transcript.
+        """
+        usable = [i for i, text in enumerate(self.texts) if text]
+        if not usable:
+            raise TrainingError(
+                "[data] dev holds no transcripts to measure the training with. Name data whose "
+                "text_column is filled."
+            )
+        usable.sort(key=lambda i: self.lengths[i])
+        return self.select(usable[:: max(1, len(usable) // count)][:count])
 
     @classmethod
-    def of_rows(
-        cls, rows: Dataset, device: torch.device, longest_s: float, text_column: str = ""
+    def from_rows(
+        cls, rows: Dataset, device: torch.device, longest_s: float, text_column: str
     ) -> "Recordings":
-        """Decode all rows with an audio column; rows that cannot be decoded are left out.
+        """Decode all rows; leave out rows that cannot be decoded.
+
+        Recordings that are longer than `longest_s` are cropped and lose their transcript.
 
         Raises:
             TrainingError: nothing can be decoded, or it does not fit into the device's memory.
         """
         texts = list(rows[text_column]) if text_column in rows.column_names else [""] * len(rows)
         limit = round(longest_s * SAMPLING_RATE_HZ)
-        pieces, kept, cropped = [], [], []
+        clips, kept, cropped = [], [], []
         for i, samples in enumerate(_decoded(rows)):
             if isinstance(samples, AudioError):
                 logger.warning("row %d is left out: %s", i, samples)
                 continue
             cropped.append(len(samples) > limit)
             kept.append("" if cropped[-1] else (texts[i] or "").strip())
-            pieces.append(samples[:limit])
-        return cls.of_clips(pieces, device, kept, np.array(cropped, bool))
+            clips.append(samples[:limit])
+        return cls.from_clips(clips, device, kept, np.array(cropped, bool))
 
     @classmethod
-    def of_clips(
+    def from_clips(
         cls,
         clips: list[np.ndarray],
         device: torch.device,
         texts: list[str] | None = None,
         cropped: np.ndarray | None = None,
     ) -> "Recordings":
-        """Put (samples,) float32 or int16 clips one behind the other; errors as `of_rows`."""
+        """Join (samples,) float32 or int16 clips; raises as `from_rows`."""
         if not clips:
-            raise TrainingError("there is no recording that can be decoded.")
+            raise TrainingError("no recording can be decoded. The log names the reasons.")
         lengths = np.array([len(clip) for clip in clips], np.int64)
         try:
             pcm = torch.from_numpy(np.concatenate([_pcm(clip) for clip in clips])).to(device)
@@ -99,16 +105,19 @@ class Recordings:
                 "are not free. Train on less data or on a larger machine."
             ) from error
         return cls(
-            pcm,
-            np.cumsum(lengths) - lengths,
-            lengths,
-            [""] * len(clips) if texts is None else texts,
+            pcm, np.cumsum(lengths) - lengths, lengths, texts or [""] * len(clips),
             np.zeros(len(clips), bool) if cropped is None else cropped,
-        )
+        )  # fmt: skip
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """Copy an array to the device without waiting for it; float64 becomes float32."""
+    kind = np.float32 if values.dtype == np.float64 else values.dtype
+    return torch.from_numpy(values.astype(kind, copy=False)).to(device, non_blocking=True)
 
 
 def _decoded(rows: Dataset) -> Iterable[np.ndarray | AudioError]:
-    """Audio of all rows, (samples,) int16 each; libsndfile decodes in threads."""
+    """Decode all rows to (samples,) int16 in threads."""
 
     def decode(audio: dict) -> np.ndarray | AudioError:
         try:

@@ -1,6 +1,4 @@
-"""All that a training run learns: the codec, an adapter for each recogniser, the CTC head."""
-
-from pathlib import Path
+"""The trained modules: the codec, an adapter for each recogniser, the CTC head."""
 
 from torch import Tensor, nn
 
@@ -18,14 +16,14 @@ class Student(nn.Module):
     """Codec, adapters and CTC head.
 
     Args:
-        config: sizes, or what to begin with.
-        recognisers: by the names of their adapters' folders.
+        config: sizes, or the codec and adapters to begin with.
+        recognisers: in the order of the configuration.
 
     Raises:
         TrainingError: the configuration does not allow such modules.
     """
 
-    def __init__(self, config: TrainConfig, recognisers: dict[str, OriginalWhisper]):
+    def __init__(self, config: TrainConfig, recognisers: list[OriginalWhisper]):
         super().__init__()
         try:
             if config.start_from:
@@ -40,58 +38,45 @@ class Student(nn.Module):
                 f"[levels] draws {max(config.levels)} codebooks, but the codec has "
                 f"{sizes.num_quantizers}. Draw 0 (unquantized) to that number."
             )
-        self.names = list(recognisers)
-        # A list: names of recognisers ("tiny.en") cannot be names of modules.
-        self.embedders = nn.ModuleList(
-            self._embedder(config, about, recogniser)
-            for about, recogniser in zip(config.recognisers, recognisers.values(), strict=True)
-        )
+        pairs = zip(config.recognisers, recognisers, strict=True)
+        self.embedders = nn.ModuleList(self._embedder(config, *pair) for pair in pairs)
         self.ctc_head = nn.Linear(sizes.hidden_size, len(LETTERS))
         self.copy_codebooks()
 
     def _embedder(
-        self, config: TrainConfig, about: RecogniserConfig, recogniser: OriginalWhisper
+        self, config: TrainConfig, entry: RecogniserConfig, recogniser: OriginalWhisper
     ) -> CodeEmbedder:
         codec = self.codec.config
         try:
-            if not about.adapter:
-                return CodeEmbedder(
-                    CodeEmbedderConfig(
-                        num_quantizers=codec.num_quantizers,
-                        codebook_size=codec.codebook_size,
-                        latent_dim=codec.latent_dim,
-                        embed_dim=recogniser.model.config.d_model,
-                        variable_depth=codec.variable_depth,
-                        **config.adapter,
-                    )
-                )
-            adapter = CodesAdapter.from_pretrained(about.adapter)
+            if not entry.adapter:
+                sizes = CodeEmbedderConfig(
+                    codec.num_quantizers, codec.codebook_size, codec.latent_dim,
+                    embed_dim=recogniser.model.config.d_model,
+                    variable_depth=codec.variable_depth, **config.adapter,
+                )  # fmt: skip
+                return CodeEmbedder(sizes)
+            adapter = CodesAdapter.from_pretrained(entry.adapter)
         except (TypeError, RecogniserError) as error:
-            raise TrainingError(f"adapter for {about.name}: {error}") from error
-        wanted = (self.codec.fingerprint(), recogniser.fingerprint())
-        if (adapter.codec_fingerprint, adapter.base_fingerprint) != wanted:
+            raise TrainingError(f"adapter for {entry.name}: {error}") from error
+        expected = (self.codec.fingerprint(), recogniser.fingerprint())
+        if (adapter.codec_fingerprint, adapter.base_fingerprint) != expected:
             raise TrainingError(
-                f"adapter {about.adapter} reads codes of codec {adapter.codec_fingerprint.hex()} "
-                f"for {adapter.base_model}; the codec is {wanted[0].hex()}, the recogniser "
-                f"{about.name} ({wanted[1].hex()}). Name the adapter that belongs to both."
+                f"adapter {entry.adapter} reads codes of codec {adapter.codec_fingerprint.hex()} "
+                f"for {adapter.base_model}; the codec is {expected[0].hex()}, the recogniser "
+                f"{entry.name} ({expected[1].hex()}). Name the adapter that belongs to both."
             )
         return adapter.embedder
 
     def copy_codebooks(self) -> None:
-        """Give every adapter, which reads codes without a codec, the codec's codebooks."""
-        for embedder in self.adapters().values():
+        """Copy the codec's codebooks to every adapter; adapters read codes without a codec."""
+        for embedder in self.adapters():
             embedder.quantizer.codebooks.copy_(self.codec.quantizer.codebooks)
 
-    def adapters(self) -> dict[str, CodeEmbedder]:
-        """Adapters by the names of their folders."""
-        return dict(zip(self.names, self.embedders, strict=True))  # type: ignore[arg-type]
+    def adapters(self) -> list[CodeEmbedder]:
+        """Return the adapters in the order of the recognisers."""
+        return list(self.embedders)  # type: ignore[arg-type]
 
     def encode(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips (batch, samples) -> latents float32 and letters' logits, at 25 Hz each."""
-        features = self.codec.encoder.clip_features(samples)
+        """Encode clips (batch, samples) to float32 latents and letters' logits, at 25 Hz each."""
+        features = self.codec.encoder.features(samples)
         return self.codec.encoder.to_latent(features).float(), self.ctc_head(features)
-
-
-def adapter_name(recogniser: str) -> str:
-    """Name of the folder of a recogniser's adapter: "openai/whisper-base.en" -> "base.en"."""
-    return Path(recogniser).name.removeprefix("whisper-") or "whisper"

@@ -17,9 +17,7 @@ POWER_FLOOR = 1e-10
 class WhisperTeacher(nn.Module):
     """Whisper's front end, encoder layers and decoder as differentiable functions of embeddings.
 
-    Args:
-        whisper: is copied; the copy's linear layers have the dtype that is fast on `device`.
-        device: where it will be used.
+    Whisper is copied; the copy's linear layers have the dtype that is fast on the device.
     """
 
     def __init__(self, whisper: WhisperForConditionalGeneration, device: torch.device):
@@ -32,7 +30,7 @@ class WhisperTeacher(nn.Module):
         self.to(device)
 
     def stem(self, power: Tensor) -> Tensor:
-        """Mel power (batch, frames at 100 Hz, 80) -> embeddings (batch, frames at 50 Hz, d_model).
+        """Embed mel power (batch, frames at 100 Hz, 80) as (batch, frames at 50 Hz, d_model).
 
         Normalised over the clip as Whisper does; the frames end with the clip, not at 30 s.
         """
@@ -43,7 +41,7 @@ class WhisperTeacher(nn.Module):
         return F.gelu(encoder.conv2(hidden)).transpose(1, 2).float()
 
     def layers(self, embeddings: Tensor, exists: Tensor | None = None) -> list[Tensor]:
-        """Outputs of the encoder's layers, each (batch, frames, d_model); the last one normed.
+        """Compute the encoder layers' outputs, (batch, frames, d_model) each; the last is normed.
 
         Args:
             embeddings: (batch, frames, d_model).
@@ -62,13 +60,13 @@ class WhisperTeacher(nn.Module):
     def predictions(
         self, states: Tensor, tokens: Tensor, positions: Tensor, exists: Tensor | None = None
     ) -> Tensor:
-        """Logits (positions, vocabulary) float32 of the decoder given encoder states.
+        """Compute the decoder's logits (positions, vocabulary) float32, given encoder states.
 
         Args:
             states: (items, frames, d_model).
             tokens: (items, tokens) int.
-            positions: (positions,) int, which of the items x tokens are wanted: a vocabulary of
-                50,000 makes logits dear.
+            positions: (positions,) int, places in the flattened tokens; not all, because a
+                vocabulary of 50,000 makes logits expensive.
             exists: (items, frames) bool, the states that are attended to; None for all.
         """
         # The layers, and not the decoder: transformers' Whisper takes no mask of encoder states.

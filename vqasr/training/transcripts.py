@@ -1,4 +1,4 @@
-"""Transcripts of recordings without text, by the recogniser itself, made once."""
+"""Transcripts of recordings without text, made once by the recogniser itself."""
 
 import hashlib
 import json
@@ -16,9 +16,7 @@ from vqasr.training.recordings import Recordings
 
 # Windows of 30 s that are decoded together, on a GPU and on a CPU.
 GPU_BATCH, CPU_BATCH = 256, 16
-MOST_TOKENS = 96
-MIN_TOKENS = 2
-FILE = "transcripts.json"
+MIN_TOKENS, MOST_TOKENS = 2, 96
 
 logger = logging.getLogger("vqasr.train")
 
@@ -26,49 +24,38 @@ logger = logging.getLogger("vqasr.train")
 def transcribe_missing(
     recordings: Recordings, recogniser: OriginalWhisper, device: torch.device, folder: Path
 ) -> dict[int, tuple[str, float]]:
-    """Greedy transcripts of recordings that have no text and were not cropped.
+    """Transcribe recordings that have no text and were not cropped, by greedy decoding.
 
-    What loops, has hardly any tokens or does not end is left out.
-
-    Args:
-        recordings: on the device.
-        recogniser: a Whisper; its model is moved to the device meanwhile.
-        folder: the transcripts are kept there, and not made again for the same recordings.
+    Transcripts that loop, are nearly empty or do not end are left out. They are kept in the folder
+    and not made again for the same recordings.
 
     Returns:
         {number of the recording: (text, mean log-probability of its tokens in nats)}.
     """
-    missing = [i for i, text in enumerate(recordings.texts) if not text]
-    missing = [i for i in missing if not recordings.cropped[i]]
+    missing = [i for i, t in enumerate(recordings.texts) if not t and not recordings.cropped[i]]
     digest = hashlib.sha256(recogniser.fingerprint() + recordings.lengths.tobytes())
     digest.update(np.array(missing).tobytes())
-    path, key = folder / FILE, digest.hexdigest()[:12]
+    path, key = folder / "transcripts.json", digest.hexdigest()[:12]
     if path.is_file() and (kept := json.loads(path.read_text()))["of"] == key:
         return {int(i): (text, score) for i, (text, score) in kept["transcripts"].items()}
-    found: dict[int, tuple[str, float]] = {}
+    made: dict[int, tuple[str, float]] = {}
     size = GPU_BATCH if device.type == "cuda" else CPU_BATCH
     recogniser.model.to(device)
     starts = range(0, len(missing), size)
     for start in track(starts, "transcribing recordings without text", disable=not missing):
-        rows = missing[start : start + size]
-        clips = [recordings.samples(i) for i in rows]
-        for i, result in zip(rows, _transcribe(recogniser, clips, device), strict=True):
-            if result is not None:
-                found[i] = result
+        made |= _transcribe(recogniser, recordings, missing[start : start + size], device)
     recogniser.model.to("cpu")
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(path, json.dumps({"of": key, "transcripts": found}, indent=1).encode())
-    logger.info("%d of %d recordings without text were transcribed", len(found), len(missing))
-    return found
+    replace_file(path, json.dumps({"of": key, "transcripts": made}, indent=1).encode())
+    logger.info("%d of %d recordings without text were transcribed", len(made), len(missing))
+    return made
 
 
 @torch.inference_mode()
 def _transcribe(
-    recogniser: OriginalWhisper, clips: list[np.ndarray], device: torch.device
-) -> list[tuple[str, float] | None]:
-    """Text and mean log-probability of each clip, None where it is of no use."""
+    recogniser: OriginalWhisper, recordings: Recordings, rows: list[int], device: torch.device
+) -> dict[int, tuple[str, float]]:
     features = recogniser.feature_extractor(
-        clips, sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
+        [recordings.samples(i) for i in rows], sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
     ).input_features.to(device)
     out = recogniser.model.generate(
         features, num_beams=1, do_sample=False, max_new_tokens=MOST_TOKENS,
@@ -78,13 +65,11 @@ def _transcribe(
         out.sequences, out.scores, normalize_logits=True
     )
     end = recogniser.model.generation_config.eos_token_id
-    results: list[tuple[str, float] | None] = []
-    for tokens, row in zip(out.sequences[:, -scores.shape[1] :], scores, strict=True):
+    made = {}
+    for i, tokens, row in zip(rows, out.sequences[:, -scores.shape[1] :], scores, strict=True):
         ends = (tokens == end).nonzero()
         count = int(ends[0]) if len(ends) else 0
         text = recogniser.tokenizer.decode(tokens[:count]).strip()
-        if count < MIN_TOKENS or is_loop(text):
-            results.append(None)
-            continue
-        results.append((text, round(float(row[: count + 1].mean()), 4)))
-    return results
+        if count >= MIN_TOKENS and not is_loop(text):
+            made[i] = text, round(float(row[: count + 1].mean()), 4)
+    return made

@@ -21,12 +21,12 @@ const COLUMNS = [
   ["peak_memory_mib", (v) => v.toFixed(0)],
 ];
 const FLOORS = ["text", "text:xz"];
-const given = (value) => value !== null && value !== undefined;
-// Without uncompressed audio there is no difference, and the word error rate itself is drawn.
-const MEASURE = data.rows.some((r) => given(r.delta_wer)) ? "delta_wer" : "wer";
+const isKnown = (value) => value !== null && value !== undefined;
+// Without uncompressed audio there is no difference to it, so the word error rate itself is drawn.
+const MEASURE = data.rows.some((r) => isKnown(r.delta_wer)) ? "delta_wer" : "wer";
 
-function shown(row, [name, format]) {
-  return given(row[name]) ? format(row[name]) : "-";
+function format(row, [name, formatValue]) {
+  return isKnown(row[name]) ? formatValue(row[name]) : "-";
 }
 
 function add(parent, tag, attributes, text) {
@@ -37,25 +37,19 @@ function add(parent, tag, attributes, text) {
   return element;
 }
 
-function family(system) {
-  if (system.startsWith("hf:")) return system.split("@")[0];
-  return system.split(":")[0] + (system.endsWith(":audio") ? ", decoded" : "");
-}
-
 function drawCurve() {
   const svg = document.getElementById("curve");
-  const heard = data.rows.filter((r) => r.coded_bps > 0 && given(r[MEASURE]));
-  const rows = heard.filter((r) => !FLOORS.includes(r.system));
+  const rows = data.rows.filter((r) => r.coded_bps > 0 && isKnown(r[MEASURE]) && !FLOORS.includes(r.system));
   const floors = data.rows.filter((r) => FLOORS.includes(r.system));
   if (!rows.length) {
-    add(svg, "text", { x: 20, y: 30 }, "Nothing that was heard is coded.");
+    add(svg, "text", { x: 20, y: 30 }, "No system is both coded and transcribed.");
     return;
   }
   const [left, right, top, bottom] = [60, 880, 15, 370];
   const logs = [...rows, ...floors].map((r) => Math.log10(r.coded_bps));
   const low = Math.floor(2 * Math.min(...logs)) / 2, high = Math.ceil(2 * Math.max(...logs)) / 2;
   const interval = (r) => r[MEASURE + "_ci95"];
-  const ceiling = data.rows.find((r) => r.system === "vqasr:continuous" && given(r[MEASURE]));
+  const ceiling = data.rows.find((r) => r.system === "vqasr:continuous" && isKnown(r[MEASURE]));
   const ends = [...rows, ...(ceiling ? [ceiling] : [])].flatMap((r) => [r[MEASURE], ...(interval(r) || [])]);
   const worst = Math.min(1, Math.max(0.02, ...ends)), best = Math.min(0, ...ends);
   const x = (bps) => left + ((Math.log10(bps) - low) / Math.max(0.5, high - low)) * (right - left);
@@ -84,11 +78,11 @@ function drawCurve() {
     add(svg, "line", { class: "floor", x1: left, x2: right, y1: y(ceiling[MEASURE]), y2: y(ceiling[MEASURE]) });
     add(svg, "text", { x: right, y: y(ceiling[MEASURE]) - 4, "text-anchor": "end" }, ceiling.system);
   }
-  const families = [...new Set(rows.map((r) => family(r.system)))];
+  const families = [...new Set(rows.map((r) => data.families[r.system]))];
   families.forEach((name, i) => {
     const colour = `hsl(${(i * 137 + 215) % 360} 60% 42%)`;
     const group = add(svg, "g", { "data-family": name });
-    const members = rows.filter((r) => family(r.system) === name).sort((a, b) => a.coded_bps - b.coded_bps);
+    const members = rows.filter((r) => data.families[r.system] === name).sort((a, b) => a.coded_bps - b.coded_bps);
     add(group, "polyline", { class: "line", stroke: colour, points: members.map((r) => `${x(r.coded_bps)},${y(r[MEASURE])}`).join(" ") });
     for (const r of members) {
       if (interval(r)) {
@@ -96,7 +90,7 @@ function drawCurve() {
         add(group, "line", { class: "whisker", stroke: colour, x1: x(r.coded_bps), x2: x(r.coded_bps), y1: y(a), y2: y(b) });
       }
       const point = add(group, "circle", { class: "point", cx: x(r.coded_bps), cy: y(r[MEASURE]), r: 5, fill: colour });
-      add(point, "title", {}, COLUMNS.map((c) => `${c[0]}: ${shown(r, c)}`).join("\n"));
+      add(point, "title", {}, COLUMNS.map((c) => `${c[0]}: ${format(r, c)}`).join("\n"));
     }
     const last = members[members.length - 1];
     add(group, "text", { x: Math.min(x(last.coded_bps) + 8, right - 70), y: y(last[MEASURE]) - 8, style: `fill:${colour}` }, name);
@@ -110,7 +104,7 @@ function drawTable() {
     table.tBodies[0].replaceChildren(
       ...rows.map((row) => {
         const line = document.createElement("tr");
-        for (const column of COLUMNS) line.insertCell().textContent = shown(row, column);
+        for (const column of COLUMNS) line.insertCell().textContent = format(row, column);
         return line;
       })
     );
@@ -118,14 +112,14 @@ function drawTable() {
   COLUMNS.forEach(([name]) => {
     const cell = document.createElement("th");
     const button = document.createElement("button");
-    button.textContent = name.replaceAll("_", " "); // so that long names break
+    button.textContent = name.replaceAll("_", " "); // lets long names wrap
     button.addEventListener("click", () => {
       const rising = cell.getAttribute("aria-sort") !== "ascending";
       for (const other of head.cells) other.removeAttribute("aria-sort");
       cell.setAttribute("aria-sort", rising ? "ascending" : "descending");
       const key = (row) => (Array.isArray(row[name]) ? row[name][0] : row[name]);
       const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
-      const known = data.rows.filter((r) => given(key(r)));
+      const known = data.rows.filter((r) => isKnown(key(r)));
       const unknown = data.rows.filter((r) => !known.includes(r));
       known.sort((a, b) => (rising ? 1 : -1) * order(key(a), key(b)));
       fill([...known, ...unknown]);
@@ -145,12 +139,12 @@ function drawTable() {
 function drawRatios() {
   const section = document.getElementById("ratios");
   section.hidden = !data.ratios.length;
-  for (const found of data.ratios) {
+  for (const row of data.ratios) {
     const line = section.querySelector("tbody").insertRow();
-    const interval = found.rate_ratio_ci95;
-    line.insertCell().textContent = found.family;
+    const interval = row.rate_ratio_ci95;
+    line.insertCell().textContent = row.family;
     line.insertCell().textContent =
-      found.rate_ratio === null ? "the curves do not meet" : found.rate_ratio.toPrecision(3);
+      row.rate_ratio === null ? "the curves do not meet" : row.rate_ratio.toPrecision(3);
     line.insertCell().textContent = interval ? interval.map((x) => x.toPrecision(3)).join(" to ") : "-";
   }
 }
@@ -175,10 +169,10 @@ function drawTexts() {
       words.insertAdjacentHTML("beforeend", content);
       list.append(term, words);
     };
-    const said = document.createElement("span");
-    said.textContent = text.said;
-    entry("said", said.outerHTML, (data.sounds.said || [])[i]);
-    for (const [system, marked] of Object.entries(text.heard))
+    const reference = document.createElement("span");
+    reference.textContent = text.reference;
+    entry("reference", reference.outerHTML, (data.sounds.reference || [])[i]);
+    for (const [system, marked] of Object.entries(text.hypotheses))
       entry(system, marked, (data.sounds[system] || [])[i]);
     box.append(list);
     parent.append(box);

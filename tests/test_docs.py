@@ -1,0 +1,59 @@
+"""The documentation builds without warnings, its snippets run, and the files it names exist."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vqasr.assets import CLIPS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.strip().splitlines()[0])
+def test_snippet_runs(snippet: str, tmp_path, monkeypatch) -> None:
+    shutil.copy(CLIPS / "clip01_af_heart.flac", tmp_path / "talk.wav")  # the reader's own
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "snippet", "exec"), {})
+
+
+def test_there_are_snippets() -> None:
+    assert len(SNIPPETS) >= 6
+
+
+def test_commands_exist() -> None:
+    from vqasr.cli.commands import app
+
+    known = {command.callback.__name__ for command in app.registered_commands}
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
+    used = set(re.findall(r"^vqasr (\w+)", shell, re.MULTILINE))
+    assert used
+    assert used <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:vqasr|adapters|docs|recipes)/[\w/.]+)`|\]\(([\w/.-]+)\)", page.read_text()
+    )
+    for in_code, linked in named:
+        assert (ROOT / in_code).exists() if in_code else (page.parent / linked).exists()
+
+
+def test_readme_is_short() -> None:
+    assert len(PAGES[0].read_text().splitlines()) <= 110
+
+
+def test_site_builds(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    page = re.sub("<.*?>", "", (tmp_path / "cli.html").read_text())
+    assert "vqasr transcribe" in page
+    assert "num_quantizers" in (tmp_path / "api.html").read_text()
