@@ -101,8 +101,9 @@ class CodesAdapter:
                 config.get("metrics", {}),
             )
         except Exception as error:  # hub, JSON, safetensors and torch each raise their own
+            reason = " ".join(str(error).split())  # some take several lines
             raise RecogniserError(
-                f"adapter {str(name_or_path)!r} cannot be loaded ({error}). Give a hub id, or a "
+                f"adapter {str(name_or_path)!r} cannot be loaded ({reason}). Give a hub id, or a "
                 f"folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
             ) from error
 

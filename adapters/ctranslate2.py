@@ -197,7 +197,7 @@ def _state_dict(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     state = {}
     for name, array in arrays.items():
         match = re.fullmatch(r"(encoder|decoder)/(layer_(\d+)/)?(.+)/(\w+)", name)
-        if match is None or match[4] not in _MODULES:
+        if match is None or match[4] not in _MODULES or match[5] not in _PARAMETERS:
             continue  # a setting
         side, _, layer, module, parameter = match.groups()
         prefix = f"model.{side}.layers.{layer}" if layer else f"model.{side}"

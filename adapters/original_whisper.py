@@ -92,7 +92,7 @@ class OriginalWhisper:
 
         Unintelligible speech can send Whisper into a loop ("no, no, no, ..." up to its limit of 448
         tokens). Looping transcripts are decoded again with repeated n-grams blocked. Whisper itself
-        samples at a higher temperature instead; blocking is deterministic, whatever the batch.
+        samples at a higher temperature instead; blocking is deterministic, in any batch.
         """
 
         def decode(features: Tensor, **settings: Any) -> list[str]:

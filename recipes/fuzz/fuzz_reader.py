@@ -1,7 +1,7 @@
 """Feed the stream reader with mutated streams, guided by coverage (atheris), until it breaks.
 
-What must hold for any bytes: nothing but StreamError escapes, nothing hangs, and codes that are
-given out are those that were written. Run it as README.md says.
+For any bytes, the reader must raise nothing but StreamError, must not hang, and must return only
+codes that were written. README.md has the command.
 """
 
 import sys
@@ -29,7 +29,7 @@ counts = {"inputs": 0, "whole": 0, "partly": 0, "refused": 0, "slowest_s": 0.0}
 
 
 def seeds() -> list[tuple[bytes, np.ndarray]]:
-    """Real streams with the codes that they hold: packed and coded, short and long."""
+    """Return valid streams with their codes: packed and range-coded, short and long."""
     streams = []
     kinds = [(3, 60, 10, PRIOR), (1, 60, 25, PRIOR), (2, 60, 10, None), (3, 7, 250, PRIOR)]
     for i, (n, frames, chunk, prior) in enumerate([*kinds, (1, 0, 1, None)]):
@@ -51,7 +51,7 @@ BY_ID = {data[:14]: codes for data, codes in SEEDS}
 
 
 def check(data: bytes) -> None:
-    """One input: as it is or, where its first byte is even, with checksums made right."""
+    """Read an input as it is, or, if its first byte is even, as fields with right checksums."""
     if data and data[0] % 2 == 0 and data[:2] != b"VQ":
         read(with_right_checksums(data[1:]), None)
     else:
@@ -59,7 +59,7 @@ def check(data: bytes) -> None:
 
 
 def with_right_checksums(data: bytes) -> bytes:
-    """A stream whose header fields, chunk fields and payloads are what the fuzzer says."""
+    """Make a stream from the fuzzer's header fields, chunk fields and payloads."""
     source = atheris.FuzzedDataProvider(data)
     prior = source.ConsumeBool()
     header = StreamHeader(
@@ -94,7 +94,7 @@ def with_right_checksums(data: bytes) -> bytes:
 
 
 def read(data: bytes, written: np.ndarray | None) -> None:
-    """Read a stream; `written` are the codes that belong to its header, where there are any."""
+    """Read a stream, and compare it with the codes `written` under its header, if known."""
     started = time.perf_counter()
     try:
         stream = Stream.load(data, prior=PRIOR)
@@ -113,7 +113,7 @@ def read(data: bytes, written: np.ndarray | None) -> None:
         frames = min(stream.frames, written.shape[1])
         kept = stream.codes[:, :frames]
         right = (kept == written[:, :frames]).all(axis=0) | (kept[0] == MISSING)
-        assert right.all(), "codes that nobody wrote were given out"
+        assert right.all(), "the reader returned codes that were not written"
         assert outcome != "whole" or data in WRITTEN, "damage was not noticed"
     if counts["inputs"] % 20_000 == 0:
         print(counts, flush=True)
@@ -126,8 +126,8 @@ def main() -> None:
         (Path(folder) / "fields").write_bytes(bytes(range(0, 256, 2)) * 3)
         spliced = SEEDS[0][0][:60] + SEEDS[1][0][30:]
         (Path(folder) / "spliced.vqs").write_bytes(spliced)
-        # use_cmp=0: libFuzzer would copy the right checksum out of the comparison and so forge
-        # chunks; what right checksums can do is tried by with_right_checksums.
+        # use_cmp=0: libFuzzer would copy right checksums from comparisons and so forge chunks;
+        # with_right_checksums covers chunks with right checksums.
         options = ["-max_len=4096", "-use_cmp=0"]
         atheris.Setup([*sys.argv, *options, folder], check)
         atheris.Fuzz()

@@ -18,7 +18,7 @@ measure() {
   # With one data set the folder itself holds the results, with several a folder for each.
   local folder=$OUT
   [ $# -gt 1 ] || folder=$OUT/$1
-  .venv/bin/vqasr evaluate "${data[@]}" --systems "$SYSTEMS" --asr tiny.en --out "$folder" \
+  .venv/bin/vqasr evaluate "${data[@]}" --systems "$SYSTEMS" --asr "${ASR:-tiny.en}" --out "$folder" \
     --batch-size 16 --threads 1
 }
 export -f measure

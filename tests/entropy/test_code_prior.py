@@ -11,13 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from prior_helpers import CODEC, PRIOR, likely_codes, random_prior
+from prior_helpers import (
+    CODEC,
+    PRIOR,
+    golden_bytes,
+    golden_codes,
+    integers_only,
+    likely_codes,
+    random_prior,
+)
 from safetensors.numpy import load_file, save_file
 
 from vqasr.entropy import prior_decoder
 from vqasr.entropy.payload import decode_payloads, encode_payload, range_code
 from vqasr.entropy.prior import CodePrior
-from vqasr.entropy.prior_config import EXACT, HIGHEST, TABLE_SIZE, CodePriorConfig
+from vqasr.entropy.prior_config import EXACT, CodePriorConfig
 from vqasr.entropy.prior_decoder import PriorDecoder
 from vqasr.errors import CodecError, InvalidCodesError
 from vqasr.grid import STOP
@@ -36,76 +44,14 @@ GOLDEN = (
 SCRIPT = """
 import sys
 import torch
-sys.path[:0] = {folders!r}
-from test_code_prior import golden_bytes
+sys.path.insert(0, {helpers!r})
+from prior_helpers import golden_bytes
 torch.set_num_threads({threads})
 torch.backends.mkldnn.enabled = {onednn}
 torch.set_float32_matmul_precision("medium")
 with torch.autocast("cpu", torch.bfloat16):
     print(golden_bytes().hex())
 """
-
-
-def golden_codes() -> np.ndarray:
-    """(3, 60) codes from an integer recurrence: neither numpy nor torch has a say in them."""
-    state, values = 1, []
-    for _ in range(180):
-        state = (1_103_515_245 * state + 12_345) % 2**31
-        values.append(state >> 27)
-    return np.array(values).reshape(3, 60)
-
-
-def golden_bytes() -> bytes:
-    return range_code(golden_codes(), PRIOR)
-
-
-def integers_only(prior: CodePrior, codes: np.ndarray) -> list[list[list[int]]]:
-    """Frequencies in Python's integers, frame by frame, from the documented arithmetic alone."""
-    t = {name: tensor.tolist() for name, tensor in prior.tensors.items()}
-    config = prior.config
-    n, frames = codes.shape
-    used = min(n, config.num_modelled)
-
-    def half_up(value: int) -> int:
-        return (value + 64) // 128
-
-    def layer(name: str, inputs: list[int]) -> list[int]:
-        rows = zip(t[f"{name}.weight"], t[f"{name}.bias"], strict=True)
-        return [sum(w * x for w, x in zip(row, inputs, strict=True)) + b for row, b in rows]
-
-    def frequencies(logits: list[int]) -> list[int]:
-        top = max(logits)
-        return [t["exp_table"][min((top - v) // 128, TABLE_SIZE - 1)] for v in logits]
-
-    past: list[dict[int, list[int]]] = [{} for _ in config.dilations]
-    below, result = t["start"], []
-    for frame in range(frames):
-        sums = [128 * (a + b) for a, b in zip(below, t["level"][used], strict=True)]
-        for i, dilation in enumerate(config.dilations):
-            now = [max(-HIGHEST, min(HIGHEST, half_up(v))) for v in sums]
-            past[i][frame] = now
-            before = past[i].get(frame - dilation, [0] * config.width)
-            inner = [max(0, min(HIGHEST, half_up(v))) for v in layer(f"block.{i}.in", now + before)]
-            sums = [a + b for a, b in zip(sums, layer(f"block.{i}.out", inner), strict=True)]
-        context = [max(-HIGHEST, min(HIGHEST, half_up(v))) for v in sums]
-        below, rows = [0] * config.width, []
-        for j in range(n):
-            if j >= used:
-                rows.append(frequencies(t["fixed.bias"][j - config.num_modelled]))
-                continue
-            clipped = [max(-HIGHEST, min(HIGHEST, v)) for v in below]
-            first = layer(f"head.{j}.in", context + clipped)
-            inner = [max(0, min(HIGHEST, half_up(v))) for v in first]
-            middle = layer(f"head.{j}.mid", inner)
-            inner = [
-                max(0, min(HIGHEST, half_up(v + 128 * x)))
-                for v, x in zip(middle, inner, strict=True)
-            ]
-            rows.append(frequencies(layer(f"head.{j}.out", inner)))
-            code = t["embedding"][j][int(codes[j, frame])]
-            below = [a + b for a, b in zip(below, code, strict=True)]
-        result.append(rows)
-    return result
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -201,7 +147,7 @@ def test_other_machines_make_the_same_bytes(environment: dict[str, str]) -> None
     """OpenBLAS and numpy can be told to compute as on other processors."""
     environment = dict(environment)
     script = SCRIPT.format(
-        folders=[str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")],
+        helpers=str(Path(__file__).parents[1] / "helpers"),
         threads=environment.pop("threads"),
         onednn=environment.pop("onednn"),
     )

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from prior_helpers import CODEC, PRIOR, likely_codes
+from prior_helpers import CODEC, PRIOR, integers_only, likely_codes
 from stream_helpers import CODES, EXAMPLE, FIELDS, SAMPLES, stream_to_bytes, streams, unhurried
-from test_code_prior import integers_only
 from test_single import SHORT, with_checksum
 
 from vqasr.stream.stream import Stream

@@ -54,8 +54,8 @@ def output_paths(inputs: list[Path], folder: Path, suffix: str) -> dict[Path, Pa
         output = folder / f"{path.stem}{suffix}"
         if output in sources:
             raise VqasrError(
-                f"{sources[output]} and {path} would both be written to {output}: process them "
-                "with different folders."
+                f"{sources[output]} and {path} would both be written to {output}: give them "
+                "different output folders, in separate commands."
             )
         sources[output] = path
     folder.mkdir(parents=True, exist_ok=True)

@@ -175,7 +175,7 @@ def _measure(
     metadata: dict[str, str],
     bar: Progress,
 ) -> list[Row]:
-    """Evaluate each system without results, and write results, pictures and report."""
+    """Evaluate the systems that have no results yet; write results, pictures and report."""
     clips, references = test_set.clips, test_set.references
     rows: list[Row] = []
     hypotheses: list[list[str]] = []

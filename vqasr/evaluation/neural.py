@@ -58,7 +58,7 @@ class NeuralCodec:
         self._bits = bits_per_code(_codebook_size(config))
         codes = self._encode(np.zeros(self._rate_hz, np.float32))
         frame_rate = getattr(config, "frame_rate", None)
-        if frame_rate is None and hasattr(config, "hop_length"):
+        if not frame_rate and getattr(config, "hop_length", None):
             frame_rate = self._rate_hz / config.hop_length
         # Without either, the frames of one second of audio: padding matters little there.
         self._each_bps = each_bps = self._bits * float(frame_rate or codes.shape[1])

@@ -41,8 +41,8 @@ class Stream:
             damaged stream).
         samples: length of the audio at 16 kHz, with ceil(samples / hop_length) = frames.
         start_frame: not 0 where only a later part was read.
-        prior: read the stream, or is to write it; None for the one that ships for the codec, if
-            one does.
+        prior: the one that read the stream or will write it; None for the one that ships for the
+            codec, if there is one.
     """
 
     header: StreamHeader

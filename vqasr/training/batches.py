@@ -18,7 +18,7 @@ from vqasr.training.recordings import Recordings, to_device
 # Batches have a few widths only: on CPU, oneDNN compiles its kernels anew for every shape, which
 # with free widths took longer than the training itself.
 WIDTHS_S = (3.2, 4.48, 6.4, 9.6, 13.44, 16.64, 20.48, 30.0)
-# At least this much silence follows each utterance: the adapter learns how an end sounds.
+# At least this much silence follows each utterance, from which the adapter learns its end.
 TAIL_S = 0.4
 TAIL_SAMPLES = round(TAIL_S * SAMPLING_RATE_HZ)
 # Lost frames come in chunks of 1 s; at most this share of an item's chunks is lost.

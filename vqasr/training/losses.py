@@ -18,7 +18,7 @@ from vqasr.training.texts import BLANK, TokenTable, TokenTargets
 
 # Variance of the latents: of a base dimension, and of all others together as a share of all base
 # dimensions together. Without such targets the straight-through gradient makes them grow without
-# end: what is larger is less disturbed (docs/lab-book.md, 2026-11-25).
+# end: quantization disturbs larger latents less (docs/lab-book.md, 2026-11-25).
 BASE_VARIANCE = 1.0
 OUTER_SHARE = 0.06
 
@@ -45,7 +45,7 @@ def relative_distance(student: Tensor, teacher: Tensor, mask: Tensor | None = No
     """Return the mean squared distance relative to each channel's variance.
 
     A few of Whisper's channels carry most of the variance; half of the mean variance is added to
-    half of each channel's own, so that small channels count too without being blown up.
+    half of each channel's own, so that small channels count too, but are not amplified much.
 
     Args:
         student, teacher: (batch, frames, channels).
@@ -64,7 +64,7 @@ def scale_penalty(latents: Tensor, mask: Tensor, base_dim: int) -> Tensor:
     Args:
         latents: (batch, frames, dim).
         mask: (batch, frames) bool, True on real frames.
-        base_dim: dimensions that the first codebooks describe.
+        base_dim: dimensions that the first codebooks quantize.
     """
     weight = mask[..., None].float()
     count = weight.sum().clamp_min(1.0)

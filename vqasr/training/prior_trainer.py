@@ -32,7 +32,7 @@ from vqasr.training.recordings import Recordings
 
 PRICED_RATE = 0.5  # learning rate of the priced steps, as a fraction of the first steps'
 WARMUP_STEPS, FINAL_RATE = 100, 0.02
-LOG_EVERY = 50
+LOG_EVERY = 50  # steps, or a divisor where checkpoints need it
 # Bit prices at which rates are measured, as fractions of the mean squared distance that the first
 # codebook leaves.
 PRICES = (
@@ -107,7 +107,9 @@ class PriorTrainer:
         )
         self.network.count(codes)
         codes = codes.to(self._batches.device)
-        with StepLog(self._run_folder, first, last, LOG_EVERY) as log:
+        # Checkpoints follow lines of the log, which check that the loss is finite.
+        every = math.gcd(LOG_EVERY, self.config.save_every)
+        with StepLog(self._run_folder, first, last, every) as log:
             for step in range(first, last):
                 for group in optimizer.param_groups:
                     group["lr"] = self._learning_rate(step, begin, last)

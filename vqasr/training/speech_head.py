@@ -1,9 +1,11 @@
 """Fit the adapter's speech head, which tells frames with speech from those without.
 
 Whisper writes "you" or "Thank you" for silence and noise, so windows without speech are not given
-to it. The codes themselves tell them: logistic regression on the adapter's features, fitted when
+to it. Codes suffice to find them: logistic regression on the adapter's features, fitted when
 everything else is trained and frozen.
 """
+
+from itertools import chain
 
 import numpy as np
 import torch
@@ -50,7 +52,8 @@ def fit_speech_head(
         features.append(hidden[frame_mask])
         labels.append(speech[:, : frame_mask.shape[1]][frame_mask].float())
     noises = (r for i, r in enumerate(noise or []) if r["kind"] != "rir" and not is_held_out(i))
-    for samples in (np.zeros(5 * SAMPLING_RATE_HZ, np.float32), *map(row_audio, noises)):
+    silence = np.zeros(5 * SAMPLING_RATE_HZ, np.float32)
+    for samples in chain([silence], map(row_audio, noises)):
         clip = torch.from_numpy(samples)[None]
         mask = torch.ones_like(clip, dtype=torch.bool)
         hidden, frame_mask = _features(codec, embedder, clip, mask, generator)
