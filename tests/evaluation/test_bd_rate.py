@@ -1,5 +1,6 @@
 """The ratio of bits between two rate curves."""
 
+import bjontegaard
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +16,22 @@ BPS = np.array([250.0, 500.0, 1000.0, 2000.0])
 def test_a_curve_with_all_rates_scaled(times) -> None:
     assert rate_ratio(BPS, WER, times * BPS, WER) == pytest.approx(times)
     assert rate_ratio(times * BPS, WER, BPS, WER) == pytest.approx(1 / times)
+
+
+@pytest.mark.parametrize("method", ["akima", "pchip"])
+def test_bjontegaard_delta_of_a_library(method) -> None:
+    """On straight lines every interpolation is the same; elsewhere they differ by a few percent."""
+    other_bps, other_wer = np.array([600.0, 1500.0, 3000.0, 4000.0]), [0.35, 0.22, 0.12, 0.09]
+    straight = 0.5 - 0.05 * np.log2(other_bps / 100)
+    for wer, other, tolerance in (
+        (0.45 - 0.05 * np.log2(BPS / 100), straight, 1e-6), (WER, other_wer, 0.1),
+    ):  # fmt: skip
+        percent = bjontegaard.bd_rate(
+            BPS, -np.array(wer), other_bps, -np.array(other), method=method, min_overlap=0.5
+        )
+        assert rate_ratio(BPS, wer, other_bps, other) == pytest.approx(
+            1 + percent / 100, rel=tolerance
+        )
 
 
 def test_only_the_common_range_counts() -> None:

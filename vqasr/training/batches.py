@@ -1,4 +1,8 @@
-"""Batches of whole utterances of similar length; number i depends on the seed and i alone."""
+"""Batches of whole utterances of similar length; number i depends on the seed and i alone.
+
+transformers' LengthGroupedSampler makes batches of a number of items; here they have a duration,
+and one of a few widths.
+"""
 
 import hashlib
 from collections.abc import Iterator

@@ -105,7 +105,10 @@ class ScheduleConfig(_Table):
         return "autoencoder" if step < self.autoencoder_steps else "joint"
 
     def rate(self, step: int) -> float:
-        """Return the learning rate: linear warm-up, constant, then linear down to 1 %."""
+        """Return the learning rate: linear warm-up, constant, then linear down to 1 %.
+
+        Not transformers' schedulers: theirs have a state to save, and none falls to 1 %.
+        """
         done = step / max(1, self.total_steps)
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         fall = 1.0 if done < self.hold else (1.0 - done) / (1.0 - self.hold)
