@@ -1,7 +1,7 @@
 """Write report.html: one self-contained page with the results of an evaluation.
 
 It shows the curve, the table, transcripts with marked errors, and audio. The results are embedded
-as JSON; assets/report/report.js draws them.
+as JSON; page/page.js draws them.
 """
 
 import base64
@@ -15,7 +15,6 @@ import jiwer
 import numpy as np
 import soundfile
 
-from vqasr.assets import ASSETS
 from vqasr.evaluation.comparison import family
 from vqasr.evaluation.error_rates import normalise
 from vqasr.grid import SAMPLING_RATE_HZ
@@ -24,7 +23,7 @@ from vqasr.grid import SAMPLING_RATE_HZ
 UTTERANCES = 12
 AUDIO_CLIPS = 3
 REFERENCE = "reference"  # key of the uncompressed recordings
-PAGE = ASSETS / "report"
+PAGE = Path(__file__).parent / "page"
 MARKS = {"substitute": "sub", "delete": "del", "insert": "ins"}
 
 
@@ -75,7 +74,7 @@ def write_report(
         "STYLE": (PAGE / "style.css").read_text(),
         # "</" would end the script element that holds the data.
         "DATA": json.dumps(data).replace("</", "<\\/"),
-        "SCRIPT": (PAGE / "report.js").read_text(),
+        "SCRIPT": (PAGE / "page.js").read_text(),
     }
     page = (PAGE / "page.html").read_text()
     for name, part in parts.items():

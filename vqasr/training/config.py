@@ -107,7 +107,7 @@ class ScheduleConfig(_Table):
     def rate(self, step: int) -> float:
         """Return the learning rate: linear warm-up, constant, then linear down to 1 %.
 
-        Not transformers' schedulers: theirs have a state to save, and none falls to 1 %.
+        Not transformers' `get_wsd_schedule`: a function of the step has no state to save.
         """
         done = step / max(1, self.total_steps)
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
