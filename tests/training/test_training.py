@@ -31,6 +31,7 @@ from vqasr.training.optimizer import Muon
 from vqasr.training.trainer import Trainer
 
 ADAPTER = "vqasr-base-whisper-tiny.en"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +237,12 @@ def test_muon_is_that_of_torch() -> None:
             optimizer.step()
     for one, two in zip(ours, theirs, strict=True):  # torch's iterates in bfloat16
         assert (one - two).norm() < 0.03 * (one - 0.5).norm()
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.toml")), ids=lambda path: path.stem)
+def test_recipes_are_configurations(path) -> None:
+    config = load_train_config(path)
+    assert config.frozen_codec == (path.parent.name == "train_adapter")
 
 
 @pytest.mark.parametrize(
