@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import re
 import zlib
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
 LOOP_COMPRESSION = 2.4
 # Length of the n-grams that are blocked when a looping transcript is decoded again.
 LOOP_TOKENS = 3
+# Least share of equal letters in the repetitions of a phrase.
+SIMILAR = 0.7
 SAMPLED = 1024  # numbers of each weight that go into the fingerprint
 GREEDY: dict[str, Any] = {"num_beams": 1, "do_sample": False}
 
@@ -147,6 +151,21 @@ def is_loop(text: str) -> bool:
     """Tell whether a transcript repeats itself more than speech does."""
     data = text.encode()
     return len(data) > LOOP_COMPRESSION * len(zlib.compress(data))
+
+
+def repeats_itself(text: str) -> bool:
+    """Tell whether a text is one phrase, nearly the same each time, twice or more.
+
+    A short one is too short for `is_loop`.
+    """
+    words = re.findall(r"\w+", text.lower())
+    for length in range(1, len(words) // 2 + 1):
+        phrase = words[:length]
+        parts = [words[i : i + length] for i in range(length, len(words), length)]
+        pairs = ((" ".join(phrase[: len(part)]), " ".join(part)) for part in parts)
+        if all(SequenceMatcher(None, *pair).ratio() > SIMILAR for pair in pairs):
+            return True
+    return False
 
 
 def _has_loop(segments: list[Segment]) -> bool:

@@ -5,7 +5,8 @@ A `CodeEmbedder` replaces the convolution stem; all other layers are Whisper's o
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,6 +86,15 @@ class CodesWhisperEncoder(nn.Module):
         self.embed_positions = encoder.embed_positions
         self.conv1 = SimpleNamespace(stride=encoder.conv1.stride)
         self.conv2 = SimpleNamespace(stride=encoder.conv2.stride)
+
+    @contextmanager
+    def padding(self) -> Iterator[None]:
+        """Pad to 30 s within a `with` statement."""
+        before, self.padded = self.padded, True
+        try:
+            yield
+        finally:
+            self.padded = before
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
         """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""
@@ -183,12 +193,8 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         """
         encoder: Any = self.model.encoder
         kwargs["logits_processor"] = [*kwargs.get("logits_processor", []), encoder.token_limit]
-        before = encoder.padded
-        encoder.padded = before or bool(kwargs.get("return_timestamps"))
-        try:
+        with encoder.padding() if kwargs.get("return_timestamps") else nullcontext():
             return super().generate(*args, **kwargs)
-        finally:
-            encoder.padded = before
 
 
 def encoder_mask(encoder: CodesWhisperEncoder) -> Any:

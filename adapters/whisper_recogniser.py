@@ -1,10 +1,12 @@
 """Transcribe codes with Whisper."""
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
 from vqasr.adapters.adapter import CodesAdapter
-from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper
+from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper, repeats_itself
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
@@ -72,7 +74,17 @@ class WhisperRecogniser(Recogniser):
         return self.recogniser.fingerprint()
 
     def read_texts(self, codes: Tensor) -> list[str]:
-        return self.recogniser.generate_text(self.model, to_features(codes))
+        features = to_features(codes)
+        texts = self.recogniser.generate_text(self.model, features)
+        # Without padding Whisper may miss the end of a short phrase and repeat it.
+        again = [i for i, text in enumerate(texts) if repeats_itself(text)]
+        encoder: Any = self.model.model.encoder
+        if again and not encoder.padded:
+            with encoder.padding():
+                padded = self.recogniser.generate_text(self.model, features[again])
+            for i, text in zip(again, padded, strict=True):
+                texts[i] = text
+        return texts
 
     def read_segments(self, codes: Tensor) -> list[list[Segment]]:
         return self.recogniser.generate_segments(self.model, to_features(codes))

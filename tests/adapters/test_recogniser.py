@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from vqasr.adapters.ctranslate2 import load_ctranslate2_whisper
-from vqasr.adapters.original_whisper import _has_loop, is_loop, load_whisper
+from vqasr.adapters.original_whisper import _has_loop, is_loop, load_whisper, repeats_itself
 from vqasr.adapters.segments import Segment
+from vqasr.adapters.whisper_recogniser import WhisperRecogniser
+from vqasr.compression.compress import encode_audio
 from vqasr.errors import RecogniserError
 from vqasr.evaluation.error_rates import normalise, word_errors
 
@@ -101,3 +103,45 @@ def test_word_errors_are_corpus_level() -> None:
     references, hypotheses = ["The cat sat.", "", "go"], ["the cat sat", "ignored", "gone home"]
     assert word_errors(references, hypotheses) == (2, 4)
     assert word_errors([""], ["x"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hot rolls Hot rolls, hot rolls", True),
+        ("To make dry toast. To make dried toast to", True),
+        ("No, no.", True),
+        ("", False),
+        ("Lectures.", False),
+        ("It was not what it was.", False),
+        ("The cat sat on the mat, and the cat slept", False),
+    ],
+)
+def test_a_phrase_that_is_repeated(text, expected) -> None:
+    assert repeats_itself(text) == expected
+
+
+def test_a_repeated_phrase_is_read_again_with_padding(codec, clips, monkeypatch) -> None:
+    recogniser = WhisperRecogniser.from_pretrained("tiny.en")
+    encoder = recogniser.model.model.encoder
+    codes = [encode_audio(codec, clip.samples, 2) for clip in clips[:2]]
+    encode, states = encoder.forward, []
+
+    def forward(input_features, **kwargs):
+        out = encode(input_features, **kwargs)
+        states.append(tuple(out.last_hidden_state.shape[:2]))
+        return out
+
+    monkeypatch.setattr(encoder, "forward", forward)
+    texts = recogniser.transcribe_codes(codes)
+    assert len(states) == 1  # nothing repeats itself
+    original = recogniser.recogniser.generate_text
+    monkeypatch.setattr(
+        recogniser.recogniser, "generate_text",
+        lambda *a: original(*a) if encoder.padded else ["Hot rolls, hot rolls", texts[1]],
+    )  # fmt: skip
+    again = recogniser.transcribe_codes(codes)
+    assert states[1:] == [(1, 1500)]  # the first clip alone, padded to 30 s
+    assert again[1] == texts[1]
+    assert again[0].split()[:3] == texts[0].split()[:3]
+    assert not encoder.padded
