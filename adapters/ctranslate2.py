@@ -160,7 +160,7 @@ def _config(arrays: dict[str, np.ndarray]) -> WhisperConfig:
     )
 
 
-def _generation_config(config: WhisperConfig, settings: dict) -> GenerationConfig:
+def _generation_config(config: WhisperConfig, settings: dict[str, Any]) -> GenerationConfig:
     # The vocabulary ends with translate, transcribe, ..., previous-text, no-speech, no-timestamps
     # and 1501 timestamps. Languages stand between start and translate: 99, or 100 since large-v3.
     no_timestamps = config.vocab_size - 1502

@@ -5,23 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from source_tree import ROOT, link_sources
 
 
 def test_imports_only_go_down(tmp_path: Path) -> None:
-    # import-linter reads one package; vqasr.adapters lies beside it, in adapters/.
-    package = tmp_path / "vqasr"
-    package.mkdir()
-    for path in (ROOT / "vqasr").iterdir():
-        (package / path.name).symlink_to(path)
-    (package / "adapters").symlink_to(ROOT / "adapters")
+    link_sources(tmp_path)
+    lint = Path(sys.executable).with_name("lint-imports")
     run = subprocess.run(
-        [
-            Path(sys.executable).with_name("lint-imports"),
-            "--config",
-            ROOT / "pyproject.toml",
-            "--no-cache",
-        ],
+        [lint, "--config", ROOT / "pyproject.toml", "--no-cache"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from vqasr.assets import resolve
 from vqasr.codec.configuration import VQCodecConfig
@@ -186,7 +186,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         if isinstance(module, ResidualVQ | StreamBlock | nn.Linear | nn.LayerNorm):
             module.reset_parameters()
 
-    def encode(  # type: ignore[override]
+    def encode(
         self,
         input_values: Tensor,
         padding_mask: Tensor | None = None,
@@ -241,9 +241,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         """Decode (batch, n, frames) codes to log-mel (batch, 4 x frames, 80) in Whisper's scale."""
         return self.mel_decoder(self.quantizer.decode(self._checked_codes(audio_codes)))
 
-    def decode(  # type: ignore[override]
-        self, audio_codes: Tensor, samples: int | None = None
-    ) -> VQCodecDecoderOutput:
+    def decode(self, audio_codes: Tensor, samples: int | None = None) -> VQCodecDecoderOutput:
         """Decode codes to audio through log-mel and Griffin-Lim.
 
         Args:

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,7 @@ class CodePrior:
         CodecError: tensors are missing, have other shapes, or could make a sum inexact.
     """
 
-    def __init__(self, config: CodePriorConfig, tensors: dict[str, npt.NDArray]):
+    def __init__(self, config: CodePriorConfig, tensors: dict[str, npt.NDArray[Any]]):
         self.config = config
         self.tensors = check_tensors(config, tensors)
         self.fingerprint = bytes_fingerprint(

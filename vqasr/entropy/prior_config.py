@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,8 +78,8 @@ class CodePriorConfig:
 
 
 def check_tensors(
-    config: CodePriorConfig, tensors: dict[str, npt.NDArray]
-) -> dict[str, npt.NDArray]:
+    config: CodePriorConfig, tensors: dict[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors in C order and little endian.
 
     Raises:
@@ -118,7 +119,7 @@ def check_tensors(
     return checked
 
 
-def _largest_sum(config: CodePriorConfig, tensors: dict[str, npt.NDArray]) -> int:
+def _largest_sum(config: CodePriorConfig, tensors: dict[str, npt.NDArray[Any]]) -> int:
     """The largest magnitude that any sum of the prior's arithmetic can have."""
 
     def reach(layer: str) -> int:

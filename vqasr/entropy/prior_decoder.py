@@ -2,7 +2,7 @@
 
 import sys
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,13 @@ class PriorArrays(NamedTuple):
         dilations: (blocks,) int64.
     """
 
-    blocks: tuple[npt.NDArray, ...]
-    heads: tuple[npt.NDArray, ...]
-    table: npt.NDArray
-    embedding: npt.NDArray
-    start: npt.NDArray
-    level: npt.NDArray
-    dilations: npt.NDArray
+    blocks: tuple[npt.NDArray[Any], ...]
+    heads: tuple[npt.NDArray[Any], ...]
+    table: npt.NDArray[Any]
+    embedding: npt.NDArray[Any]
+    start: npt.NDArray[Any]
+    level: npt.NDArray[Any]
+    dilations: npt.NDArray[Any]
 
     @classmethod
     @lru_cache(maxsize=16)  # made for every clip and every group of chunks
@@ -41,7 +41,7 @@ class PriorArrays(NamedTuple):
         config, t = prior.config, prior.tensors
         modelled = min(n, config.num_modelled)
 
-        def stacked(name: str, count: int, *parts: str) -> tuple[npt.NDArray, ...]:
+        def stacked(name: str, count: int, *parts: str) -> tuple[npt.NDArray[Any], ...]:
             # np.stack also gives the machine's byte order, which the file's need not be.
             return tuple(
                 np.stack([t[f"{name}.{i}.{part}.{kind}"] for i in range(count)])
@@ -59,7 +59,7 @@ class PriorArrays(NamedTuple):
             np.array(config.dilations),
         )
 
-    def new_past(self, rows: int) -> npt.NDArray:
+    def new_past(self, rows: int) -> npt.NDArray[Any]:
         """Return the state of `next_context` before the first frame."""
         return np.zeros((self.dilations.sum(), rows, len(self.start)), np.int16)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import safe_open, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vqasr.adapters.original_whisper import OriginalWhisper

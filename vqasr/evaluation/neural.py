@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
-from transformers.models.auto.feature_extraction_auto import (
+from transformers.models.auto.feature_extraction_auto import (  # type: ignore[attr-defined]
     FEATURE_EXTRACTOR_MAPPING_NAMES,
     feature_extractor_class_from_name,
 )

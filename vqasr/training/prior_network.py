@@ -37,7 +37,7 @@ class _Round(torch.autograd.Function):
         return steps.clamp(lowest, highest) / scale
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None, None
 

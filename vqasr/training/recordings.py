@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
 def _decoded(rows: Dataset) -> Iterable[np.ndarray | AudioError]:
     """Decode all rows to (samples,) int16 in threads."""
 
-    def decode(audio: dict) -> np.ndarray | AudioError:
+    def decode(audio: dict[str, Any]) -> np.ndarray | AudioError:
         try:
             return _pcm(row_audio({"audio": audio}))
         except AudioError as error:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class TokenTable:
     """Tokens of all transcripts of a data set for one recogniser, on a device."""
 
     def __init__(self, recogniser: OriginalWhisper, texts: list[str], device: torch.device):
-        config = recogniser.model.generation_config
+        config: Any = recogniser.model.generation_config
         start = [config.decoder_start_token_id, config.no_timestamps_token_id]
         if getattr(config, "is_multilingual", False):
             start[1:1] = [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,11 +41,12 @@ def transcribe_missing(
         return {int(i): (text, score) for i, (text, score) in kept["transcripts"].items()}
     made: dict[int, tuple[str, float]] = {}
     size = GPU_BATCH if device.type == "cuda" else CPU_BATCH
-    recogniser.model.to(device)
+    model: Any = recogniser.model  # transformers' types refuse what it can do
+    model.to(device)
     starts = range(0, len(missing), size)
     for start in track(starts, "transcribing recordings without text", disable=not missing):
         made |= _transcribe(recogniser, recordings, missing[start : start + size], device)
-    recogniser.model.to("cpu")
+    model.to("cpu")
     replace_file(path, json.dumps({"of": key, "transcripts": made}, indent=1).encode())
     logger.info("%d of %d recordings without text were transcribed", len(made), len(missing))
     return made
@@ -57,14 +59,13 @@ def _transcribe(
     features = recogniser.feature_extractor(
         [recordings.samples(i) for i in rows], sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
     ).input_features.to(device)
-    out = recogniser.model.generate(
+    model: Any = recogniser.model
+    out = model.generate(
         features, num_beams=1, do_sample=False, max_new_tokens=MOST_TOKENS,
         return_dict_in_generate=True, output_scores=True,
     )  # fmt: skip
-    scores = recogniser.model.compute_transition_scores(
-        out.sequences, out.scores, normalize_logits=True
-    )
-    end = recogniser.model.generation_config.eos_token_id
+    scores = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
+    end = model.generation_config.eos_token_id
     made = {}
     for i, tokens, row in zip(rows, out.sequences[:, -scores.shape[1] :], scores, strict=True):
         ends = (tokens == end).nonzero()
