@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from transformers.utils.hub import cached_file
 
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
@@ -17,6 +17,7 @@ from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.adapters.model_card import model_card
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
+from vqasr.files import replace_file
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -69,7 +70,7 @@ class CodesAdapter:
             tensors = to_int8(state)
         else:
             tensors = {name: tensor.half().cpu().contiguous() for name, tensor in state.items()}
-        save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        replace_file(folder / WEIGHTS_FILE, save(tensors, {"format": "pt"}))
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
         (folder / CARD_FILE).write_text(model_card(config))
 

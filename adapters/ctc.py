@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -30,6 +30,7 @@ from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.codec.convolution import StreamBlock
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import InvalidCodesError, RecogniserError
+from vqasr.files import replace_file
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import NO_FRAME
 
@@ -156,7 +157,8 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         """Save configuration and weights, with one byte per weight."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.config.save_pretrained(folder)
-        save_file(to_int8(self.state_dict()), Path(folder) / INT8_FILE, metadata={"format": "pt"})
+        weights = save(to_int8(self.state_dict()), {"format": "pt"})
+        replace_file(Path(folder) / INT8_FILE, weights)
 
     def _share(self, base: Any) -> None:
         self.encoder = getattr(base, base.base_model_prefix).encoder

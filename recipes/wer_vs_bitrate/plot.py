@@ -42,9 +42,9 @@ def draw(results: dict[str, list[dict]], output: Path) -> None:
     """Draw a panel for each data set, and one legend: beside them, or in the only panel."""
     order = list(dict.fromkeys(name for rows in results.values() for name in families(rows)))
     single = len(results) == 1
-    rows_of_panels = 1 if single else 2
-    columns = 1 if single else -(-(len(results) + 1) // 2)
-    size = (7.5, 4.5) if single else (3.6 * columns, 6.5)
+    rows_of_panels = 1 if len(results) <= 2 else 2
+    columns = 1 if single else -(-(len(results) + 1) // rows_of_panels)
+    size = (7.5, 4.5) if single else (3.6 * columns, 3.25 * rows_of_panels)
     figure = Figure(figsize=size, dpi=130)
     panels = list(figure.subplots(rows_of_panels, columns, sharex=True, squeeze=False).flat)
     lines: dict[str, Artist] = {}

@@ -19,10 +19,7 @@ from vqasr.cli.options import (
 )
 from vqasr.errors import VqasrError
 
-COLUMNS = (
-    "system", "bytes", "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "wer", "delta_wer",
-    "delta_wer_ci95", "encode_rtf", "coding_rtf", "asr_rtf",
-)  # fmt: skip
+COLUMNS = ("system", "coded_bps", "wer", "delta_wer", "delta_wer_ci95")
 # As in vqasr.evaluation.evaluate, which takes a second to import.
 DEFAULT_SYSTEMS = (
     "pcm, vqasr:1, vqasr:2, vqasr:4, vqasr:4:audio, codec2:1300, codec2:3200, amrnb:4750, "
@@ -47,7 +44,10 @@ DEFAULT_SYSTEMS = (
 def evaluate(
     data: Annotated[
         list[str],
-        Option(help="Parquet file, folder of them, or hub id; repeat for more data sets."),
+        Option(
+            help="Folder with metadata.csv (file_name,text), parquet file, folder of them, or hub "
+            "id; repeat for more data sets."
+        ),
     ],
     out_dir: Annotated[Path, Option("--out", help="Folder for the results.")],
     systems: Annotated[
@@ -59,7 +59,7 @@ def evaluate(
             "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (with random weights: "
             "bytes and time only). Systems that are not installed are left out. Default: "
             + DEFAULT_SYSTEMS
-            + "; only codes for a recogniser that reads codes only."
+            + "; without pcm and decoded audio for recognisers that read codes only."
         ),
     ] = None,
     asr: options.Asr = "tiny.en",
@@ -103,9 +103,14 @@ def evaluate(
         for row in rows:
             table.add_row(*(format_value(row[c]) for c in COLUMNS))
         out.print(table)
+    out.print(f"Rates as fractions of words; all numbers and report.html are in {out_dir}.")
 
 
-@app.command(epilog=example("vqasr train recipes/train_codec/train.toml"))
+@app.command(
+    epilog=example(
+        "vqasr train recipes/train_adapter/own.toml", "vqasr train recipes/train_codec/train.toml"
+    )
+)
 def train(config: Annotated[Path, Argument(help="TOML file; see recipes/train_codec.")]) -> None:
     """Train codec, adapters and code prior; continue an interrupted run."""
     import logging

@@ -66,6 +66,8 @@ def load_speech(
 
 def _load(source: str, split: str | None) -> Dataset:
     folder = Path(source)
+    if not folder.is_dir() and "/" not in source:
+        raise AudioError(f"{source}: no such file or folder, and no hub id (user/name).")
     if not folder.is_dir():
         if source.endswith(".parquet"):
             return load_dataset("parquet", data_files=[source], split="train")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vqasr.adapters.adapter import CodesAdapter
+from vqasr.adapters.adapter import CARD_FILE, CodesAdapter
 from vqasr.adapters.embedder import fill_undrawn_levels
 from vqasr.adapters.original_whisper import load_whisper
 from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
@@ -103,6 +103,9 @@ class Trainer:
                 f"{self.folder} holds a run of another configuration. Name another output_dir, or "
                 "delete the folder to start over."
             )
+        if first == self.config.schedule.total_steps and self._is_finished():
+            logger.info("%s is finished: nothing to train", self.folder)
+            return
         self._tokenise()
         self._train_steps(first)
         self.student.to("cpu").eval()  # codes are defined by the CPU's float32
@@ -110,6 +113,16 @@ class Trainer:
         self._finish_adapters()
         if not self.config.frozen_codec:
             self._finish_codec()
+
+    def _is_finished(self) -> bool:
+        files = [
+            self.folder / f"adapter-{r.short_name}" / CARD_FILE for r in self.config.recognisers
+        ]
+        if not self.config.frozen_codec:
+            files.append(self.folder / "codec" / "config.json")
+            prior = self.folder / "prior" / "prior.safetensors"
+            files += [prior] if self.config.prior.steps else []
+        return all(file.is_file() for file in files)
 
     def _tokenise(self) -> None:
         """Prepare tokens and letters of all transcripts; the recogniser makes those missing."""
