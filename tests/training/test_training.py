@@ -142,6 +142,9 @@ def test_adapters_alone_on_a_finished_codec(folder, recogniser, codec, clips) ->
         recognisers=[("tiny.en", ADAPTER), (str(name), "")],
     )  # fmt: skip
     Trainer(load_train_config(path)).run()
+    log = (folder / "adapters" / "log.jsonl").read_text()
+    Trainer(load_train_config(path)).run()  # finished: trains and measures nothing
+    assert (folder / "adapters" / "log.jsonl").read_text() == log
     assert not (folder / "adapters" / "codec").exists()
     tuned = CodesAdapter.from_pretrained(folder / "adapters" / "adapter-tiny.en")
     old = CodesAdapter.from_pretrained(ADAPTER).embedder.state_dict()

@@ -115,14 +115,10 @@ class Trainer:
             self._finish_codec()
 
     def _is_finished(self) -> bool:
-        files = [
-            self.folder / f"adapter-{r.short_name}" / CARD_FILE for r in self.config.recognisers
-        ]
-        if not self.config.frozen_codec:
-            files.append(self.folder / "codec" / "config.json")
-            prior = self.folder / "prior" / "prior.safetensors"
-            files += [prior] if self.config.prior.steps else []
-        return all(file.is_file() for file in files)
+        """Tell whether all adapters are written; the settings of a prior may have changed."""
+        names = [recogniser.short_name for recogniser in self.config.recognisers]
+        cards = [self.folder / f"adapter-{name}" / CARD_FILE for name in names]
+        return self.config.frozen_codec and all(card.is_file() for card in cards)
 
     def _tokenise(self) -> None:
         """Prepare tokens and letters of all transcripts; the recogniser makes those missing."""
