@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, SequenceFeatureExtractor
 
-from vqasr.audio.sources import Sound, load_audio
+from vqasr.audio.sources import Sound, as_clips, load_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import encode_audio
 from vqasr.compression.rates import operating_point
@@ -102,8 +102,7 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
                 f"sampling_rate={sampling_rate}: arrays must be at 16,000 Hz. Pass "
                 '{"raw": samples, "sampling_rate": rate} to have them resampled.'
             )
-        sounds = raw_speech if isinstance(raw_speech, list) else [raw_speech]
-        items = [torch.from_numpy(self.codes(sound)).long().T for sound in sounds]
+        items = [torch.from_numpy(self.codes(sound)).long().T for sound in as_clips(raw_speech)]
         codes = pad_sequence(items, batch_first=True, padding_value=NO_FRAME)
         mask = (codes[..., 0] != NO_FRAME).long()
         return BatchFeature({"input_values": codes, "attention_mask": mask})

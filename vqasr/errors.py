@@ -59,6 +59,10 @@ class AudioError(VqasrError, ValueError):
     """Audio that cannot be read or encoded: wrong format, empty, NaN or of an impossible rate."""
 
 
+class AudioWarning(UserWarning):
+    """Audio that differs from what its file promises, or of which a part is not used."""
+
+
 class RecogniserError(VqasrError, ValueError):
     """A recogniser or adapter that cannot be found, loaded or used with this codec."""
 

@@ -79,7 +79,7 @@ def test_nan_and_infinite_samples(tmp_path, value) -> None:
 
 @pytest.mark.parametrize("rate_hz", [0, 1, 10**7])
 def test_impossible_rates(rate_hz) -> None:
-    with pytest.raises(AudioError, match="Hz are accepted"):
+    with pytest.raises(AudioError, match="are accepted"):
         to_mono_16_khz(tone(16_000)[0], rate_hz)
 
 
@@ -105,9 +105,9 @@ def test_feature_extractor_pads_a_batch() -> None:
         (np.zeros(100, np.float32), None, "no sampling rate was given"),
         (np.zeros(100, np.float32), 44_100, "44100 Hz"),
         (np.zeros(0, np.float32), 16_000, "no samples"),
-        ([], 16_000, "no clip"),
+        ([], 16_000, "empty list"),
         (np.full(100, np.nan, np.float32), 16_000, "NaN"),
-        (np.zeros((2, 3, 100), np.float32), 16_000, "one channel"),
+        (np.zeros((2, 3, 100), np.float32), 16_000, "shape"),
     ],
 )
 def test_feature_extractor_refuses(audio, rate, message) -> None:

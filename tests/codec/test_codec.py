@@ -1,5 +1,6 @@
 """Laws of the codec: frame count, one result for batch, single and streaming, scalable codes."""
 
+import copy
 import json
 
 import numpy as np
@@ -13,7 +14,7 @@ from transformers import AutoModel
 from vqasr import VQCodecConfig, VQCodecFeatureExtractor, VQCodecModel
 from vqasr.codec.griffin_lim import OVERLAP_FRAMES, PIECE_FRAMES, log_mel_to_audio
 from vqasr.codec.mel import clip_log_mel
-from vqasr.compression.compress import LiveEncoder, encode_audio
+from vqasr.compression.compress import LiveEncoder, encode_audio, encode_latents
 from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.errors import AudioError, CodecError, InvalidCodesError
 
@@ -66,7 +67,7 @@ def test_any_chunking_gives_as_many_frames(tiny: VQCodecModel, cuts: list[int], 
 
 
 def test_batch_single_and_streaming_agree(codec, clips, long_clip) -> None:
-    waves = [c.samples for c in clips] + [long_clip.samples[: 20 * 16_000 + 77]]
+    waves = [c.samples for c in clips[:3]] + [long_clip.samples[: 9 * 16_000 + 77]]
     single = [codec.encode(torch.from_numpy(w)[None, None]).audio_codes[0].numpy() for w in waves]
     batch = codec.encode(**VQCodecFeatureExtractor()(waves, sampling_rate=16_000))
     total = ties = 0
@@ -92,7 +93,7 @@ def test_batch_single_and_streaming_agree(codec, clips, long_clip) -> None:
 def test_agreement_on_recordings(codec, speech_parquet) -> None:
     from vqasr.data.speech import load_speech, row_audio
 
-    rows = load_speech(speech_parquet / "dev-00000-of-00001.parquet").select(range(12))
+    rows = load_speech(speech_parquet / "dev-00000-of-00001.parquet").select(range(4))
     total = ties = 0
     for row in rows:
         wave = row_audio(row)
@@ -147,13 +148,13 @@ def test_past_is_bounded(codec, clips) -> None:
     assert differing(whole, later[:, 60:]) <= max(1, MOST_TIES * whole.size)
 
 
-def test_threads_do_not_change_codes(codec, clips, long_clip) -> None:
+def test_threads_do_not_change_codes(codec, clips) -> None:
     before = torch.get_num_threads()
     codes = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            rows = [encode_audio(codec, c.samples) for c in [*clips, long_clip]]
+            rows = [encode_audio(codec, c.samples) for c in clips[:4]]
             codes.append(np.concatenate(rows, axis=1))
     finally:
         torch.set_num_threads(before)
@@ -301,3 +302,45 @@ def test_chosen_codes_agree_in_one_piece_and_live(small_config, noise) -> None:
         live = LiveEncoder(codec, point=point, prior=prior)
         pieces = [live.push(clip[i : i + 1000]) for i in range(0, len(clip), 1000)]
         np.testing.assert_array_equal(np.concatenate([*pieces, live.finish()], axis=1), codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_codes_under_autocast_are_the_same(codec, clips, dtype) -> None:
+    wave = clips[0].samples
+    inputs = VQCodecFeatureExtractor()(wave, sampling_rate=16_000)
+    whole, latents = codec.encode(**inputs).audio_codes, encode_latents(codec, wave)
+    chosen = encode_audio(codec, wave, 4, 1.0)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(codec.encode(**inputs).audio_codes, whole)
+        assert torch.equal(encode_latents(codec, wave), latents)
+        assert (encode_audio(codec, wave, 4, 1.0) == chosen).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_codes_are_defined_in_float32(tiny, dtype) -> None:
+    samples = np.zeros(3200, np.float32)
+    other = copy.deepcopy(tiny).to(dtype)
+    for encode in (encode_audio, encode_latents):
+        with pytest.raises(CodecError, match="float32"):
+            encode(other, samples)
+    with pytest.raises(CodecError, match="float32"):
+        other.encode(torch.zeros(1, 3200))
+    assert tiny.encode(torch.zeros(1, 3200, dtype=dtype)).audio_codes.shape == (1, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([[0, 0, 1, 1]], "on the right"),
+        ([[1, 0, 1, 0]], "on the right"),
+        ([[1, 1, 1]], "padding_mask has shape"),
+    ],
+)
+def test_padding_that_is_not_on_the_right(tiny, mask, message) -> None:
+    with pytest.raises(AudioError, match=message):
+        tiny.encode(torch.zeros(1, 4), torch.tensor(mask))
+
+
+def test_nan_in_a_batch(tiny) -> None:
+    with pytest.raises(AudioError, match="NaN"):
+        tiny.encode(torch.tensor([[0.0, torch.nan]]))

@@ -1,54 +1,78 @@
-"""Reading audio with soundfile, as mono samples at 16 kHz; checks of samples."""
+"""Reading audio with soundfile, or with PyAV where soundfile cannot, as mono samples at 16 kHz."""
 
 import io
 import os
+import warnings
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
-import torch
 
-from vqasr.audio._torchaudio import ensure_torchaudio
-from vqasr.errors import AudioError
+from vqasr.audio.arrays import to_mono
+from vqasr.audio.containers import Part, parts
+from vqasr.audio.resampling import check_rate, resample
+from vqasr.errors import AudioError, AudioWarning
 from vqasr.grid import SAMPLING_RATE_HZ
 
-MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000
+BLOCK_FRAMES = 1 << 18
+# A difference of less than this between promised and read is padding of the format.
+LEAST_DIFFERENCE_S = 0.2
+
+
+class _File(io.BytesIO):
+    """Bytes for libsndfile, which seeks before the start of damaged files."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return super().seek(max(0, offset) if whence == 0 else offset, whence)
 
 
 def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
     """Read an audio file of any rate and channel count.
 
     Args:
-        source: path, the bytes of a file, or a binary file object (WAV, FLAC, Ogg, MP3, ...).
+        source: path, also of a pipe; the bytes of a file; or a binary file object. WAV, FLAC, Ogg,
+            MP3 and what else libsndfile reads; with the extra `formats` also M4A, AAC, WebM and
+            what else FFmpeg reads.
 
     Returns:
-        (samples,) float32 at 16 kHz.
+        (samples,) float32 at 16 kHz, all that the file holds.
 
     Raises:
         AudioError: the file is missing, empty or no audio, or holds NaN or infinite samples.
+
+    Warns:
+        AudioWarning: the header promises another duration, the file is cut off or holds several
+            recordings, a part was skipped, or its channels cancel each other.
     """
-    name = "these bytes" if isinstance(source, bytes) else str(getattr(source, "name", source))
-    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
-        raise AudioError(f"{source}: no such file.")
-    if source == b"" or (isinstance(source, str | os.PathLike) and not Path(source).stat().st_size):
+    data, name = _content(source)
+    if not data:
         raise AudioError(f"{name}: empty, 0 bytes. Was the download or the recording interrupted?")
-    try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
-        raise AudioError(
-            f"{name}: cannot be read as audio ({error}). Use WAV, FLAC, Ogg/Opus or MP3; convert "
-            "other formats first, for instance with ffmpeg."
-        ) from error
-    return to_mono_16_khz(samples.T, rate_hz, name)
+    pieces: list[np.ndarray] = []
+    found = [*parts(data)]
+    for number, part in enumerate(found, 1):
+        try:
+            pieces.append(_read_part(part, name))
+        except AudioError as error:
+            if len(found) == 1:
+                raise
+            _warn(f"{name}: part {number} of {len(found)} was skipped ({error})")
+    if not pieces:
+        raise AudioError(f"{name}: none of its {len(found)} parts can be read as audio.")
+    if len(found) > 1:
+        first_s, all_s = (len(p) / SAMPLING_RATE_HZ for p in (pieces[0], np.concatenate(pieces)))
+        _warn(
+            f"{name}: {len(found)} recordings in one file, of which the first takes {first_s:.2f} "
+            f"s; all {all_s:.2f} s are read."
+        )
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio") -> np.ndarray:
+def to_mono_16_khz(samples: Any, sampling_rate: int, name: str = "audio") -> np.ndarray:
     """Convert audio to mono and resample it to 16 kHz.
 
     Args:
-        samples: (samples,) or (channels, samples) float.
+        samples: as `to_mono` takes them.
         sampling_rate: of the samples, in Hz.
         name: of the audio in errors.
 
@@ -56,54 +80,113 @@ def to_mono_16_khz(samples: np.ndarray, sampling_rate: int, name: str = "audio")
         (samples,) float32 at 16 kHz.
 
     Raises:
-        AudioError: empty, NaN or infinite, or an impossible rate.
+        AudioError: see `to_mono`; or an impossible rate.
     """
-    _check_float(samples, name)
-    samples = np.asarray(samples, dtype=np.float32)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=0)
-    check_samples(samples, name)
-    if not MIN_RATE_HZ <= sampling_rate <= MAX_RATE_HZ:
+    rate_hz = check_rate(sampling_rate, name)
+    return resample(to_mono(samples, name), rate_hz, SAMPLING_RATE_HZ)
+
+
+def _content(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[bytes, str]:
+    """Return all bytes, and a name for errors."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source), "these bytes"
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.exists():
+            raise AudioError(f"{source}: no such file.")
+        try:
+            return path.read_bytes(), str(source)
+        except OSError as error:
+            raise AudioError(f"{source}: {error.strerror or error}.") from error
+    name = str(getattr(source, "name", source))
+    try:
+        content = source.read()
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{name}: cannot be read ({error}).") from error
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise AudioError(f"{name}: a text file; open it in binary mode, as 'rb'.")
+    return bytes(content), name
+
+
+def _read_part(part: Part, name: str) -> np.ndarray:
+    try:
+        samples, rate_hz, promised = _with_soundfile(part.data)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        samples, rate_hz, promised = *_with_pyav(part.data, name, error), None
+    read_s = len(samples) / rate_hz
+    promised_s = None if promised is None else promised / rate_hz
+    if part.promised is not None:
+        promised_s = part.promised * read_s
+    if promised_s is not None and abs(promised_s - read_s) > LEAST_DIFFERENCE_S:
+        _warn(f"{name}: the header promises {promised_s:.2f} s, the file holds {read_s:.2f} s.")
+    elif part.cut:
+        _warn(f"{name}: the file is cut off after {read_s:.2f} s; its end is missing.")
+    if not len(samples):
+        raise AudioError(f"{name}: holds no samples. Was the recording interrupted?")
+    return to_mono_16_khz(samples, rate_hz, name)
+
+
+def _with_soundfile(data: bytes) -> tuple[np.ndarray, int, int | None]:
+    """Return (frames, channels) float32, their rate in Hz and the frames that the header has."""
+    with soundfile.SoundFile(_File(data)) as file:
+        blocks: list[np.ndarray] = []
+        try:
+            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                blocks.append(block)
+        except soundfile.LibsndfileError:  # damaged from here on
+            if not blocks:
+                blocks = _small_blocks(data)
+        empty = np.zeros((0, file.channels), np.float32)
+        promised = file.frames if 0 < file.frames < 1 << 48 else None
+        return np.concatenate([empty, *blocks]), file.samplerate, promised
+
+
+def _small_blocks(data: bytes) -> list[np.ndarray]:
+    """Read up to the damage, in blocks of a few frames of the codec."""
+    blocks: list[np.ndarray] = []
+    with soundfile.SoundFile(_File(data)) as file:
+        try:
+            while len(block := file.read(1024, dtype="float32", always_2d=True)):
+                blocks.append(block)
+        except soundfile.LibsndfileError:
+            if not blocks:
+                raise
+    return blocks
+
+
+def _with_pyav(data: bytes, name: str, reason: Exception) -> tuple[np.ndarray, int]:
+    """Return (frames, 1) float32 of the first audio track, and its rate in Hz."""
+    try:
+        import av
+    except ImportError:
         raise AudioError(
-            f"{name}: sampling rate {sampling_rate} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are "
-            "accepted."
-        )
-    return resample(samples, sampling_rate, SAMPLING_RATE_HZ)
+            f"{name}: cannot be read as audio ({reason}). WAV, FLAC, Ogg/Opus and MP3 are read; "
+            "for M4A, AAC, WebM and others: pip install 'vqasr[formats]'."
+        ) from reason
+    blocks: list[np.ndarray] = []
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{name}: holds no audio track.")
+            rate_hz = container.streams.audio[0].codec_context.sample_rate
+            mono = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+            frames = container.decode(audio=0)
+            while True:
+                try:
+                    frame = next(frames, None)
+                except av.error.FFmpegError:
+                    if not blocks:
+                        raise
+                    frame = None  # damaged from here on
+                blocks += [f.to_ndarray().reshape(-1, 1) for f in mono.resample(frame)]
+                if frame is None:
+                    break
+    except (av.error.FFmpegError, ValueError, IndexError) as error:
+        raise AudioError(f"{name}: cannot be read as audio ({reason}; {error}).") from error
+    if not blocks:
+        raise AudioError(f"{name}: holds no samples. Was the recording interrupted?")
+    return np.concatenate(blocks), rate_hz
 
 
-def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """Resample (samples,) of any float type to (samples,) float32 at another rate."""
-    values = torch.from_numpy(np.asarray(samples, np.float32))
-    if from_hz == to_hz or not len(values):
-        return values.numpy()
-    return ensure_torchaudio().functional.resample(values, from_hz, to_hz).numpy()
-
-
-def match_length(decoded: np.ndarray, samples: int) -> np.ndarray:
-    """Cut (n,) decoded audio, or pad it with zeros, to (samples,) float32."""
-    decoded = decoded[:samples].astype(np.float32)
-    return np.pad(decoded, (0, samples - len(decoded)))
-
-
-def _check_float(samples: np.ndarray, name: str) -> None:
-    """Raise AudioError for integer PCM, which would be 32,768 times too loud."""
-    if not np.issubdtype(np.asarray(samples).dtype, np.floating):
-        raise AudioError(
-            f"{name}: samples of type {np.asarray(samples).dtype}; must be float in -1 to 1. "
-            "Divide 16-bit samples by 32768."
-        )
-
-
-def check_samples(samples: np.ndarray, name: str = "audio") -> None:
-    """Raise AudioError unless `samples` is one channel of at least one finite float."""
-    _check_float(samples, name)
-    if samples.ndim != 1:
-        raise AudioError(f"{name}: shape {samples.shape}; must be one channel, (samples,).")
-    if samples.size == 0:
-        raise AudioError(f"{name}: holds no samples.")
-    if not np.isfinite(samples).all():
-        bad = int(np.argmin(np.isfinite(samples)))
-        raise AudioError(
-            f"{name}: sample {bad} is {samples[bad]}; NaN and infinite samples cannot be encoded. "
-            "Repair the recording, for instance with numpy.nan_to_num."
-        )
+def _warn(message: str) -> None:
+    warnings.warn(message, AudioWarning, stacklevel=4)

@@ -18,7 +18,7 @@ def load_audio(source: Sound, sampling_rate: int | None = None) -> np.ndarray:
 
     Args:
         source: path, bytes or binary file object of an audio file; samples as an array, tensor or
-            sequence of floats, as `to_mono_16_khz` takes them; or a dictionary with sampling_rate
+            sequence of floats, as `to_mono` takes them; or a dictionary with sampling_rate
             and raw or array, or with bytes or path, as in transformers and datasets.
         sampling_rate: in Hz, of arrays, tensors and sequences; None for 16,000.
 
@@ -28,24 +28,39 @@ def load_audio(source: Sound, sampling_rate: int | None = None) -> np.ndarray:
     Raises:
         AudioError: as `read_audio` and `to_mono_16_khz`.
     """
-    if isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read"):
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
+        source, "read"
+    ):
         return read_audio(source)
     if isinstance(source, Mapping):
         return _of_mapping(source, sampling_rate)
-    return to_mono_16_khz(_as_array(source), sampling_rate or SAMPLING_RATE_HZ)
+    return to_mono_16_khz(source, SAMPLING_RATE_HZ if sampling_rate is None else sampling_rate)
 
 
-def _as_array(samples: Any) -> np.ndarray:
-    if hasattr(samples, "detach"):  # a torch tensor, on any device
-        samples = samples.detach().cpu().numpy()
-    return np.asarray(samples)
+def as_clips(sounds: Any) -> list[Sound]:
+    """Return a list of clips, which one clip becomes too.
+
+    A list or tuple holds clips, unless it holds numbers: those are samples. Everything else is one.
+
+    Raises:
+        AudioError: the list is empty.
+    """
+    if not isinstance(sounds, list | tuple):
+        return [sounds]
+    if not sounds:
+        raise AudioError("audio: an empty list; give at least one clip.")
+    return [sounds] if _is_number(sounds[0]) else list(sounds)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) or getattr(value, "ndim", None) == 0
 
 
 def _of_mapping(source: Mapping[str, Any], sampling_rate: int | None) -> np.ndarray:
     samples = source.get("array") if source.get("raw") is None else source["raw"]
     rate = source.get("sampling_rate", sampling_rate)
     if samples is not None and rate is not None:
-        return to_mono_16_khz(_as_array(samples), int(rate))
+        return to_mono_16_khz(samples, rate)
     if encoded := source.get("bytes") or source.get("path"):
         return read_audio(encoded)
     raise AudioError(

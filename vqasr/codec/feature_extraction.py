@@ -1,13 +1,13 @@
 """Feature extractor of the codec: audio arrays to a padded batch."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from transformers import BatchFeature
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
-from vqasr.audio.files import check_samples
+from vqasr.audio.arrays import to_mono
+from vqasr.audio.sources import as_clips
 from vqasr.errors import AudioError
 
 
@@ -27,14 +27,15 @@ class VQCodecFeatureExtractor(SequenceFeatureExtractor):
 
     def __call__(
         self,
-        raw_audio: np.ndarray | Sequence[np.ndarray],
+        raw_audio: Any,
         sampling_rate: int | None = None,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
         """Make a batch.
 
         Args:
-            raw_audio: one clip (samples,), or several of any lengths; float in -1 to 1.
+            raw_audio: one clip, or a list of clips of any lengths, each as `to_mono` takes it. An
+                array is one clip: its second axis is channels.
             sampling_rate: of the clips in Hz; required, and must be 16,000.
             return_tensors: "pt" or "np".
 
@@ -42,7 +43,7 @@ class VQCodecFeatureExtractor(SequenceFeatureExtractor):
             input_values (batch, 1, samples) float32 and padding_mask (batch, samples) of 0 and 1.
 
         Raises:
-            AudioError: missing or wrong rate, several channels, empty, NaN or infinite samples.
+            AudioError: missing or wrong rate, or no clip; see also `to_mono`.
         """
         if sampling_rate != self.sampling_rate:
             given = "no sampling rate was given" if sampling_rate is None else f"{sampling_rate} Hz"
@@ -50,12 +51,7 @@ class VQCodecFeatureExtractor(SequenceFeatureExtractor):
                 f"{given}: the codec needs sampling_rate={self.sampling_rate}. Resample with "
                 "vqasr.audio.files.to_mono_16_khz."
             )
-        single = isinstance(raw_audio, np.ndarray) and raw_audio.ndim == 1
-        clips = [np.asarray(clip) for clip in ([raw_audio] if single else raw_audio)]
-        if not clips:
-            raise AudioError("raw_audio holds no clip; give at least one.")
-        for i, clip in enumerate(clips):
-            check_samples(clip, f"clip {i}")
+        clips = [to_mono(clip, f"clip {i}") for i, clip in enumerate(as_clips(raw_audio))]
         width = max(map(len, clips))
         values = np.full((len(clips), 1, width), self.padding_value, np.float32)
         mask = np.zeros((len(clips), width), np.int64)

@@ -19,7 +19,7 @@ from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
 from vqasr.codec.griffin_lim import log_mel_to_audio
 from vqasr.codec.mel import N_MELS, LogMel
 from vqasr.codec.quantizer import ResidualVQ
-from vqasr.errors import CodecError, InvalidCodesError
+from vqasr.errors import AudioError, CodecError, InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import MEL_FRAMES_PER_FRAME
 
@@ -204,7 +204,9 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
 
         Raises:
             InvalidCodesError: `num_quantizers` is out of range.
-            ValueError: `input_values` has another shape.
+            AudioError: `input_values` or `padding_mask` has another shape, samples are NaN or
+                infinite, or the padding is not on the right.
+            CodecError: the model is not in float32.
         """
         num_quantizers = self.config.check_num_quantizers(num_quantizers)
         latents, mask = self.encode_latents(input_values, padding_mask)
@@ -223,19 +225,36 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         mono = input_values.dim() == 3 and input_values.shape[1] == 1
         samples = input_values[:, 0] if mono else input_values
         if samples.dim() != 2:
-            raise ValueError(
+            raise AudioError(
                 f"input_values has shape {tuple(input_values.shape)}; must be mono, "
                 "(batch, 1, samples). VQCodecFeatureExtractor makes such batches."
             )
+        samples = samples.float()
         lengths = torch.full((samples.shape[0],), samples.shape[1], device=samples.device)
         if padding_mask is not None:
-            padding_mask = padding_mask.reshape(samples.shape)
-            lengths = padding_mask.long().sum(-1)
-            samples = samples * padding_mask
-        latents = self.encoder(samples)
+            mask = _checked_padding(padding_mask, samples)
+            lengths = mask.sum(-1)
+            samples = samples.masked_fill(~mask, 0.0)
+        if not bool(samples.isfinite().all()):
+            raise AudioError("input_values hold NaN or infinite samples, which cannot be encoded.")
+        with self.exact():
+            latents = self.encoder(samples)
         frames = -(-lengths // self.config.hop_length)
         mask = torch.arange(latents.shape[1], device=samples.device)[None] < frames[:, None]
         return latents, mask
+
+    def exact(self) -> torch.autocast:
+        """Compute in float32 within a `with` statement, also under autocast.
+
+        Raises:
+            CodecError: the weights have another type: the codes would differ.
+        """
+        if self.dtype != torch.float32:
+            raise CodecError(
+                f"the codec is in {self.dtype}, but its codes are defined in float32: call .float()"
+                ", or load it without dtype."
+            )
+        return torch.autocast(self.device.type, enabled=False)
 
     def decode_mel(self, audio_codes: Tensor) -> Tensor:
         """Decode (batch, n, frames) codes to log-mel (batch, 4 x frames, 80) in Whisper's scale."""
@@ -292,6 +311,21 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         return weights_fingerprint(
             tensors, f"vqcodec {self.config.hop_length} {self.config.kernel_size}"
         )
+
+
+def _checked_padding(padding_mask: Tensor, samples: Tensor) -> Tensor:
+    """Return the mask as (batch, samples) bool; raise AudioError unless it pads on the right."""
+    if padding_mask.numel() != samples.numel():
+        raise AudioError(
+            f"padding_mask has shape {tuple(padding_mask.shape)}; must be {tuple(samples.shape)}."
+        )
+    mask = padding_mask.reshape(samples.shape).bool()
+    if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        raise AudioError(
+            "padding_mask has a 1 after a 0: padding must be on the right. Set the feature "
+            'extractor\'s padding_side to "right".'
+        )
+    return mask
 
 
 # Lets transformers' Auto classes load a codec by its folder or hub id.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqasr.audio.files import check_samples
+from vqasr.audio.arrays import as_float, to_mono
 from vqasr.codec.convolution import StreamState
 from vqasr.errors import AudioError
 
@@ -33,20 +33,20 @@ class LatentEncoder:
         """Encode the next audio.
 
         Args:
-            chunk: (samples,) float at 16 kHz, of any length.
+            chunk: float at 16 kHz of any length, as `to_mono` takes it; or empty.
 
         Returns:
             (frames, latent_dim) float32, the frames that became complete (perhaps none).
 
         Raises:
-            AudioError: NaN or several channels (other chunks may follow), or the clip is finished.
+            AudioError: see `to_mono` (other chunks may follow); or the clip is finished.
         """
         if self._finished:
             raise AudioError("this clip is finished; start a new encoder.")
-        if len(chunk):
-            check_samples(np.asarray(chunk), "chunk")
-        self.samples += len(chunk)
-        return self._step(torch.as_tensor(chunk, dtype=torch.float32))
+        samples = as_float(chunk, "chunk")
+        samples = to_mono(samples, "chunk") if samples.size else np.zeros(0, np.float32)
+        self.samples += len(samples)
+        return self._step(torch.from_numpy(samples))
 
     def finish(self) -> Tensor:
         """End the clip; return the (frames, latent_dim) that were waiting for look-ahead.
@@ -64,4 +64,5 @@ class LatentEncoder:
     @torch.no_grad()
     def _step(self, samples: Tensor) -> Tensor:
         codec = self._codec
-        return codec.encoder(samples[None].to(codec.device), self._state)[0].cpu()
+        with codec.exact():
+            return codec.encoder(samples[None].to(codec.device), self._state)[0].cpu()

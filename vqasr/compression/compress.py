@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqasr.audio.files import check_samples
+from vqasr.audio.arrays import to_mono
 from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import bits_per_code
@@ -119,15 +119,15 @@ def encode_audio(
     bit_price: float = 0.0,
     prior: CodePrior | None = None,
 ) -> np.ndarray:
-    """Encode (samples,) float32 at 16 kHz to codes (num_quantizers, frames) int64.
+    """Encode samples at 16 kHz, as `to_mono` takes them, to codes (num_quantizers, frames) int64.
 
     num_quantizers and bit_price as in `OperatingPoint`, prior as in `LiveEncoder`.
 
     Raises:
-        AudioError: empty, NaN or infinite samples, several channels.
+        AudioError: see `to_mono`.
         InvalidCodesError: see `LiveEncoder`.
     """
-    check_samples(samples)
+    samples = to_mono(samples)
     point = OperatingPoint(codec.config.check_num_quantizers(num_quantizers), bit_price)
     encoder = LiveEncoder(codec, point=point, prior=prior)
     pieces = [
@@ -137,10 +137,9 @@ def encode_audio(
 
 
 def encode_latents(codec: VQCodecModel, samples: np.ndarray) -> Tensor:
-    """Encode (samples,) float32 at 16 kHz to unquantized latents (frames, latent_dim)."""
-    check_samples(samples)
+    """Encode samples at 16 kHz, as `to_mono` takes them, to unquantized (frames, latent_dim)."""
     with torch.no_grad():
-        return codec.encode_latents(torch.from_numpy(samples)[None])[0][0]
+        return codec.encode_latents(torch.from_numpy(to_mono(samples))[None])[0][0]
 
 
 def stream_header(

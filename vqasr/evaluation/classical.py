@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from vqasr.audio.files import match_length, resample
+from vqasr.audio.resampling import match_length, resample
 from vqasr.errors import VqasrError
 from vqasr.grid import SAMPLING_RATE_HZ
 

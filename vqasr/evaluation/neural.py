@@ -19,7 +19,7 @@ from transformers.models.auto.feature_extraction_auto import (  # type: ignore[a
     feature_extractor_class_from_name,
 )
 
-from vqasr.audio.files import match_length, resample
+from vqasr.audio.resampling import match_length, resample
 from vqasr.codec.quantizer import bits_per_code
 from vqasr.entropy.packing import pack_codes
 from vqasr.errors import VqasrError
