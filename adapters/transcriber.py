@@ -19,7 +19,7 @@ from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import compress, load_codec
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import AudioError, RecogniserError, VqasrError
-from vqasr.files import read_file
+from vqasr.files import is_pipe, read_file
 from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.stream.header import is_stream
 from vqasr.stream.stream import Stream
@@ -120,6 +120,8 @@ class Transcriber:
             InvalidCodesError: the rate is out of range, or a stream holds too few codebooks.
             VqasrError: bps or `uncompressed` with a stream.
         """
+        if isinstance(source, str | os.PathLike) and is_pipe(source):
+            source = read_file(source)  # which is possible once
         data = _stream_bytes(source)
         if isinstance(self._recogniser, OriginalWhisper):
             if data is not None or isinstance(source, Stream):
@@ -209,7 +211,7 @@ def _stream_bytes(source: Any) -> bytes | None:
     path = Path(source)
     if path.suffix == ".vqs":
         return read_file(path)
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         return None
     try:
         with open(path, "rb") as file:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from vqasr.errors import VqasrError
@@ -15,24 +16,36 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise VqasrError(f"{path}: {error.strerror or error}.") from error
 
 
+def is_pipe(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path is a pipe or device, such as /dev/stdin or <(command)."""
+    path = Path(path)
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file atomically: after a crash or on a full disk, the old content is intact.
+
+    Missing folders are made.
 
     Raises:
         OSError: the file cannot be written.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)  # a pipe or device must not be replaced; a folder raises OSError
+    if is_pipe(path):  # must not be replaced
+        path.write_bytes(data)
         return
     path = path.resolve()  # replaces the target of a symbolic link, not the link
     # Not tempfile: its files are private (mode 0600), this one has to honour the umask.
     temporary = path.with_name(f".vqasr-{secrets.token_hex(8)}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # with the name that the user knows
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -27,13 +27,16 @@ class _File(io.BytesIO):
         return super().seek(max(0, offset) if whence == 0 else offset, whence)
 
 
-def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
+def read_audio(
+    source: str | os.PathLike[str] | bytes | BinaryIO, name: str | None = None
+) -> np.ndarray:
     """Read an audio file of any rate and channel count.
 
     Args:
         source: path, also of a pipe; the bytes of a file; or a binary file object. WAV, FLAC, Ogg,
             MP3 and what else libsndfile reads; with the extra `formats` also M4A, AAC, WebM and
             what else FFmpeg reads.
+        name: of the file in errors; None for its path.
 
     Returns:
         (samples,) float32 at 16 kHz, all that the file holds.
@@ -45,7 +48,8 @@ def read_audio(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
         AudioWarning: the header promises another duration, the file is cut off or holds several
             recordings, a part was skipped, or its channels cancel each other.
     """
-    data, name = _content(source)
+    data, own_name = _content(source)
+    name = own_name if name is None else name
     if not data:
         raise AudioError(f"{name}: empty, 0 bytes. Was the download or the recording interrupted?")
     pieces: list[np.ndarray] = []

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +12,10 @@ from rich.markup import escape
 from typer import Argument, Option
 
 from vqasr.cli import experiments, options, streams, tokenize, transcribe  # noqa: F401 (registers)
-from vqasr.cli.inputs import output_paths
+from vqasr.cli.inputs import AUDIO, STANDARD, find_inputs, output_paths, read_input
 from vqasr.cli.options import (
     app,
+    audio_warnings,
     chunk_frames,
     err,
     error_context,
@@ -23,9 +25,11 @@ from vqasr.cli.options import (
     print_error,
     process_files,
     set_threads,
+    shown,
 )
+from vqasr.cli.outputs import check_output, write_output
 from vqasr.errors import VqasrError
-from vqasr.files import read_file, replace_file
+from vqasr.files import is_pipe
 
 
 @app.command(
@@ -33,46 +37,61 @@ from vqasr.files import read_file, replace_file
         "vqasr encode talk.wav -o talk.vqs",
         "vqasr encode *.flac -o streams/ --num-quantizers 4",
         "vqasr encode talk.wav -o talk.vqs --bps 300",
+        "vqasr encode @list.txt -o streams/ --skip-existing",
+        "arecord -f S16_LE -r 16000 | vqasr encode - -o - > talk.vqs",
     )
 )
 def encode(
-    audio: Annotated[list[Path], Argument(help="Audio files: WAV, FLAC, Ogg/Opus, MP3.")],
-    output: Annotated[Path, Option("-o", "--output", help="A .vqs file, or a folder.")],
+    audio: Annotated[
+        list[str],
+        Argument(
+            help="Audio files (WAV, FLAC, Ogg/Opus, MP3; more with the extra formats), - for "
+            "standard input, folders, patterns, or @list.txt."
+        ),
+    ],
+    output: Annotated[
+        Path, Option("-o", "--output", help="A .vqs file, - for standard output, or a folder.")
+    ],
     num_quantizers: options.NumQuantizers = None,
     bps: options.Bps = None,
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     chunk_s: options.ChunkS = None,
     skip_existing: options.SkipExisting = False,
+    force: options.Force = False,
     threads: options.Threads = 0,
 ) -> None:
     """Encode audio files to .vqs streams."""
+    from vqasr.audio.files import read_audio
     from vqasr.compression.compress import compress, load_codec
     from vqasr.compression.rates import operating_point
 
+    paths = find_inputs(audio, AUDIO)
+    targets = _targets(paths, output, force)
     set_threads(threads)
     model = load_codec(codec)
     operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # fail before any work
     loaded_prior = load_prior(prior)
     frames = chunk_frames(chunk_s)
-    targets = _targets(audio, output)
 
     def encode_file(path: Path) -> None:
         target = targets[path]
         if skip_existing and target.is_file():
             return
+        with audio_warnings():
+            samples = read_audio(read_input(path), name=str(path))
         stream = compress(
-            path, codec=model, num_quantizers=num_quantizers, bps=bps, chunk_frames=frames,
+            samples, codec=model, num_quantizers=num_quantizers, bps=bps, chunk_frames=frames,
             prior=loaded_prior,
         )  # fmt: skip
         data = stream.to_bytes()
-        replace_file(target, data)
+        write_output(target, data)
         rate = 8 * len(data) / stream.seconds
-        err.print(f"{target}: {len(data)} bytes, {rate:.0f} bps", highlight=False)
+        err.print(f"{shown(target)}: {len(data)} bytes, {rate:.0f} bps", highlight=False)
 
-    failed = process_files(audio, "encoding", encode_file)
+    failed = process_files(paths, "encoding", encode_file)
     if failed:
-        raise VqasrError(f"{failed} of {len(audio)} files could not be encoded; see above.")
+        raise VqasrError(f"{failed} of {len(paths)} files could not be encoded; see above.")
 
 
 @app.command(
@@ -82,13 +101,17 @@ def encode(
     )
 )
 def decode(
-    stream: Annotated[Path, Argument(help="A .vqs stream.")],
-    output: Annotated[Path, Option("-o", "--output", help="WAV file to write, 16 kHz mono.")],
+    stream: streams.Input,
+    output: Annotated[
+        Path,
+        Option("-o", "--output", help="WAV file to write, 16 kHz mono; - for standard output."),
+    ],
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     start_s: options.StartS = 0.0,
     end_s: options.EndS = None,
     partial: options.Partial = False,
+    force: options.Force = False,
     threads: options.Threads = 0,
 ) -> None:
     """Decode a stream to audio, which is intelligible but not natural.
@@ -103,10 +126,11 @@ def decode(
     from vqasr.grid import SAMPLING_RATE_HZ
     from vqasr.stream.stream import Stream
 
+    check_output(output, [stream], ".wav", force)
     loaded_prior = load_prior(prior)
     with error_context(stream):
         content = Stream.load(
-            read_file(stream), prior=loaded_prior, start_s=start_s, end_s=end_s, partial=partial
+            read_input(stream), prior=loaded_prior, start_s=start_s, end_s=end_s, partial=partial
         )
         if not content.samples and (start_s > 0 or end_s is not None):
             until = "the end" if end_s is None else f"--end-s {end_s}"
@@ -115,12 +139,11 @@ def decode(
     model = load_codec(codec)
     with error_context(stream):
         audio = decode_stream(content, codec=model)
-    output.parent.mkdir(parents=True, exist_ok=True)
     wav = io.BytesIO()
     soundfile.write(
         wav, np.clip(audio, -1.0, 1.0), SAMPLING_RATE_HZ, subtype="PCM_16", format="WAV"
     )
-    replace_file(output, wav.getvalue())
+    write_output(output, wav.getvalue())
 
 
 @app.command(epilog=example("vqasr demo", "vqasr demo my_recording.wav", "vqasr demo --json"))
@@ -143,12 +166,18 @@ def demo(
 
     set_threads(threads)
     model = load_codec("vqasr-base")
-    clips = bundled_clips() if audio is None else [Clip(audio.name, read_audio(audio), None)]
+    if audio is None:
+        clips = bundled_clips()
+    else:
+        with audio_warnings():
+            clips = [Clip(audio.name, read_audio(read_input(audio), name=str(audio)), None)]
     whisper, ctc = WhisperRecogniser.from_pretrained(), CTCRecogniser.from_pretrained("ctc-small")
     lines = []
     for clip in clips:
         if not as_json:
-            out.print(f"[bold]{clip.name}[/bold]  {escape(clip.text or '')}", highlight=False)
+            out.print(
+                f"[bold]{shown(clip.name)}[/bold]  {escape(clip.text or '')}", highlight=False
+            )
         for line in demo_clip(clip, model, whisper, ctc):
             lines.append(line)
             if not as_json:
@@ -165,22 +194,27 @@ def demo(
         out.print(text, highlight=False)
 
 
-def _targets(audio: list[Path], output: Path) -> dict[Path, Path]:
-    """Name the stream of each input; refuse to overwrite a recording before any work."""
-    if output.is_dir() or not output.suffix:
-        return output_paths(audio, output, ".vqs")
-    if len(audio) > 1:
+def _targets(audio: list[Path], output: Path, force: bool) -> dict[Path, Path]:
+    """Name the stream of each input; refuse to destroy a file before any work."""
+    one = str(output) == STANDARD or (output.suffix and not output.is_dir())
+    if one and len(audio) > 1:
         raise VqasrError(f"{output} is one file for {len(audio)} inputs: give -o DIR.")
-    if output.resolve() == audio[0].resolve():
-        raise VqasrError(f"{output} is the recording itself: choose another output.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return {audio[0]: output}
+    if one or (is_pipe(output) and len(audio) == 1):
+        targets = {audio[0]: output}
+    else:
+        targets = output_paths(audio, output, ".vqs")
+    for target in targets.values():
+        check_output(target, audio, ".vqs", force)
+    return targets
 
 
 def main() -> None:
-    """Run the command line; errors of vqasr are printed in one line, without a traceback."""
+    """Run the command line; errors are printed in one line, without a traceback."""
     try:
         app()
-    except (VqasrError, OSError) as error:
+    except BrokenPipeError:  # as in `vqasr transcribe talks/ | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(1)
+    except Exception as error:
         print_error(error)
         sys.exit(1)

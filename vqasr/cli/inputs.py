@@ -1,20 +1,38 @@
 """Find input files by name, folder, pattern or list, and name their outputs."""
 
+import codecs
 import glob
+import os
+import sys
 from pathlib import Path
 
 from vqasr.errors import VqasrError
 from vqasr.files import read_file
 
-SUFFIXES = (".vqs", ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf")
+STANDARD = "-"  # instead of a path: standard input or output
+STREAMS = (".vqs",)
+AUDIO = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64",
+    ".rf64", ".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".amr",
+)  # fmt: skip
+# Lists of Windows editors begin with one of these.
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def find_inputs(names: list[str], with_lists: bool = True) -> list[Path]:
-    """Return paths in the order of their names, each once.
+def find_inputs(
+    names: list[str],
+    suffixes: tuple[str, ...] = STREAMS + AUDIO,
+    *,
+    repeated: bool = False,
+    with_lists: bool = True,
+) -> list[Path]:
+    """Return paths in the order of their names.
 
     Args:
-        names: files; folders, which are searched recursively for `SUFFIXES`; patterns such as
-            "talks/**/*.flac"; "@list.txt" for a text file with one of these on each line.
+        names: files; "-" for standard input; folders, which are searched recursively; patterns
+            such as "talks/**/*.flac"; "@list.txt" for a text file with one of these on each line.
+        suffixes: of the files to take from folders.
+        repeated: keep paths that are named again; else each counts once.
         with_lists: False reads "@list.txt" as the name of a file, as in lists themselves.
 
     Raises:
@@ -25,9 +43,11 @@ def find_inputs(names: list[str], with_lists: bool = True) -> list[Path]:
     for name in names:
         path = Path(name)
         if with_lists and name.startswith("@") and not path.exists():
-            paths = find_inputs(_lines(Path(name[1:])), with_lists=False)
+            paths = find_inputs(
+                _lines(Path(name[1:])), suffixes, repeated=repeated, with_lists=False
+            )
         elif path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
             paths = [p for p in files if p.is_file()]
         elif not path.exists() and glob.has_magic(name):
             paths = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
@@ -35,14 +55,14 @@ def find_inputs(names: list[str], with_lists: bool = True) -> list[Path]:
             paths = [path]
         if not paths:
             raise VqasrError(
-                f"{name}: no input files. Folders are searched for {', '.join(SUFFIXES)}."
+                f"{name}: no input files. Folders are searched for {', '.join(suffixes)}."
             )
         inputs += paths
-    return list(dict.fromkeys(inputs))
+    return inputs if repeated else list(dict.fromkeys(inputs))
 
 
 def output_paths(inputs: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
-    """Name an output in a folder for each input, and create the folder.
+    """Name an output in a folder for each input.
 
     Raises:
         VqasrError: the folder is a file, or two inputs have the same output.
@@ -51,20 +71,37 @@ def output_paths(inputs: list[Path], folder: Path, suffix: str) -> dict[Path, Pa
         raise VqasrError(f"{folder} is a file: give -o DIR, a folder with a file per input.")
     sources: dict[Path, Path] = {}
     for path in dict.fromkeys(inputs):
-        output = folder / f"{path.stem}{suffix}"
+        stem = "stdin" if str(path) == STANDARD else path.stem
+        output = folder / f"{stem}{suffix}"
         if output in sources:
             raise VqasrError(
                 f"{sources[output]} and {path} would both be written to {output}: give them "
                 "different output folders, in separate commands."
             )
         sources[output] = path
-    folder.mkdir(parents=True, exist_ok=True)
     return {path: output for output, path in sources.items()}
 
 
+def read_input(path: Path) -> bytes:
+    """Return all bytes of a file, or of standard input for "-".
+
+    Raises:
+        VqasrError: it cannot be read, or standard input was read before.
+    """
+    if str(path) != STANDARD:
+        return read_file(path)
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise VqasrError("standard input is empty; it can be read once in a command.")
+    return data
+
+
 def _lines(path: Path) -> list[str]:
-    try:
-        text = read_file(path).decode()
-    except UnicodeDecodeError as error:
-        raise VqasrError(f"{path} is no text file ({error}): put one path on each line.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    data = read_file(path)
+    if data.startswith(UTF_16):
+        data = data.decode("utf-16", "surrogatepass").encode()
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if b"\0" in data:
+        raise VqasrError(f"{path} is no text file: put one path on each line.")
+    # Names may have any bytes.
+    return [os.fsdecode(line.strip()) for line in data.splitlines() if line.strip()]

@@ -1,6 +1,11 @@
 """Share the application, options, progress bar and error output of the commands."""
 
+import io
+import math
 import os
+import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +18,7 @@ from rich.progress import Progress
 from typer import Option
 
 from vqasr import __version__
-from vqasr.errors import VqasrError
+from vqasr.errors import AudioWarning, VqasrError
 from vqasr.grid import FRAME_RATE_HZ
 
 app = typer.Typer(
@@ -25,6 +30,12 @@ app = typer.Typer(
 )
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
+
+
+def _no_nan(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number.")
+    return value
 
 
 Adapter = Annotated[
@@ -42,18 +53,21 @@ Asr = Annotated[
 Bps = Annotated[
     float | None,
     Option(
-        help="Target bits per second of speech, instead of -n. Easy frames use fewer codebooks."
+        help="Target bits per second of speech, instead of -n. Easy frames use fewer codebooks.",
+        callback=_no_nan,
     ),
 ]
 ChunkS = Annotated[
     float | None,
     Option(
         help="Seconds per chunk, the unit of loss. Default: 10, or a single chunk for less than "
-        "30 s."
+        "30 s.",
+        callback=_no_nan,
     ),
 ]
 Codec = Annotated[str, Option(help="Codec: vqasr-base (bundled), a folder or a hub id.")]
-EndS = Annotated[float | None, Option(help="End at this second.", min=0.0)]
+EndS = Annotated[float | None, Option(help="End at this second.", min=0.0, callback=_no_nan)]
+Force = Annotated[bool, Option("--force", help="Allow the output to replace an input.")]
 NumQuantizers = Annotated[
     int | None, Option("--num-quantizers", "-n", help="Number of codebooks to use. Default: all.")
 ]
@@ -64,7 +78,7 @@ Prior = Annotated[
 SkipExisting = Annotated[
     bool, Option(help="Skip inputs whose output exists, to continue an interrupted job.")
 ]
-StartS = Annotated[float, Option(help="Start at this second.", min=0.0)]
+StartS = Annotated[float, Option(help="Start at this second.", min=0.0, callback=_no_nan)]
 Threads = Annotated[int, Option(help="Number of CPU threads; 0: torch's default.", min=0)]
 
 
@@ -90,7 +104,7 @@ def chunk_frames(chunk_s: float | None) -> int | None:
         return None
     from vqasr.stream.header import CHUNK_FRAMES
 
-    frames = round(chunk_s * FRAME_RATE_HZ, 6)
+    frames = round(min(chunk_s, 1e6) * FRAME_RATE_HZ, 6)
     if frames not in CHUNK_FRAMES:
         allowed = ", ".join(f"{n / FRAME_RATE_HZ:g}" for n in CHUNK_FRAMES)
         raise VqasrError(f"--chunk-s {chunk_s:g}: use one of {allowed}.")
@@ -113,24 +127,51 @@ def error_context(path: object) -> Iterator[None]:
     """Add a path to errors, for `print_error`."""
     try:
         yield
-    except VqasrError as error:
-        error.add_note(str(path))
+    except Exception as error:
+        error.add_note("standard input" if str(path) == "-" else str(path))
         raise
 
 
-def print_error(error: Exception) -> None:
+def shown(text: object) -> str:
+    """Make a text safe to print: names may hold markup, control characters and any bytes."""
+    printable = (c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+    return escape("".join(printable))
+
+
+def print_error(error: BaseException) -> None:
     """Print an error in one line that begins with the path of its file."""
-    text = str(error)
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}."
+    elif not isinstance(error, VqasrError | OSError):
+        text = f"{type(error).__name__}: {text} (VQASR_DEBUG=1 shows where.)"
     for start in (f"{name}: " for name in getattr(error, "__notes__", [])):
         text = text if text.startswith(start) else start + text
-    err.print(f"[red]error:[/red] {escape(text)}", highlight=False)
+    err.print(f"[red]error:[/red] {shown(text)}", highlight=False)
+    if os.environ.get("VQASR_DEBUG"):
+        err.print(escape("".join(traceback.format_exception(error))), highlight=False)
+
+
+@contextmanager
+def audio_warnings() -> Iterator[list[str]]:
+    """Print warnings about audio in one line each, and collect them."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AudioWarning)
+        try:
+            yield notes
+        finally:
+            for warning in caught:
+                if issubclass(warning.category, AudioWarning):
+                    notes.append(str(warning.message))
+                    err.print(f"[yellow]warning:[/yellow] {shown(notes[-1])}", highlight=False)
 
 
 def process_files(paths: list[Path], description: str, process: Callable[[Path], None]) -> int:
     """Process files with a progress bar, print errors, and return the number of failed files.
 
     Raises:
-        VqasrError: the only file failed.
+        Exception: of the only file.
     """
     failed = 0
     with progress(transient=True) as bar:
@@ -138,7 +179,7 @@ def process_files(paths: list[Path], description: str, process: Callable[[Path],
             try:
                 with error_context(path):
                     process(path)
-            except VqasrError as error:
+            except Exception as error:  # whatever it is, the other files are processed
                 if len(paths) == 1:
                     raise
                 failed += 1
@@ -158,6 +199,9 @@ def main_options(
         bool, Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    for stream in (sys.stdout, sys.stderr):  # names and texts may not fit the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Silences progress bars and advice to programmers; read when these libraries are imported.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

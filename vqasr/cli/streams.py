@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from vqasr.cli import options
+from vqasr.cli.inputs import STREAMS, find_inputs, read_input
 from vqasr.cli.options import app, error_context, example, load_prior, out, progress
+from vqasr.cli.outputs import check_output, write_output
 from vqasr.errors import StreamError
-from vqasr.files import read_file
 
 if TYPE_CHECKING:  # commands import their modules when they run, so that vqasr starts quickly
     from vqasr.entropy.prior import CodePrior
     from vqasr.stream.stream import Stream
 
-Output = Annotated[Path, Option("-o", "--output", help="The .vqs file to write.")]
+Input = Annotated[Path, Argument(help="A .vqs stream, or - for standard input.")]
+Output = Annotated[
+    Path, Option("-o", "--output", help="The .vqs file to write, or - for standard output.")
+]
 
 
 @app.command(epilog=example("vqasr info talk.vqs", "vqasr info talk.vqs --json"))
 def info(
-    stream: Annotated[Path, Argument(help="A .vqs stream.")],
+    stream: Input,
     prior: options.Prior = None,
     as_json: options.AsJson = False,
     partial: options.Partial = False,
@@ -35,9 +39,9 @@ def info(
     """
     from vqasr.stream.stream import Stream
 
-    data = read_file(stream)
     loaded_prior = load_prior(prior)
     with error_context(stream):
+        data = read_input(stream)
         content = Stream.load(data, partial=partial, prior=loaded_prior)
     facts = _facts(content, data, loaded_prior)
     if as_json:
@@ -49,26 +53,32 @@ def info(
 
 @app.command(epilog=example("vqasr trim talk.vqs -n 2 -o talk2.vqs"))
 def trim(
-    stream: Annotated[Path, Argument(help="A .vqs stream.")],
+    stream: Input,
     num_quantizers: Annotated[
         int, Option("--num-quantizers", "-n", help="Number of codebooks to keep.")
     ],
     output: Output,
     prior: options.Prior = None,
+    force: options.Force = False,
 ) -> None:
     """Remove codebooks from a stream to lower its bitrate, without audio or codec."""
     from vqasr.stream.stream import Stream
 
+    check_output(output, [stream], ".vqs", force)
     loaded_prior = load_prior(prior)
     with error_context(stream):
-        Stream.load(read_file(stream), prior=loaded_prior).trim(num_quantizers).save(output)
+        content = Stream.load(read_input(stream), prior=loaded_prior).trim(num_quantizers)
+    write_output(output, content.to_bytes())
 
 
 @app.command(epilog=example("vqasr cat part1.vqs part2.vqs -o whole.vqs"))
 def cat(
-    streams: Annotated[list[Path], Argument(help="Streams of one codec.")],
+    streams: Annotated[
+        list[str], Argument(help="Streams of one codec: files, -, folders, patterns, or @list.txt.")
+    ],
     output: Output,
     prior: options.Prior = None,
+    force: options.Force = False,
 ) -> None:
     """Join streams with the same number of codebooks.
 
@@ -77,13 +87,15 @@ def cat(
     """
     from vqasr.stream.stream import Stream
 
+    paths = find_inputs(streams, STREAMS, repeated=True)
+    check_output(output, paths, ".vqs", force)
     loaded_prior = load_prior(prior)
     parts = []
     with progress(transient=True) as bar:
-        for path in bar.track(streams, description="reading"):
+        for path in bar.track(paths, description="reading"):
             with error_context(path):
-                parts.append(Stream.load(read_file(path), prior=loaded_prior))
-    Stream.join(parts).save(output)
+                parts.append(Stream.load(read_input(path), prior=loaded_prior))
+    write_output(output, Stream.join(parts).to_bytes())
 
 
 def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[str, Any]:

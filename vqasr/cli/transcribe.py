@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from vqasr.cli import options
-from vqasr.cli.inputs import find_inputs, output_paths
-from vqasr.cli.options import app, example, load_prior, process_files, set_threads
+from vqasr.cli.inputs import STANDARD, find_inputs, output_paths, read_input
+from vqasr.cli.options import (
+    app,
+    audio_warnings,
+    example,
+    load_prior,
+    process_files,
+    set_threads,
+)
+from vqasr.cli.outputs import check_output, write_output
 from vqasr.errors import VqasrError
-from vqasr.files import replace_file
 
 if TYPE_CHECKING:
     from vqasr.adapters.transcriber import Transcript
@@ -27,12 +34,17 @@ Format = StrEnum("Format", ["text", "json", "srt", "vtt", "tsv"])
         "vqasr transcribe talk.vqs --format srt > talk.srt",
         "vqasr transcribe '*.vqs' --format json --timestamps",
         "vqasr transcribe @list.txt --num-quantizers 2",
+        "vqasr transcribe talk.wav --bps 300",
         "vqasr transcribe talk.wav --uncompressed",
+        "cat talk.vqs | vqasr transcribe -",
     )
 )
 def transcribe(
     inputs: Annotated[
-        list[str], Argument(help="Audio files, .vqs streams, folders, patterns, or @list.txt.")
+        list[str],
+        Argument(
+            help="Audio files, .vqs streams, - for standard input, folders, patterns, or @list.txt."
+        ),
     ],
     output: Annotated[
         Path | None, Option("-o", "--output", help="Folder for one file per input.")
@@ -63,6 +75,7 @@ def transcribe(
     end_s: options.EndS = None,
     partial: options.Partial = False,
     as_json: options.AsJson = False,
+    force: options.Force = False,
     threads: options.Threads = 0,
 ) -> None:
     """Transcribe audio or streams.
@@ -82,6 +95,9 @@ def transcribe(
         )
     suffix = ".txt" if form == "text" else f".{form}"
     targets = {} if output is None else output_paths(paths, output, suffix)
+    lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
+    for target in targets.values():
+        check_output(target, [*paths, *lists], suffix, force)
     set_threads(threads)
     transcriber = Transcriber(
         asr, adapter=adapter, codec=codec, uncompressed=uncompressed, prior=load_prior(prior),
@@ -93,16 +109,20 @@ def transcribe(
         target = targets.get(path)
         if skip_existing and target is not None and target.is_file():
             return
-        transcript = transcriber(
-            path, num_quantizers=num_quantizers, bps=bps, partial=partial, start_s=start_s,
-            end_s=end_s, timestamps=timed,
-        )  # fmt: skip
+        source = read_input(path) if str(path) == STANDARD else path
+        with audio_warnings() as notes:
+            transcript = transcriber(
+                source, num_quantizers=num_quantizers, bps=bps, partial=partial, start_s=start_s,
+                end_s=end_s, timestamps=timed,
+            )  # fmt: skip
+        facts = {"file": str(path)} | transcript.to_dict() | {"warnings": notes}
+        if form == "json":
+            results.append(facts)
         if target is not None:
-            replace_file(target, _format(transcript, path, form).encode())
-        elif form == "json":
-            results.append({"file": str(path)} | transcript.to_dict())
-        else:
-            print(_format(transcript, path, form), end="", flush=True)
+            text = json.dumps(facts, indent=1) + "\n" if form == "json" else ""
+            write_output(target, (text or _format(transcript, form)).encode())
+        elif form != "json":
+            print(_format(transcript, form), end="", flush=True)
 
     failed = process_files(paths, "transcribing", transcribe_file)
     if output is None and form == "json":
@@ -111,9 +131,7 @@ def transcribe(
         raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
 
 
-def _format(transcript: "Transcript", path: Path, form: str) -> str:
-    if form == "json":
-        return json.dumps({"file": str(path)} | transcript.to_dict(), indent=1) + "\n"
+def _format(transcript: "Transcript", form: str) -> str:
     if transcript.segments is None:
         return transcript.text + "\n"
     from vqasr.cli.subtitles import format_segments

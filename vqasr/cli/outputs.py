@@ -1,0 +1,42 @@
+"""Check outputs before any work, and write them."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from vqasr.cli.inputs import STANDARD
+from vqasr.errors import VqasrError
+from vqasr.files import is_pipe, replace_file
+
+
+def check_output(output: Path, inputs: Iterable[Path], suffix: str, force: bool = False) -> None:
+    """Raise VqasrError if writing would destroy an input or mislead about the format.
+
+    Args:
+        output: file to be written; "-" and devices are always allowed.
+        inputs: files that are read.
+        suffix: ending of the format; another one belongs to another format.
+        force: allow to replace an input.
+    """
+    if str(output) == STANDARD or is_pipe(output):
+        return
+    if output.is_dir():
+        raise VqasrError(f"{output} is a folder: name a {suffix} file in it.")
+    if output.suffix.lower() not in ("", suffix):
+        raise VqasrError(f"{output}: this command writes {suffix}; give the output that ending.")
+    if force or not output.exists():
+        return
+    for path in inputs:
+        if str(path) != STANDARD and path.exists() and path.samefile(output):
+            raise VqasrError(
+                f"{output} is an input and would be replaced: choose another output, or --force."
+            )
+
+
+def write_output(output: Path, data: bytes) -> None:
+    """Write a file atomically, or to standard output for "-"."""
+    if str(output) == STANDARD:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        replace_file(output, data)
