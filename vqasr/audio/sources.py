@@ -58,7 +58,7 @@ def _is_number(value: Any) -> bool:
 
 def _of_mapping(source: Mapping[str, Any], sampling_rate: int | None) -> np.ndarray:
     samples = source.get("array") if source.get("raw") is None else source["raw"]
-    rate = source.get("sampling_rate", sampling_rate)
+    rate = source.get("sampling_rate") or sampling_rate
     if samples is not None and rate is not None:
         return to_mono_16_khz(samples, rate)
     if encoded := source.get("bytes") or source.get("path"):

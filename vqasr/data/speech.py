@@ -1,5 +1,6 @@
-"""Speech data sets from parquet files, folders or the hub, with audio as encoded bytes."""
+"""Speech data sets from parquet files, folders, tar files or the hub, with undecoded audio."""
 
+import glob
 import hashlib
 import os
 import re
@@ -10,9 +11,16 @@ from typing import Any
 import numpy as np
 from datasets import Audio, Dataset, concatenate_datasets, load_dataset
 
-from vqasr.audio.files import read_audio
+from vqasr.audio.sources import load_audio
+from vqasr.data.webdataset import load_webdataset
 from vqasr.errors import AudioError
 
+ACCEPTED = (
+    "parquet files, a folder of them or a pattern; an audiofolder (metadata.csv with "
+    "file_name,text beside audio files); WebDataset tar files; or a data set on the hub"
+)
+SUFFIXES = (".parquet", ".tar")
+ENCODED = ("bytes", "array", "path")  # fields of a row's audio, of which one is enough
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 
 
@@ -22,14 +30,16 @@ def load_speech(
     """Load a data set with an `audio` column, without decoding the audio.
 
     Args:
-        source: parquet file(s), a folder of them, a folder in the hub's `audiofolder` layout (audio
-            files and a metadata.csv or metadata.jsonl with file_name, text, ...), or a hub id; or a
-            list of these.
+        source: parquet file, a folder of them, a folder in the hub's `audiofolder` layout (audio
+            files and a metadata.csv or metadata.jsonl with file_name, text, ...), WebDataset tar
+            file or a folder of them, a pattern of files, or a hub id; or a list of these.
         split: of a hub data set ("test" by default) or an audiofolder with several splits; in a
             folder of parquet files, prefix of their names.
 
     Returns:
-        A `datasets.Dataset`; `row_audio` decodes its rows.
+        A `datasets.Dataset`; `row_audio` decodes its rows. The column audio holds what the hub's
+        data sets do (bytes or path), {"array", "sampling_rate"}, or samples as lists of floats,
+        with a column sampling_rate unless that is 16,000.
 
     Raises:
         AudioError: the source cannot be loaded, or has no audio column.
@@ -37,8 +47,6 @@ def load_speech(
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     parts = []
     for item in map(str, sources):
-        if item.endswith(".parquet") and not Path(item).is_file():
-            raise AudioError(f"{item}: no such file.")
         try:
             parts.append(_load(item, split))
         except AudioError:
@@ -46,7 +54,7 @@ def load_speech(
         except Exception as error:  # datasets raises a dozen types
             raise AudioError(
                 f"{item}: cannot be loaded as a data set ({type(error).__name__}: {error}). Use "
-                "parquet files, a folder of them, an audiofolder, or a data set on the hub."
+                f"{ACCEPTED}."
             ) from error
     try:
         shared = [c for c in parts[0].column_names if all(c in p.column_names for p in parts)]
@@ -57,7 +65,10 @@ def load_speech(
     except (ValueError, TypeError) as error:  # no common columns, or types that cannot be cast
         raise AudioError(f"{sources}: cannot be read as one data set ({error}).") from error
     if "audio" not in data.column_names:
-        raise AudioError(f"{source}: no column named audio; the columns are {data.column_names}.")
+        raise AudioError(
+            f"{source}: no column named audio; the columns are {data.column_names}. It should hold "
+            "bytes or a path, array and sampling_rate, or floats."
+        )
     if isinstance(data.features["audio"], Audio):
         # datasets would decode with torchcodec; soundfile reads the same bytes without FFmpeg.
         data = data.cast_column("audio", Audio(decode=False))
@@ -66,15 +77,29 @@ def load_speech(
 
 def _load(source: str, split: str | None) -> Dataset:
     folder = Path(source)
-    if not folder.is_dir() and "/" not in source:
-        raise AudioError(f"{source}: no such file or folder, and no hub id (user/name).")
-    if not folder.is_dir():
-        if source.endswith(".parquet"):
-            return load_dataset("parquet", data_files=[source], split="train")
-        return load_dataset(source, split=split or "test")
-    if files := sorted(map(str, folder.glob(f"{split or ''}*.parquet"))):
-        return load_dataset("parquet", data_files=files, split="train")
-    return _load_audiofolder(folder, split)
+    if folder.is_dir():
+        files = sorted(folder.glob(f"{split or ''}*.parquet"))
+        files = files or sorted(folder.glob(f"{split or ''}*.tar"))
+        return _load_files(files) if files else _load_audiofolder(folder, split)
+    if folder.is_file():
+        return _load_files([folder])
+    if glob.has_magic(source):
+        files = sorted(Path(name) for name in glob.glob(source, recursive=True))
+        if not files:
+            raise AudioError(f"{source}: no file has such a name.")
+        return _load_files(files)
+    if folder.suffix in SUFFIXES or "/" not in source or source.startswith((".", "/", "~")):
+        raise AudioError(f"{source}: no such file or folder, and no hub id. Use {ACCEPTED}.")
+    return load_dataset(source, split=split or "test")
+
+
+def _load_files(files: list[Path]) -> Dataset:
+    kinds = {path.suffix for path in files}
+    if kinds == {".parquet"}:
+        return load_dataset("parquet", data_files=[*map(str, files)], split="train")
+    if kinds == {".tar"}:
+        return load_webdataset(files)
+    raise AudioError(f"{files[0]}: files {sorted(kinds)} are no data set. Use {ACCEPTED}.")
 
 
 def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
@@ -110,11 +135,15 @@ def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
 
 def row_audio(row: dict[str, Any]) -> np.ndarray:
     """Decode a row to (samples,) float32 at 16 kHz; raise AudioError if that fails."""
-    audio = row["audio"] or {}
-    source = audio.get("bytes") or audio.get("path")
-    if not source:
-        raise AudioError("the row has neither bytes nor a path of its audio.")
-    return read_audio(source)
+    audio = row["audio"]
+    fields = map(audio.get, ENCODED) if isinstance(audio, dict) else [audio]
+    if not any(map(_is_given, fields)):
+        raise AudioError("the row has no audio: neither bytes, path nor array.")
+    return load_audio(audio, row.get("sampling_rate"))
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
 
 
 def data_fingerprint(data: Dataset) -> str:
@@ -124,12 +153,20 @@ def data_fingerprint(data: Dataset) -> str:
     """
     digest = hashlib.sha256()
     for audio in data["audio"]:
-        path = (audio or {}).get("path") or ""
-        piece = (audio or {}).get("bytes")
-        if not piece:
-            piece = Path(path).read_bytes() if os.path.isfile(path) else path.encode()
+        piece = _encoded(audio)
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:12]
+
+
+def _encoded(audio: Any) -> bytes:
+    """Return the bytes of a row's audio, before decoding."""
+    if isinstance(audio, dict):
+        audio = next(filter(_is_given, map(audio.get, ENCODED)), b"")
+    if isinstance(audio, str):
+        return Path(audio).read_bytes() if os.path.isfile(audio) else audio.encode()
+    if audio is None or isinstance(audio, bytes):
+        return audio or b""
+    return np.asarray(audio, np.float32).tobytes()
 
 
 def speakers_of(data: Dataset) -> list[Any] | None:

@@ -120,14 +120,15 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
 def _decoded(rows: Dataset) -> Iterable[np.ndarray | AudioError]:
     """Decode all rows to (samples,) int16 in threads."""
 
-    def decode(audio: dict[str, Any]) -> np.ndarray | AudioError:
+    def decode(row: dict[str, Any]) -> np.ndarray | AudioError:
         try:
-            return _pcm(row_audio({"audio": audio}))
+            return _pcm(row_audio(row))
         except AudioError as error:
             return error
 
+    rows = rows.select_columns([c for c in ("audio", "sampling_rate") if c in rows.column_names])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(pool.map(decode, rows["audio"]), "decoding", total=len(rows))
+        yield from track(pool.map(decode, rows), "decoding", total=len(rows))
 
 
 def _pcm(samples: np.ndarray) -> np.ndarray:
