@@ -27,12 +27,13 @@ from transformers.utils.hub import cached_file
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.int8_weights import from_int8, to_int8
+from vqasr.adapters.windows import have_speech
 from vqasr.codec.convolution import StreamBlock
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.files import replace_file
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.grid import NO_FRAME
+from vqasr.grid import NO_FRAME, WINDOW_FRAMES
 
 BASES = ("wav2vec2", "hubert", "wavlm")
 IGNORED = -100  # pads labels, as everywhere in transformers
@@ -209,11 +210,22 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
         logits = self.lm_head(self.dropout(hidden))
         loss = None if labels is None else self._loss(logits, exists, labels)
-        # Decoders, transformers' pipeline among them, read the padding too: it is blank.
+        # Decoders, transformers' pipeline among them, read the padding too: it is blank. So are
+        # windows without speech, in which a recogniser invents words.
         blank = logits.new_full(logits.shape[-1:], torch.finfo(logits.dtype).min)
         blank[self._base_config.pad_token_id] = 0.0
-        logits = torch.where(exists[..., None], logits, blank)
+        heard = exists if self.training or labels is not None else exists & self._speech(codes)
+        logits = torch.where(heard[..., None], logits, blank)
         return CausalLMOutput(loss=loss, logits=logits)
+
+    def _speech(self, codes: Tensor) -> Tensor:
+        """Return (batch, 2 x frames) bool, True in windows of up to 30 s that hold speech."""
+        closing = self.embedder.config.num_closing_frames
+        windows = [
+            have_speech(self.embedder, window)[:, None].expand(-1, window.shape[-1])
+            for window in codes.split(WINDOW_FRAMES, dim=-1)
+        ]
+        return F.pad(torch.cat(windows, 1), (0, closing)).repeat_interleave(2, dim=1)
 
     def _loss(self, logits: Tensor, exists: Tensor, labels: Tensor) -> Tensor:
         kept = labels != IGNORED

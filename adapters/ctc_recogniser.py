@@ -99,7 +99,7 @@ class CTCRecogniser(Recogniser):
 def _load(model_class: Any, name: str) -> tuple[Any, Wav2Vec2CTCTokenizer]:
     source = resolve(name)
     try:
-        model = model_class.from_pretrained(source, dtype=torch.float32)
+        model = model_class.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
         return model, Wav2Vec2CTCTokenizer.from_pretrained(source)
     except Exception as error:  # the hub, safetensors, JSON and torch each raise their own
         raise RecogniserError(

@@ -37,6 +37,14 @@ class CodeEmbedderConfig:
     num_closing_frames: int = 0
 
 
+class SpeechHead(nn.Linear):
+    """Logistic regression for speech; before it is fitted, everything is speech."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.constant_(self.bias, 10.0)
+
+
 class CodeEmbedder(nn.Module):
     """Map codes at 25 Hz to embeddings at 50 Hz, two for each frame.
 
@@ -67,8 +75,7 @@ class CodeEmbedder(nn.Module):
         self.blocks = nn.ModuleList(
             StreamBlock(width, config.expansion, right=3) for _ in range(config.num_layers)
         )
-        # Logistic regression for speech, fitted last, on frozen features.
-        self.speech_head = nn.Linear(width, 1)
+        self.speech_head = SpeechHead(width, 1)
         self.to_50_hz = nn.Linear(width, 2 * width)
         self.fine_blocks = nn.ModuleList(
             StreamBlock(width, config.expansion, right=3) for _ in range(config.num_fine_layers)
@@ -172,7 +179,7 @@ class CodeEmbedder(nn.Module):
     def speech_probability(self, codes: Tensor) -> Tensor:
         """Estimate the probability of speech in each frame of codes or latents: (batch, frames)."""
         latents, mask, levels = self.look_up(codes)
-        logits = self.speech_head(self.features(latents, mask, levels))[..., 0]
+        logits = self.speech_head(self.features(latents, mask, levels, exists=mask))[..., 0]
         if not codes.is_floating_point():
             mask = codes[:, 0] >= 0
         return logits.sigmoid() * mask

@@ -227,7 +227,9 @@ def _load(name: str) -> OriginalWhisper:
         return OriginalWhisper(name, *load_ctranslate2_whisper(folder, weights))
     source = HUB_IDS.get(name, name)
     try:
-        model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
+        model = WhisperForConditionalGeneration.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True
+        ).eval()
         extractor = WhisperFeatureExtractor.from_pretrained(source)
         tokenizer = WhisperTokenizer.from_pretrained(source)
     except Exception as error:  # the hub, safetensors, tokenizers and torch each raise their own

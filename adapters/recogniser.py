@@ -118,6 +118,11 @@ class Recogniser(ABC):
         """Estimate the probability of speech in (n, frames) codes: (frames,)."""
         return self._speech(torch.from_numpy(codes.astype(np.int64)))
 
+    @torch.inference_mode()
+    def holds_speech(self, latents: Tensor) -> bool:
+        """Tell whether unquantized (frames, latent_dim) hold speech in any window."""
+        return bool(self._windows(0, latents.T))
+
     def _checked(self, clips: list[np.ndarray]) -> list[Tensor]:
         config = self.embedder.config
         tensors = []

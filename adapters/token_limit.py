@@ -11,7 +11,7 @@ MORE_TOKENS = 10
 
 
 class TokenLimit(LogitsProcessor):
-    """End transcripts that are too long for their codes: unintelligible speech can cause loops.
+    """End transcripts that are too long for their codes, and leave those without speech empty.
 
     The encoder calls `restart` for each window, before the decoder's first step.
 
@@ -24,10 +24,15 @@ class TokenLimit(LogitsProcessor):
         self._limits: Tensor | None = None
         self._begin: int | None = None
 
-    def restart(self, seconds: Tensor | None) -> None:
-        """Set the (items,) durations of the next window; None for no limit."""
+    def restart(self, seconds: Tensor, speech: Tensor) -> None:
+        """Start the next window.
+
+        Args:
+            seconds: (items,) duration of the codes.
+            speech: (items,) bool, whether they hold speech.
+        """
         self._begin = None
-        self._limits = None if seconds is None else (MORE_TOKENS + TOKENS_PER_S * seconds).long()
+        self._limits = (MORE_TOKENS + TOKENS_PER_S * seconds).long() * speech
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Map ids (rows, tokens) and scores (rows, vocabulary) to scores."""

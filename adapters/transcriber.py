@@ -190,8 +190,12 @@ def _transcribe_audio(
     end_s: float | None,
     timestamps: bool,
 ) -> Transcript:
-    end = None if end_s is None or math.isinf(end_s) else round(end_s * SAMPLING_RATE_HZ)
-    samples = samples[round(start_s * SAMPLING_RATE_HZ) : end]
+    end_s = math.inf if end_s is None else end_s
+    if not 0 <= start_s <= end_s or math.isinf(start_s):
+        raise AudioError(f"start_s={start_s}, end_s={end_s}: 0 <= start_s <= end_s is needed.")
+    whole_s = len(samples) / SAMPLING_RATE_HZ
+    first, last = (round(min(s, whole_s) * SAMPLING_RATE_HZ) for s in (start_s, end_s))
+    samples = samples[first:last]
     text = ""
     segments: list[Segment] | None = [] if timestamps else None
     if len(samples) and timestamps:

@@ -26,7 +26,9 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
+from vqasr.adapters.loop_guard import LoopGuard
 from vqasr.adapters.token_limit import TokenLimit
+from vqasr.adapters.windows import have_speech
 from vqasr.codec.convolution import StreamBlock
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.grid import FRAME_S, MEL_FRAMES_PER_FRAME, WINDOW_FRAMES
@@ -99,22 +101,20 @@ class CodesWhisperEncoder(nn.Module):
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
         """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""
         codes = input_features[..., ::MEL_FRAMES_PER_FRAME]
-        seconds = mask = None
-        if codes.is_floating_point():
+        mask = None
+        if not codes.is_floating_point():
+            codes = codes.long() - 1
+        lengths = CodeEmbedder.lengths(codes)
+        if self.padded or codes.is_floating_point():
             hidden = self.embedder(codes)
         else:
-            codes = codes.long() - 1
-            lengths = CodeEmbedder.lengths(codes)
-            seconds = lengths * FRAME_S
-            if self.padded:
-                hidden = self.embedder(codes)
-            else:
-                hidden, exists = self.embedder.close(codes[..., : int(lengths.max())])
-                hidden, exists = hidden[:, : 2 * WINDOW_FRAMES], exists[:, : 2 * WINDOW_FRAMES]
-                if not bool(exists.all()):
-                    mask = torch.zeros_like(exists, dtype=hidden.dtype)[:, None, None]
-                    mask.masked_fill_(~exists[:, None, None], torch.finfo(hidden.dtype).min)
-        self.token_limit.restart(seconds)
+            hidden, exists = self.embedder.close(codes[..., : int(lengths.max())])
+            hidden, exists = hidden[:, : 2 * WINDOW_FRAMES], exists[:, : 2 * WINDOW_FRAMES]
+            if not bool(exists.all()):
+                mask = torch.zeros_like(exists, dtype=hidden.dtype)[:, None, None]
+                mask.masked_fill_(~exists[:, None, None], torch.finfo(hidden.dtype).min)
+        if not self.training:
+            self.token_limit.restart(lengths * FRAME_S, have_speech(self.embedder, codes))
         self.cross_mask = mask
         hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
         for layer in self.layers:
@@ -186,13 +186,18 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
             super()._init_weights(module)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate as transformers does, with a limit on the number of tokens (`TokenLimit`).
+        """Generate as transformers does, without inventions.
+
+        Codes without speech have no text (`have_speech`), the number of tokens is bounded by their
+        duration (`TokenLimit`), and loops are broken (`LoopGuard`).
 
         With `return_timestamps` (a keyword) codes are padded, because Whisper places the end of a
         segment by the silence after it (measured in recipes/times).
         """
         encoder: Any = self.model.encoder
-        kwargs["logits_processor"] = [*kwargs.get("logits_processor", []), encoder.token_limit]
+        first = getattr(self.generation_config, "no_timestamps_token_id", None)
+        guards = [LoopGuard(first and first + 1), encoder.token_limit]
+        kwargs["logits_processor"] = [*(kwargs.get("logits_processor") or []), *guards]
         with encoder.padding() if kwargs.get("return_timestamps") else nullcontext():
             return super().generate(*args, **kwargs)
 

@@ -1,7 +1,10 @@
 """Cut long recordings into windows of up to 30 s, and find those without speech."""
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.grid import WINDOW_FRAMES
 
 SHORTEST_FRAMES = WINDOW_FRAMES // 2
@@ -36,6 +39,13 @@ def cut_windows(speech: np.ndarray) -> list[tuple[int, int]]:
         windows.append((start, end))
         start = end
     return [*windows, (start, len(speech))]
+
+
+@torch.no_grad()
+def have_speech(embedder: CodeEmbedder, codes: Tensor) -> Tensor:
+    """Tell which items of codes or latents hold enough speech for a word: (batch,) bool."""
+    rows = embedder.speech_probability(codes).cpu().numpy()
+    return torch.tensor([has_speech(row) for row in rows], device=codes.device)
 
 
 def has_speech(speech: np.ndarray) -> bool:

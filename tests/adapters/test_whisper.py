@@ -48,6 +48,9 @@ class StockStem(nn.Module):
         # The first code of an item is the index of its spectrogram.
         return self.embeddings[codes[:, 0, 0]]
 
+    def speech_probability(self, codes: Tensor) -> Tensor:
+        return torch.ones(len(codes), codes.shape[-1])
+
 
 def random_whisper(shape: str, width: int = 32) -> WhisperForConditionalGeneration:
     encoder_layers, decoder_layers, mels, vocabulary = SHAPES[shape]

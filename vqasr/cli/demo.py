@@ -12,6 +12,7 @@ from vqasr.audio.files import read_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import compress
 from vqasr.evaluation.error_rates import word_errors
+from vqasr.evaluation.systems import uninvented
 from vqasr.grid import SAMPLING_RATE_HZ
 
 WHISPER_CODEBOOKS = (1, 2, 4, 8)
@@ -66,7 +67,8 @@ def demo_clip(
     clip: Clip, codec: VQCodecModel, whisper: WhisperRecogniser, ctc: CTCRecogniser
 ) -> list[DemoLine]:
     """Transcribe a clip uncompressed and from streams at several rates, with two recognisers."""
-    plain = whisper.transcribe_audio([clip.samples])[0]
+    texts = whisper.transcribe_audio([clip.samples])
+    plain = uninvented(texts, [clip.samples], whisper, codec)[0]
     results = [("uncompressed", 2 * len(clip.samples), plain)]
     numbers = [n for n in WHISPER_CODEBOOKS if n <= codec.config.num_quantizers]
     streams = {n: compress(clip.samples, codec=codec, num_quantizers=n) for n in numbers}

@@ -168,6 +168,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         if kwargs.get("dtype", "auto") == "auto":  # what the Auto classes pass
             kwargs["dtype"] = torch.float32
         kwargs["output_loading_info"] = True
+        kwargs.setdefault("use_safetensors", True)  # no pickles
         try:
             loaded: Any = super().from_pretrained(resolve(name_or_path), *args, **kwargs)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:

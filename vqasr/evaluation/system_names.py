@@ -47,20 +47,22 @@ def make_system(
             "system out, or use a Whisper (--asr tiny.en)."
         )
     if name == "pcm":
-        return AudioSystem(name, recogniser)
+        return AudioSystem(name, recogniser, None, codec)
     if name.startswith(KMEANS):
         return KMeansSystem(name, recogniser)
     if name.startswith(NEURAL):
-        return AudioSystem(name, recogniser, NeuralCodec(name))
+        return AudioSystem(name, recogniser, NeuralCodec(name), codec)
     if name.startswith(RANDOM):
         return CostSystem(name, NeuralCodec(name))
     if not name.startswith("vqasr:"):
-        return AudioSystem(name, recogniser, classical_codec(name))
+        return AudioSystem(name, recogniser, classical_codec(name), codec)
     plain, separator, loss = name.partition(LOSS)
     codes = CodesSystem(
         plain.removesuffix(AUDIO) + separator + loss, codec, recogniser, prior, chunk_frames, seed
     )
-    return AudioSystem(name, recogniser, codes.round_trip) if plain.endswith(AUDIO) else codes
+    if plain.endswith(AUDIO):
+        return AudioSystem(name, recogniser, codes.round_trip, codec)
+    return codes
 
 
 def needs_audio(name: str) -> bool:

@@ -87,12 +87,21 @@ class AudioSystem(System):
         name: of the system.
         recogniser: reads the audio.
         codec: (samples,) -> bytes and decoded (samples,); None for uncompressed audio.
+        gate: finds clips without speech, which have no text, as they have none from its codes;
+            None for transcribing all.
     """
 
-    def __init__(self, name: str, recogniser: Recogniser, codec: AudioCodec | None = None):
+    def __init__(
+        self,
+        name: str,
+        recogniser: Recogniser,
+        codec: AudioCodec | None = None,
+        gate: VQCodecModel | None = None,
+    ):
         self.name = name
         self._recogniser = recogniser
         self._codec = codec
+        self._gate = gate
 
     def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
         started = time.perf_counter()
@@ -103,10 +112,23 @@ class AudioSystem(System):
             encode_s = time.perf_counter() - started
             started = time.perf_counter()
         texts = self._recogniser.transcribe_audio(audio)
-        return SystemOutput(texts, time.perf_counter() - started, sizes, encode_s)
+        asr_s = time.perf_counter() - started
+        if self._gate is not None:
+            texts = uninvented(texts, clips, self._recogniser, self._gate)
+        return SystemOutput(texts, asr_s, sizes, encode_s)
 
     def decode(self, clip: np.ndarray) -> np.ndarray | None:
         return clip if self._codec is None else self._codec(clip)[1]
+
+
+def uninvented(
+    texts: list[str], clips: list[np.ndarray], recogniser: Recogniser, codec: VQCodecModel
+) -> list[str]:
+    """Empty the texts of (samples,) clips without speech: Whisper writes "you" for silence."""
+    return [
+        text if recogniser.holds_speech(encode_latents(codec, clip)) else ""
+        for text, clip in zip(texts, clips, strict=True)
+    ]
 
 
 class CostSystem(System):

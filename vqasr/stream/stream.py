@@ -236,8 +236,9 @@ def _frame_range(
     if not 0 <= start_s <= end_s or math.isinf(start_s):
         raise StreamError(f"start_s={start_s}, end_s={end_s}: 0 <= start_s <= end_s is needed.")
     last = frames
-    if not math.isinf(end_s):
-        last = min(frames, -(-round(end_s * SAMPLING_RATE_HZ) // header.hop_length))
+    if end_s < frames * header.hop_length / SAMPLING_RATE_HZ:  # also keeps huge numbers out
+        last = -(-round(end_s * SAMPLING_RATE_HZ) // header.hop_length)
+    start_s = min(start_s, end_s, frames * header.hop_length / SAMPLING_RATE_HZ)
     return min(round(start_s * SAMPLING_RATE_HZ) // header.hop_length, last), last
 
 
