@@ -125,6 +125,23 @@ def test_sizes_that_the_recorder_never_wrote(name, value) -> None:
         assert "6.00 s" in messages[0]
 
 
+@pytest.mark.parametrize("name", ["wav", "au", "aiff", "w64"])
+def test_a_header_that_was_not_updated(name) -> None:
+    short = bytearray(encoded(name, SPEECH_LIKE[: 2 * RATE_HZ]))
+    if name == "wav":  # 2 s in the header, 6 s in the file
+        short = short[:44]
+    elif name == "au":
+        short = short[: int.from_bytes(short[4:8], "big")]
+    else:
+        at = short.find(b"SSND" if name == "aiff" else b"data")
+        short = short[: at + (16 if name == "aiff" else 24)]
+    whole = encoded(name, SPEECH_LIKE)
+    samples, messages = read(bytes(short) + whole[len(short) :])
+    np.testing.assert_allclose(samples[:90_000], SPEECH_LIKE[:90_000], atol=1e-3)
+    assert len(samples) == pytest.approx(6 * RATE_HZ, abs=2)
+    assert "promises 2.00 s, the file holds 6.00 s" in messages[0]
+
+
 def test_a_second_part_that_cannot_be_read_is_reported() -> None:
     data = encoded("flac", SPEECH_LIKE)
     samples, messages = read(data + data[:60])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 FLAC_START = b"fLaC\x00\x00\x00\x22"  # with the header of its first block, which has 34 bytes
 OGG_BEGINS, OGG_ENDS = 2, 4  # flags of a page
+FEWEST_MORE_BYTES = 8000  # behind the declared end; less is taken for padding or a tag
 UNKNOWN = {4: 0xFFFFFFFF, 8: 0xFFFFFFFFFFFFFFFF}  # of recorders that write to a pipe
 # Bits of an MPEG audio frame header: kbit/s of layer III, and Hz, of MPEG 1, 2 and 2.5.
 KBPS = (
@@ -92,8 +93,20 @@ def _chunked(data: bytes, layout: _Layout) -> Iterator[Part]:
         end = len(data) if ends_at is None else max(ends_at, body + declared)
         if ends_at is None:  # CAF has no size of the whole
             end = _next_magic(data, body + declared, layout)
+        if _continues(data, end, layout.magic):
+            yield _corrected(data, start, layout, size_at, body, declared)
+            return
         yield Part(data if start == 0 and end >= len(data) else data[start:end])
-        start = end if data[end : end + 4] == layout.magic else len(data)
+        start = end if data.startswith(layout.magic, end) else len(data)
+
+
+def _continues(data: bytes, end: int, magic: bytes) -> bool:
+    """Tell whether samples follow the declared end: the recorder stopped updating the header."""
+    rest = memoryview(data)[end:]
+    if len(rest) < FEWEST_MORE_BYTES or data.startswith(magic, end):
+        return False
+    is_chunk = bytes(rest[:4]).isalnum()
+    return not is_chunk and any(rest[:FEWEST_MORE_BYTES])
 
 
 def _next_magic(data: bytes, start: int, layout: _Layout) -> int:
@@ -109,7 +122,8 @@ def _declared_end(data: bytes, start: int, layout: _Layout) -> int | None:
     if layout.magic == b"RF64" and data[start + 12 : start + 16] == b"ds64":
         total = int.from_bytes(data[start + 20 : start + 28], "little")
     total += 0 if layout.inclusive else layout.id_bytes + layout.size_bytes
-    return start + total + -total % layout.align
+    padded = start + total + -total % layout.align  # which some writers leave out at the end
+    return start + total if data.startswith(layout.magic, start + total) else padded
 
 
 def _number(data: bytes, at: int, layout: _Layout) -> int:
@@ -169,7 +183,7 @@ def _au(data: bytes) -> Iterator[Part]:
         body = start + int.from_bytes(data[start + 4 : start + 8], "big")
         declared = int.from_bytes(data[start + 8 : start + 12], "big")
         end = body + declared
-        if declared == 0 or end > len(data):
+        if declared == 0 or end > len(data) or _continues(data, end, b".snd"):
             real = (len(data) - body).to_bytes(4, "big", signed=False) if body < len(data) else b""
             fixed = data[start : start + 8] + (real or bytes(4)) + data[start + 12 :]
             unknown = declared == UNKNOWN[4]

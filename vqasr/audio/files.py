@@ -169,10 +169,12 @@ def _with_pyav(data: bytes, name: str, reason: Exception) -> tuple[np.ndarray, i
         ) from reason
     blocks: list[np.ndarray] = []
     try:
-        with av.open(io.BytesIO(data)) as container:
-            if not container.streams.audio:
-                raise AudioError(f"{name}: holds no audio track.")
-            rate_hz = container.streams.audio[0].codec_context.sample_rate
+        opened: Any = av.open(io.BytesIO(data))
+        with opened as container:
+            track: Any = next(iter(container.streams.audio), None)
+            if track is None or track.codec_context is None or not track.codec_context.sample_rate:
+                raise AudioError(f"{name}: holds no audio track that can be decoded.")
+            rate_hz = track.codec_context.sample_rate
             mono = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
             frames = container.decode(audio=0)
             while True:
