@@ -27,7 +27,9 @@ assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/t
 	.venv/bin/vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 	.venv/bin/python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev \
 		--out runs/ctc-small --max-steps 1100 --eval-steps 275 --patience 9
-	rm -rf vqasr/assets/ctc-small
+	.venv/bin/python recipes/recognition/fit_speech_head.py --model runs/ctc-small/final \
+		--config recipes/train_adapter/tiny.en.toml
+	rm -rf vqasr/assets/ctc-small runs/ctc-small/final/speech_head
 	cp -r runs/ctc-small/final vqasr/assets/ctc-small
 	rm vqasr/assets/ctc-small/log.json
 

@@ -154,6 +154,7 @@ def make_embedder(trained: CodeEmbedder, embed_dim: int) -> CodeEmbedder:
     state = trained.state_dict()
     fitting = {k: state[k] for k, v in embedder.state_dict().items() if state[k].shape == v.shape}
     embedder.load_state_dict(fitting, strict=False)
+    embedder.speech_head.reset_parameters()  # its features change; fit_speech_head.py fits it anew
     return embedder
 
 
