@@ -29,6 +29,8 @@ LOOP_COMPRESSION = 2.4
 LOOP_TOKENS = 3
 # Least share of equal letters in the repetitions of a phrase.
 SIMILAR = 0.7
+# Number of first words with which a text that starts over ends.
+RETURNING = 2
 SAMPLED = 1024  # numbers of each weight that go into the fingerprint
 GREEDY: dict[str, Any] = {"num_beams": 1, "do_sample": False}
 
@@ -156,9 +158,11 @@ def is_loop(text: str) -> bool:
 def repeats_itself(text: str) -> bool:
     """Tell whether a text is one phrase, nearly the same each time, twice or more.
 
-    A short one is too short for `is_loop`.
+    Or whether it ends with the words that it began with. Short texts are too short for `is_loop`.
     """
     words = re.findall(r"\w+", text.lower())
+    if len(words) > 2 * RETURNING and words[:RETURNING] == words[-RETURNING:]:
+        return True
     for length in range(1, len(words) // 2 + 1):
         phrase = words[:length]
         parts = [words[i : i + length] for i in range(length, len(words), length)]

@@ -21,6 +21,7 @@ from vqasr.cli.options import (
     error_context,
     example,
     load_prior,
+    loading,
     out,
     print_error,
     process_files,
@@ -69,7 +70,8 @@ def encode(
     paths = find_inputs(audio, AUDIO)
     targets = _targets(paths, output, force)
     set_threads(threads)
-    model = load_codec(codec)
+    with loading():
+        model = load_codec(codec)
     operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # fail before any work
     loaded_prior = load_prior(prior)
     frames = chunk_frames(chunk_s)
@@ -171,7 +173,9 @@ def demo(
     else:
         with audio_warnings():
             clips = [Clip(audio.name, read_audio(read_input(audio), name=str(audio)), None)]
-    whisper, ctc = WhisperRecogniser.from_pretrained(), CTCRecogniser.from_pretrained("ctc-small")
+    with loading():
+        whisper = WhisperRecogniser.from_pretrained()
+        ctc = CTCRecogniser.from_pretrained("ctc-small")
     lines = []
     for clip in clips:
         if not as_json:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
+from rich.status import Status
 from typer import Option
 
 from vqasr import __version__
@@ -85,6 +86,11 @@ Threads = Annotated[int, Option(help="Number of CPU threads; 0: torch's default.
 def progress(transient: bool = False) -> Progress:
     """Make a progress bar on stderr that, unlike rich's default, does not redirect stdout."""
     return Progress(console=err, transient=transient, redirect_stdout=False)
+
+
+def loading() -> Status:
+    """Show that models are being loaded, on a terminal, within a `with` statement."""
+    return err.status("loading models")
 
 
 def example(*lines: str) -> str:

@@ -48,7 +48,9 @@ def info(
         print(json.dumps(facts))
         return
     for name, value in facts.items():
-        out.print(f"{name:17} {value}", highlight=False)
+        if isinstance(value, dict):
+            value = ", ".join(f"{number:g} (chunks of {key})" for key, number in value.items())
+        out.print(f"{name:17} {'-' if value is None else value}", highlight=False)
 
 
 @app.command(epilog=example("vqasr trim talk.vqs -n 2 -o talk2.vqs"))
@@ -131,7 +133,7 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
         "bytes": len(data),
         **{name: summary[name] for name in shown},
         "container_bps": rates.container_bps(),
-        "chunk_s": header.chunk_s,
+        "chunk_s": None if header.single else header.chunk_s,
         "stream_id": None if header.single else header.stream_id,
         "codec": header.fingerprint.hex(),
         "prior": header.prior_fingerprint.hex() if any(header.prior_fingerprint) else None,

@@ -14,6 +14,7 @@ from vqasr.cli.options import (
     audio_warnings,
     example,
     load_prior,
+    loading,
     process_files,
     set_threads,
 )
@@ -99,10 +100,11 @@ def transcribe(
     for target in targets.values():
         check_output(target, [*paths, *lists], suffix, force)
     set_threads(threads)
-    transcriber = Transcriber(
-        asr, adapter=adapter, codec=codec, uncompressed=uncompressed, prior=load_prior(prior),
-        language=language, task=task,
-    )  # fmt: skip
+    with loading():
+        transcriber = Transcriber(
+            asr, adapter=adapter, codec=codec, uncompressed=uncompressed, prior=load_prior(prior),
+            language=language, task=task,
+        )  # fmt: skip
     results: list[dict[str, Any]] = []
 
     def transcribe_file(path: Path) -> None:

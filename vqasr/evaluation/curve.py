@@ -41,6 +41,8 @@ def draw_families(axes: Any, rows: list[dict[str, Any]], order: list[str] | None
         rows: results of `vqasr evaluate`.
         order: families by colour, to share colours between panels; None for those in the rows.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     measure = _measure(rows)
     order = order or families(rows)
     for name in families(rows):
@@ -63,6 +65,9 @@ def draw_families(axes: Any, rows: list[dict[str, Any]], order: list[str] | None
             axes.axhline(100 * row[measure], color="grey", linestyle="--", label=CEILING)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("bits per second, bytes on disk")
     above = measure == "delta_wer"
     axes.set_ylabel("WER above uncompressed audio, points" if above else "WER, percent")

@@ -110,6 +110,7 @@ def evaluate(
         VqasrError: a system, condition or data set does not exist.
     """
     sources = [data] if isinstance(data, str) else list(data)
+    opened = [load_speech(source, split) for source in sources]  # all, before any work
     model = load_codec(codec)
     recogniser = load_recogniser(asr, adapter)
     expanded = expand_systems(systems or supported_systems(DEFAULT_SYSTEMS, recogniser), model)
@@ -137,7 +138,6 @@ def evaluate(
             "evaluate them one at a time."
         )
     slices: dict[str, list[Row]] = {}
-    opened = [load_speech(source, split) for source in sources]  # all, before any work
     for source, data_name, rows in zip(sources, set_names, opened, strict=True):
         clips, references = read_utterances(rows, text_column, limit)
         settings = {

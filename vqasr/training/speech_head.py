@@ -5,6 +5,7 @@ to it. Codes suffice to find them: logistic regression on the adapter's features
 everything else is trained and frozen.
 """
 
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -25,6 +26,7 @@ from vqasr.training.batches import Batches
 PAUSE_DB = 30.0
 SPEECH_PIECES = 120
 LBFGS_STEPS = 60
+MACHINE_SOUNDS, MACHINE_S = 560, 3
 
 
 @torch.no_grad()
@@ -34,8 +36,8 @@ def fit_speech_head(
     """Fit `embedder.speech_head` in place, with codec and embedder trained and on the CPU.
 
     One piece of each of the first `SPEECH_PIECES` batches is used: labels come from the loudness of
-    the target, features from the encoder's input. Noise and silence are labelled as no speech. The
-    seed draws the number of codebooks of each clip.
+    the target, features from the encoder's input. Noise and `machine_sounds` are labelled as no
+    speech. The seed draws these, and the number of codebooks of each clip.
 
     Returns:
         Accuracy on speech, pauses and noise, in the data that it was fitted to.
@@ -52,8 +54,7 @@ def fit_speech_head(
         features.append(hidden[frame_mask])
         labels.append(speech[:, : frame_mask.shape[1]][frame_mask].float())
     noises = (r for i, r in enumerate(noise or []) if r["kind"] != "rir" and not is_held_out(i))
-    silence = np.zeros(5 * SAMPLING_RATE_HZ, np.float32)
-    for samples in chain([silence], map(row_audio, noises)):
+    for samples in chain(machine_sounds(np.random.default_rng(seed)), map(row_audio, noises)):
         clip = torch.from_numpy(samples)[None]
         mask = torch.ones_like(clip, dtype=torch.bool)
         hidden, frame_mask = _features(codec, embedder, clip, mask, generator)
@@ -65,6 +66,41 @@ def fit_speech_head(
     right = (embedder.speech_head(x)[:, 0] > 0) == (y > 0.5)
     groups = {"speech": y > 0.5, "pauses": (y < 0.5) & ~is_noise, "noise": is_noise}
     return {name: round(float(right[rows].float().mean()), 4) for name, rows in groups.items()}
+
+
+def machine_sounds(rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield sounds (samples,) float32 of lines and machines: silence, hum, tones, hiss, clicks."""
+    time_s = np.arange(MACHINE_S * SAMPLING_RATE_HZ) / SAMPLING_RATE_HZ
+    yield np.zeros(len(time_s), np.float32)
+    for number in range(MACHINE_SOUNDS):
+        hz = rng.uniform(80.0, 3000.0)
+        kind = number % 7
+        if kind == 0:  # mains hum, or a buzz
+            base = rng.choice([50.0, 60.0, rng.uniform(40.0, 400.0)])
+            harmonics = np.arange(1, rng.integers(2, 30))
+            levels = rng.random(len(harmonics)) / harmonics ** rng.uniform(0.0, 2.0)
+            wave = levels @ np.sin(2 * np.pi * base * harmonics[:, None] * time_s)
+        elif kind == 1:  # one or two tones
+            wave = np.sin(2 * np.pi * hz * time_s)
+            wave += rng.integers(2) * np.sin(2 * np.pi * rng.uniform(80.0, 3000.0) * time_s)
+        elif kind == 6:  # a tone as low as a voice
+            wave = np.sin(2 * np.pi * rng.uniform(80.0, 800.0) * time_s)
+        elif kind == 2:  # a sweep
+            wave = np.sin(2 * np.pi * (hz + rng.uniform(-1.0, 1.0) * 600 * time_s) * time_s)
+        elif kind == 3:  # hiss or rumble
+            spectrum = rng.standard_normal(len(time_s) // 2 + 1) + 0j
+            spectrum /= np.maximum(1.0, np.arange(len(spectrum))) ** rng.uniform(0.0, 1.2)
+            wave = np.fft.irfft(spectrum, len(time_s))
+        elif kind == 4:  # clicks
+            wave = np.zeros(len(time_s))
+            wave[:: int(SAMPLING_RATE_HZ / rng.uniform(1.0, 60.0))] = 1.0
+        else:  # tones that go on and off
+            wave = np.sin(2 * np.pi * hz * time_s)
+            wave *= np.sin(2 * np.pi * rng.uniform(0.3, 5.0) * time_s) > rng.uniform(-0.8, 0.8)
+        level = 10.0 ** (rng.uniform(-50.0, -3.0) / 20.0)
+        offset = rng.choice([0.0, rng.uniform(-0.3, 0.3)])
+        hiss = 10.0 ** rng.uniform(-5.0, -2.0) * rng.standard_normal(len(time_s))
+        yield (level * wave / np.abs(wave).max() + offset + hiss).astype(np.float32)
 
 
 def speech_frames(clean: Tensor, lengths: Tensor) -> Tensor:
