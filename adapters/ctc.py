@@ -214,18 +214,19 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         # windows without speech, in which a recogniser invents words.
         blank = logits.new_full(logits.shape[-1:], torch.finfo(logits.dtype).min)
         blank[self._base_config.pad_token_id] = 0.0
-        heard = exists if self.training or labels is not None else exists & self._speech(codes)
-        logits = torch.where(heard[..., None], logits, blank)
+        shown = exists
+        if not self.training and labels is None:
+            shown = exists & self._speech(codes, exists.shape[1])
+        logits = torch.where(shown[..., None], logits, blank)
         return CausalLMOutput(loss=loss, logits=logits)
 
-    def _speech(self, codes: Tensor) -> Tensor:
-        """Return (batch, 2 x frames) bool, True in windows of up to 30 s that hold speech."""
-        closing = self.embedder.config.num_closing_frames
-        windows = [
-            have_speech(self.embedder, window)[:, None].expand(-1, window.shape[-1])
-            for window in codes.split(WINDOW_FRAMES, dim=-1)
-        ]
-        return F.pad(torch.cat(windows, 1), (0, closing)).repeat_interleave(2, dim=1)
+    def _speech(self, codes: Tensor, states: int) -> Tensor:
+        """Return (batch, states) bool, True in windows of up to 30 s that hold speech."""
+        windows = codes.split(WINDOW_FRAMES, dim=-1)
+        speech = torch.stack([have_speech(self.embedder, window) for window in windows], dim=1)
+        # Closing frames belong to the last window.
+        window_of = torch.arange(states, device=codes.device) // (2 * WINDOW_FRAMES)
+        return speech[:, window_of.clamp_max(len(windows) - 1)]
 
     def _loss(self, logits: Tensor, exists: Tensor, labels: Tensor) -> Tensor:
         kept = labels != IGNORED

@@ -15,15 +15,15 @@ from transformers import AutomaticSpeechRecognitionPipeline
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.whisper import VQWhisperConfig, to_features
 from vqasr.errors import CodecMismatchError, VqasrError
-from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, MEL_FRAMES_PER_FRAME
+from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, MEL_FRAMES_PER_FRAME, WINDOW_FRAMES
 
 
 class CodesPipeline(AutomaticSpeechRecognitionPipeline):
     """Recognise speech from codes, as a drop-in for transformers' pipeline.
 
     Inputs are arrays, dictionaries, audio files or `.vqs` streams, see `CodesFeatureExtractor`.
-    Other arguments (batch_size, chunk_length_s, return_timestamps, generate_kwargs) are those of
-    transformers. The model is a `VQWhisperForConditionalGeneration` or a `VQWav2Vec2ForCTC`, the
+    Recordings of any length need no other argument. The others (batch_size, chunk_length_s,
+    return_timestamps, generate_kwargs) are those of transformers. The model is a `VQWhisperForConditionalGeneration` or a `VQWav2Vec2ForCTC`, the
     feature extractor a `CodesFeatureExtractor`.
     """
 
@@ -91,6 +91,9 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
             mask = model_inputs["attention_mask"].repeat_interleave(MEL_FRAMES_PER_FRAME, dim=1)
             features = to_features(model_inputs.pop("input_values").transpose(1, 2))
             model_inputs["input_features"] = features
+            if features.shape[-1] > MEL_FRAMES_PER_FRAME * WINDOW_FRAMES:
+                # transformers needs them to read on after a window; the result leaves them out.
+                kwargs["return_timestamps"] = kwargs.get("return_timestamps") or True
             # Whisper's sequential algorithm finds the end of each long clip in the mask.
             model_inputs["attention_mask"] = F.pad(mask, (0, features.shape[-1] - mask.shape[1]))
         return super()._forward(model_inputs, **kwargs)
