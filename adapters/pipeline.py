@@ -23,8 +23,9 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
 
     Inputs are arrays, dictionaries, audio files or `.vqs` streams, see `CodesFeatureExtractor`.
     Recordings of any length need no other argument. The others (batch_size, chunk_length_s,
-    return_timestamps, generate_kwargs) are those of transformers. The model is a `VQWhisperForConditionalGeneration` or a `VQWav2Vec2ForCTC`, the
-    feature extractor a `CodesFeatureExtractor`.
+    return_timestamps, generate_kwargs) are those of transformers. The model is a
+    `VQWhisperForConditionalGeneration` or a `VQWav2Vec2ForCTC`, the feature extractor a
+    `CodesFeatureExtractor`.
     """
 
     feature_extractor: CodesFeatureExtractor
