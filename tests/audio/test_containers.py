@@ -55,6 +55,14 @@ def test_whole_files_say_nothing(name) -> None:
     assert not messages
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_samples_are_those_of_soundfile(name) -> None:
+    for seconds in (0.3, 2.0, 6.0):
+        data = encoded(name, SPEECH_LIKE[: round(seconds * RATE_HZ)])
+        expected, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+        np.testing.assert_array_equal(read(data)[0], expected)
+
+
 @pytest.mark.parametrize("share", [0.35, 0.6, 0.9])
 @pytest.mark.parametrize("name", FORMATS)
 def test_cut_off(name, share) -> None:

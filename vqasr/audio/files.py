@@ -135,6 +135,8 @@ def _with_soundfile(data: bytes) -> tuple[np.ndarray, int, int | None]:
     with soundfile.SoundFile(_File(data)) as file:
         blocks: list[np.ndarray] = []
         try:
+            # Without it, libsndfile 1.2.2 returns Opus 6.5 ms late if the first read is a long one.
+            file.seek(0)
             while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 blocks.append(block)
         except soundfile.LibsndfileError:  # damaged from here on
