@@ -39,6 +39,13 @@ def folder(tmp_path_factory) -> Path:
     return training_data(tmp_path_factory.mktemp("training"))
 
 
+@pytest.fixture(autouse=True)
+def few_sounds(monkeypatch) -> None:
+    """Fit speech heads to a little; the real amounts take minutes."""
+    monkeypatch.setattr("vqasr.training.speech_head.SPEECH_PIECES", 4)
+    monkeypatch.setattr("vqasr.training.speech_head.MACHINE_SOUNDS", 7)
+
+
 class Interrupted(Exception):
     pass
 
