@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vqasr.codec.convolution import StreamBlock, StreamState
 from vqasr.codec.quantizer import ResidualVQ
+from vqasr.errors import InvalidCodesError
 from vqasr.grid import MISSING, NO_FRAME
 
 
@@ -109,8 +110,18 @@ class CodeEmbedder(nn.Module):
 
     @staticmethod
     def lengths(codes: Tensor) -> Tensor:
-        """Count the frames of codes or latents without padding: (batch,)."""
-        exists = codes.any(dim=1) if codes.is_floating_point() else codes[:, 0] != NO_FRAME
+        """Count the frames of codes or latents without padding: (batch,).
+
+        Raises:
+            InvalidCodesError: the padding of codes is not on the right.
+        """
+        if codes.is_floating_point():
+            return codes.any(dim=1).sum(1)
+        exists = codes[:, 0] != NO_FRAME
+        if bool((exists[:, 1:] & ~exists[:, :-1]).any()):
+            raise InvalidCodesError(
+                "codes follow padding (-1, or 0 in the attention mask): it must be on the right."
+            )
         return exists.sum(1)
 
     def close(self, codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
 from vqasr.adapters.model_card import HUB_IDS
 from vqasr.adapters.segments import Segment
+from vqasr.audio.arrays import to_mono
+from vqasr.audio.sources import as_clips
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
@@ -59,15 +61,16 @@ class OriginalWhisper:
         )
 
     @torch.inference_mode()
-    def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
+    def transcribe_audio(self, clips: Any) -> list[str]:
         """Transcribe uncompressed clips greedily.
 
         Clips of up to 30 s go in one batch; longer ones through Whisper's own sequential decoding
         with timestamps, one by one.
 
         Args:
-            clips: each (samples,) float32 at 16 kHz.
+            clips: each as `to_mono` takes it, at 16 kHz; or one such clip.
         """
+        clips = [to_mono(clip) for clip in as_clips(clips)] if len(clips) else []
         texts = [""] * len(clips)
         short = [i for i, clip in enumerate(clips) if len(clip) <= WINDOW_SAMPLES]
         if short:

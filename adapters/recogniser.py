@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,21 +82,24 @@ class Recogniser(ABC):
         """Return 6 bytes that identify the embedder's weights."""
         return weights_fingerprint(self.embedder.state_dict())
 
-    def transcribe_streams(self, streams: list[Stream], batch_size: int = 8) -> list[str]:
+    def transcribe_streams(self, streams: list[Stream] | Stream, batch_size: int = 8) -> list[str]:
         """Transcribe streams; arguments as `transcribe_codes`.
 
         Raises:
             CodecMismatchError: a stream was written by another codec.
         """
+        streams = [streams] if isinstance(streams, Stream) else streams
         for stream in streams:
             stream.header.check_codec(self.codec_fingerprint)
         return self.transcribe_codes([stream.codes for stream in streams], batch_size)
 
-    def transcribe_codes(self, clips: list[np.ndarray], batch_size: int = 8) -> list[str]:
+    def transcribe_codes(
+        self, clips: list[np.ndarray] | np.ndarray, batch_size: int = 8
+    ) -> list[str]:
         """Transcribe clips of any length.
 
         Args:
-            clips: each (n, frames) int codes, -2 for lost frames.
+            clips: each (n, frames) int codes, -2 for lost frames; or one such clip.
             batch_size: number of windows of up to 30 s that are decoded together.
 
         Raises:
@@ -104,13 +108,14 @@ class Recogniser(ABC):
         return _texts(self._transcribe(self._checked(clips), batch_size, timestamps=False))
 
     def segments_of_codes(
-        self, clips: list[np.ndarray], batch_size: int = 8
+        self, clips: list[np.ndarray] | np.ndarray, batch_size: int = 8
     ) -> list[list[Segment]]:
         """Transcribe as `transcribe_codes`, with timestamps."""
         return self._transcribe(self._checked(clips), batch_size, timestamps=True)
 
-    def transcribe_latents(self, clips: list[Tensor], batch_size: int = 8) -> list[str]:
+    def transcribe_latents(self, clips: list[Tensor] | Tensor, batch_size: int = 8) -> list[str]:
         """Transcribe unquantized latents, each (frames, latent_dim): the upper bound for codes."""
+        clips = _several(clips)
         return _texts(self._transcribe([clip.T for clip in clips], batch_size, timestamps=False))
 
     @torch.inference_mode()
@@ -123,10 +128,12 @@ class Recogniser(ABC):
         """Tell whether unquantized (frames, latent_dim) hold speech in any window."""
         return bool(self._windows(0, latents.T))
 
-    def _checked(self, clips: list[np.ndarray]) -> list[Tensor]:
+    def _checked(self, clips: list[np.ndarray] | np.ndarray) -> list[Tensor]:
         config = self.embedder.config
         tensors = []
-        for codes in clips:
+        for codes in map(np.asarray, _several(clips)):
+            if codes.dtype.kind not in "iu":
+                raise InvalidCodesError(f"codes have type {codes.dtype}; integers are needed.")
             if codes.ndim != 2 or not 1 <= len(codes) <= config.num_quantizers:
                 raise InvalidCodesError(
                     f"codes have shape {codes.shape}; (n, frames) with n from 1 to "
@@ -182,6 +189,11 @@ class Recogniser(ABC):
             for piece in clip.split(PIECE_FRAMES, dim=1)
         ]
         return torch.cat(probabilities).numpy()
+
+
+def _several(clips: Any) -> list[Any]:
+    """Return a list of clips, which one array or tensor (rows, frames) becomes too."""
+    return [clips] if getattr(clips, "ndim", None) == 2 else list(clips)
 
 
 def _padded(items: list[Tensor]) -> Tensor:

@@ -14,8 +14,10 @@ from vqasr.adapters.loop_guard import COPIES, LOOP_TOKENS, LoopGuard
 from vqasr.adapters.pipeline import CodesPipeline
 from vqasr.adapters.processor import CodesProcessor
 from vqasr.adapters.token_limit import MORE_TOKENS, TOKENS_PER_S
+from vqasr.adapters.whisper import to_features
 from vqasr.cli.demo import Clip, demo_clip
 from vqasr.compression.compress import compress
+from vqasr.errors import InvalidCodesError
 from vqasr.evaluation.system_names import make_system
 
 TASK = "automatic-speech-recognition"
@@ -197,3 +199,27 @@ def test_uncompressed_audio_has_the_same_gate(codec, recogniser, ctc, clips) -> 
     assert texts[:-1] == [""] * (len(sounds) - 1)
     assert len(texts[-1].split()) > 5
     assert demo_clip(Clip("silence", sounds[0], None), codec, recogniser, ctc)[0].text == ""
+
+
+def test_padding_on_the_left_is_refused(codec, recogniser, ctc, clips) -> None:
+    codes = torch.from_numpy(compress(clips[0].samples, codec=codec, num_quantizers=4).codes)[None]
+    mask = torch.ones(1, codes.shape[2], dtype=torch.long)
+    mask[:, :5] = 0
+    with pytest.raises(InvalidCodesError, match="on the right"):
+        ctc.model(codes.transpose(1, 2), attention_mask=mask)
+    codes[:, :, :5] = -1
+    with pytest.raises(InvalidCodesError, match="on the right"):
+        recogniser.model.generate(to_features(codes))
+
+
+def test_one_clip_is_taken_as_a_list_is(codec, recogniser, ctc, clips) -> None:
+    samples = clips[0].samples
+    stream = compress(samples, codec=codec, num_quantizers=4)
+    for reader in (recogniser, ctc):
+        text = reader.transcribe_codes([stream.codes])
+        assert reader.transcribe_codes(stream.codes) == text
+        assert reader.transcribe_codes(torch.from_numpy(stream.codes)) == text
+        assert reader.transcribe_streams(stream) == text
+    assert recogniser.transcribe_audio(samples) == recogniser.transcribe_audio([samples])
+    with pytest.raises(InvalidCodesError, match="integers"):
+        recogniser.transcribe_codes(stream.codes.astype(np.float32))

@@ -17,7 +17,7 @@ from cli_helpers import vqasr
 from vqasr import Stream
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
-from vqasr.cli.inputs import find_inputs
+from vqasr.cli.inputs import expand_lists, find_inputs
 from vqasr.errors import VqasrError
 
 CLIP = CLIPS / "clip01_af_heart.flac"
@@ -183,6 +183,12 @@ def test_lists_in_every_encoding(encoding, newline, tmp_path) -> None:
     found = find_inputs([f"@{path}"])
     shown = "gr\u00fc\u00dfe.wav".encode("latin-1") if encoding == "latin-1" else names[1].encode()
     assert [os.fsencode(p) for p in found] == [b"talk.wav", shown, b"spaces in it.wav"]
+
+
+def test_lists_of_data_sets(tmp_path) -> None:
+    (tmp_path / "list.txt").write_text("user/corpus\na-*.tar\n")
+    expanded = expand_lists(["own.parquet", f"@{tmp_path}/list.txt"])
+    assert expanded == ["own.parquet", "user/corpus", "a-*.tar"]
 
 
 def test_a_list_that_is_no_text(tmp_path) -> None:

@@ -7,6 +7,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from vqasr.cli import options
+from vqasr.cli.inputs import expand_lists
 from vqasr.cli.options import (
     app,
     chunk_frames,
@@ -45,8 +46,8 @@ def evaluate(
     data: Annotated[
         list[str],
         Option(
-            help="Folder with metadata.csv (file_name,text), parquet file, folder of them, or hub "
-            "id; repeat for more data sets."
+            help="Folder with metadata.csv (file_name,text), parquet or WebDataset tar file, "
+            "folder of them, pattern, hub id, or @list.txt; repeat for more data sets."
         ),
     ],
     out_dir: Annotated[Path, Option("--out", help="Folder for the results.")],
@@ -93,8 +94,8 @@ def evaluate(
     set_threads(threads)
     with progress() as bar:
         slices = measure_systems(
-            data, out_dir, systems=systems, asr=asr, split=split, text_column=text_column,
-            limit=limit, batch_size=batch_size, conditions=_names(conditions), adapter=adapter,
+            expand_lists(data), out_dir, systems=systems, asr=asr, split=split,
+            text_column=text_column, limit=limit, batch_size=batch_size, conditions=_names(conditions), adapter=adapter,
             codec=codec, prior=load_prior(prior), chunk_frames=chunk_frames(chunk_s),
             chunk_losses=_percentages(chunk_loss), seed=seed, bar=bar,
         )  # fmt: skip

@@ -61,6 +61,15 @@ def find_inputs(
     return inputs if repeated else list(dict.fromkeys(inputs))
 
 
+def expand_lists(names: list[str]) -> list[str]:
+    """Replace "@list.txt" by the names on its lines: data sets, which `load_speech` looks for."""
+    expanded: list[str] = []
+    for name in names:
+        is_list = name.startswith("@") and not Path(name).exists()
+        expanded += _lines(Path(name[1:])) if is_list else [name]
+    return expanded
+
+
 def output_paths(inputs: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
     """Name an output in a folder for each input.
 

@@ -185,6 +185,8 @@ def process_files(paths: list[Path], description: str, process: Callable[[Path],
             try:
                 with error_context(path):
                     process(path)
+            except BrokenPipeError:
+                raise
             except Exception as error:  # whatever it is, the other files are processed
                 if len(paths) == 1:
                     raise

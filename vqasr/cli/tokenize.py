@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from vqasr.cli import options
+from vqasr.cli.inputs import expand_lists
 from vqasr.cli.options import app, example, out, progress
 from vqasr.errors import VqasrError
 
@@ -18,7 +19,13 @@ from vqasr.errors import VqasrError
     )
 )
 def tokenize(
-    data: Annotated[list[str], Argument(help="Parquet files, folders of them, or hub ids.")],
+    data: Annotated[
+        list[str],
+        Argument(
+            help="Parquet or WebDataset tar files, folders of them, folders with metadata.csv, "
+            "patterns, hub ids, or @list.txt."
+        ),
+    ],
     output: Annotated[Path, Option("-o", "--output", help="Folder for the codes.")],
     split: Annotated[str | None, Option(help="Split of a hub data set.")] = None,
     codec: options.Codec = "vqasr-base",
@@ -42,7 +49,9 @@ def tokenize(
         numbers = tuple(float(part) for part in speeds.split(","))
     except ValueError:
         raise VqasrError(f"--speeds {speeds}: use numbers, as in 0.9,1.0,1.1.") from None
-    config = TokenizeConfig(tuple(data), split, codec, num_quantizers, bps, column, numbers)
+    config = TokenizeConfig(
+        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers
+    )
     with progress() as bar:
         task = bar.add_task(str(output), total=None)
         problems = tokenize(
