@@ -95,8 +95,8 @@ def evaluate(
     with progress() as bar:
         slices = measure_systems(
             expand_lists(data), out_dir, systems=systems, asr=asr, split=split,
-            text_column=text_column, limit=limit, batch_size=batch_size, conditions=_names(conditions), adapter=adapter,
-            codec=codec, prior=load_prior(prior), chunk_frames=chunk_frames(chunk_s),
+            text_column=text_column, limit=limit, batch_size=batch_size,
+            conditions=_names(conditions), adapter=adapter, codec=codec, prior=load_prior(prior), chunk_frames=chunk_frames(chunk_s),
             chunk_losses=_percentages(chunk_loss), seed=seed, bar=bar,
         )  # fmt: skip
     for label, rows in slices.items():
