@@ -96,8 +96,9 @@ def evaluate(
         slices = measure_systems(
             expand_lists(data), out_dir, systems=systems, asr=asr, split=split,
             text_column=text_column, limit=limit, batch_size=batch_size,
-            conditions=_names(conditions), adapter=adapter, codec=codec, prior=load_prior(prior), chunk_frames=chunk_frames(chunk_s),
-            chunk_losses=_percentages(chunk_loss), seed=seed, bar=bar,
+            conditions=_names(conditions), adapter=adapter, codec=codec, prior=load_prior(prior),
+            chunk_frames=chunk_frames(chunk_s), chunk_losses=_percentages(chunk_loss), seed=seed,
+            bar=bar,
         )  # fmt: skip
     for label, rows in slices.items():
         table = Table(*COLUMNS, title=label or None)
