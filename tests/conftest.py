@@ -17,7 +17,14 @@ from vqasr.cli.demo import Clip, bundled_clips
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
+# Longest first, so that two workers end together.
+LONGEST = ("test_quality.py", "test_training.py", "test_guards.py", "test_evaluate.py")
+
 transformers.utils.logging.set_verbosity_error()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
