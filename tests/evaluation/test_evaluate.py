@@ -113,16 +113,16 @@ def test_a_recogniser_that_reads_only_codes(parquet, tmp_path) -> None:
 
 def test_lost_chunks(parquet, tmp_path) -> None:
     arguments = ["--data", parquet, "--text-column", "transcript", "--limit", 2]
-    arguments += ["--systems", "pcm,vqasr:4", "--chunk-loss", "0,40", "--chunk-s", 1]
+    arguments += ["--systems", "vqasr:4", "--chunk-loss", "0,40", "--chunk-s", 1]
     rows = {}
     for seed in (1, 1, 2):
         out = tmp_path / str(len(rows))
         run(*arguments, "--seed", seed, "--out", out)
         rows[len(rows)] = json.loads((out / "results.json").read_text())["results"]
-    assert [r["system"] for r in rows[0]] == ["pcm", "vqasr:4+loss0", "vqasr:4+loss40"]
+    assert [r["system"] for r in rows[0]] == ["vqasr:4+loss0", "vqasr:4+loss40"]
     wers = [[r["wer"] for r in rows[i]] for i in range(3)]
     assert wers[0] == wers[1] != wers[2]
-    assert wers[0][1] < wers[0][2]
+    assert wers[0][0] < wers[0][1]
     bad = CliRunner().invoke(
         app, ["evaluate", "--data", str(parquet), "--chunk-loss", "x", "--out", str(tmp_path)]
     )
