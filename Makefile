@@ -39,5 +39,5 @@ clean:  ## Remove the virtual environment, caches and build output
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -q -c constraints.txt -e '.[demo,base,train,test,docs]'
+	.venv/bin/pip install -q --no-compile -c constraints.txt -e '.[demo,base,train,test,docs]'
 	touch $@

@@ -205,18 +205,21 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
     def read(self, codes: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
         """Compute logits of codes (batch, n, frames) or latents, as `CodeEmbedder` takes them."""
         hidden, exists = self.embedder.close(codes)
+        # Decoders, transformers' pipeline among them, read the padding too: it is blank. So are
+        # windows without speech, in which a recogniser invents words.
+        shown = exists
+        if not self.training and labels is None:
+            shown = exists & self._speech(codes, exists.shape[1])
+        sizes = (*exists.shape, self._base_config.vocab_size)
+        blank = hidden.new_full(sizes[-1:], torch.finfo(hidden.dtype).min)
+        blank[self._base_config.pad_token_id] = 0.0
+        if not bool(shown.any()):
+            return CausalLMOutput(logits=blank.expand(sizes))
         if self.config.sinusoids:
             hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
         hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
         logits = self.lm_head(self.dropout(hidden))
         loss = None if labels is None else self._loss(logits, exists, labels)
-        # Decoders, transformers' pipeline among them, read the padding too: it is blank. So are
-        # windows without speech, in which a recogniser invents words.
-        blank = logits.new_full(logits.shape[-1:], torch.finfo(logits.dtype).min)
-        blank[self._base_config.pad_token_id] = 0.0
-        shown = exists
-        if not self.training and labels is None:
-            shown = exists & self._speech(codes, exists.shape[1])
         logits = torch.where(shown[..., None], logits, blank)
         return CausalLMOutput(loss=loss, logits=logits)
 

@@ -83,6 +83,7 @@ class CodesWhisperEncoder(nn.Module):
         self.padded = padded or not embedder.config.num_closing_frames
         self.cross_mask: Tensor | None = None
         self.token_limit = TokenLimit(end)
+        self._skips_silence = False
         self.layers = encoder.layers
         self.layer_norm = encoder.layer_norm
         self.embed_positions = encoder.embed_positions
@@ -98,6 +99,15 @@ class CodesWhisperEncoder(nn.Module):
         finally:
             self.padded = before
 
+    @contextmanager
+    def generating(self) -> Iterator[None]:
+        """Compute nothing for batches without speech, of which no text is generated."""
+        self._skips_silence = True
+        try:
+            yield
+        finally:
+            self._skips_silence = False
+
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
         """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""
         codes = input_features[..., ::MEL_FRAMES_PER_FRAME]
@@ -105,6 +115,17 @@ class CodesWhisperEncoder(nn.Module):
         if not codes.is_floating_point():
             codes = codes.long() - 1
         lengths = CodeEmbedder.lengths(codes)
+        if not self.training:
+            speech = have_speech(self.embedder, codes)
+            self.token_limit.restart(lengths * FRAME_S, speech)
+            if self._skips_silence and not bool(speech.any()):
+                self.cross_mask = None
+                states = 2 * (WINDOW_FRAMES if self.padded else 1)
+                return BaseModelOutput(
+                    last_hidden_state=self.layer_norm.weight.new_zeros(
+                        len(codes), states, self.embedder.config.embed_dim
+                    )
+                )
         if self.padded or codes.is_floating_point():
             hidden = self.embedder(codes)
         else:
@@ -113,8 +134,6 @@ class CodesWhisperEncoder(nn.Module):
             if not bool(exists.all()):
                 mask = torch.zeros_like(exists, dtype=hidden.dtype)[:, None, None]
                 mask.masked_fill_(~exists[:, None, None], torch.finfo(hidden.dtype).min)
-        if not self.training:
-            self.token_limit.restart(lengths * FRAME_S, have_speech(self.embedder, codes))
         self.cross_mask = mask
         hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
         for layer in self.layers:
@@ -198,7 +217,8 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         first = getattr(self.generation_config, "no_timestamps_token_id", None)
         guards = [LoopGuard(first and first + 1), encoder.token_limit]
         kwargs["logits_processor"] = [*(kwargs.get("logits_processor") or []), *guards]
-        with encoder.padding() if kwargs.get("return_timestamps") else nullcontext():
+        timestamps = encoder.padding() if kwargs.get("return_timestamps") else nullcontext()
+        with encoder.generating(), timestamps:
             return super().generate(*args, **kwargs)
 
 

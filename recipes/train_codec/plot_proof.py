@@ -1,6 +1,7 @@
-"""Plot the losses of a run of `vqasr train` beside those of the GPU run, by seconds of audio.
+"""Plot the losses of runs of `vqasr train` beside those of the GPU script, by seconds of audio.
 
-python recipes/train_codec/plot_proof.py runs/proof/log.jsonl ../shared/gpu_run/log-1.jsonl
+python recipes/train_codec/plot_proof.py ../shared/gpu_run/log-1.jsonl \
+    recipes/train_codec/proof-gpu.log.jsonl:768:H100 recipes/train_codec/proof.log.jsonl:192:CPU
 """
 
 import argparse
@@ -9,37 +10,38 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-# Names in the logs of `vqasr train` and of the GPU run's script.
+# Names in the logs of `vqasr train` and of the script.
 LOSSES = {
     "tiny.en:stem": ("stem", "distance to Whisper's front end"),
     "tiny.en:layers": ("layers", "distance to Whisper's encoder layers"),
     "tiny.en:decoder": ("kl", "divergence of the decoder, nats a token"),
     "reconstruction": ("rec", "log-mel error / variance"),
 }
-GPU_BATCH_S = 768.0
+SCRIPT_BATCH_S = 768.0
+STYLES = ("o-", ".-")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("log", type=Path, help="log.jsonl of the run")
-    parser.add_argument("gpu_log", type=Path, help="log of the GPU run's script")
-    parser.add_argument("--batch-s", type=float, default=192.0, help="of the run")
+    parser.add_argument("script_log", type=Path, help="log of the GPU script")
+    parser.add_argument("runs", nargs="+", help="log.jsonl:seconds of audio in a step:label")
     parser.add_argument("--output", default="recipes/train_codec/proof.png")
     arguments = parser.parse_args()
-    ours = [row for row in read(arguments.log) if row["stage"] == "autoencoder"]
-    gpu = [row for row in read(arguments.gpu_log) if row["stage"] == "ae"]
+    runs = {}
+    for run in arguments.runs:
+        path, batch_s, label = run.rsplit(":", 2)
+        runs[label] = points(Path(path), float(batch_s))
+    last_s = max(audio_s for rows in runs.values() for audio_s, _ in rows)
+    script = [p for p in points(arguments.script_log, SCRIPT_BATCH_S) if p[0] <= last_s]
     figure = Figure(figsize=(10, 5.5), dpi=110)
-    for axes, (name, (gpu_name, title)) in zip(
+    for axes, (name, (script_name, title)) in zip(
         figure.subplots(2, 2).flat, LOSSES.items(), strict=True
     ):
-        axes.plot(
-            [row["step"] * arguments.batch_s for row in ours], [row[name] for row in ours],
-            ".-", label="vqasr train, CPU",
-        )  # fmt: skip
-        axes.plot(
-            [row["step"] * GPU_BATCH_S for row in gpu], [row[gpu_name] for row in gpu],
-            "s-", label="GPU run",
-        )  # fmt: skip
+        x, y = zip(*((audio_s, row[script_name]) for audio_s, row in script), strict=True)
+        axes.plot(x, y, "s-", label="GPU script")
+        for (label, rows), style in zip(runs.items(), STYLES, strict=False):
+            x, y = zip(*((audio_s, row[name]) for audio_s, row in rows), strict=True)
+            axes.plot(x, y, style, label=f"vqasr train, {label}")
         axes.set_title(title, fontsize=9)
         axes.set_yscale("log")
         axes.set_xlabel("seconds of audio", fontsize=8)
@@ -47,13 +49,18 @@ def main() -> None:
     axes.legend()
     figure.tight_layout()
     figure.savefig(arguments.output)
-    for row in ours:
-        print(row["step"] * arguments.batch_s, {name: row[name] for name in LOSSES})
+    table = dict(script)
+    for rows in runs.values():
+        for audio_s, row in rows:
+            theirs = table.get(audio_s, {})
+            print(audio_s, {name: (row[name], theirs.get(g)) for name, (g, _) in LOSSES.items()})
 
 
-def read(path: Path) -> list[dict]:
-    """Return the rows of a log."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def points(path: Path, batch_s: float) -> list[tuple[float, dict]]:
+    """Return (seconds of audio, row) of a log's lines with losses."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    stages = ("ae", "autoencoder", "joint")
+    return [(row["step"] * batch_s, row) for row in rows if row["stage"] in stages]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from training_helpers import training_data
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
@@ -22,7 +23,6 @@ from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import CLIPS
-from vqasr.audio.files import read_audio
 from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
@@ -116,24 +116,53 @@ def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> No
     assert torch.equal(trained["lm_head.weight"], before["lm_head.weight"])
 
 
-def test_log_mel_twin(tmp_path) -> None:
-    entries = [e for e in json.loads((CLIPS / "clips.json").read_text()) if "long" not in e][:3]
-    rows = [
-        {
-            "text": e["text"],
-            "seconds": len(read_audio(CLIPS / e["file"])) / 16_000,
-            "audio": {"bytes": (CLIPS / e["file"]).read_bytes()},
-        }
-        for e in entries
-    ]
-    path = tmp_path / "speech-0.parquet"
-    Dataset.from_list(rows).to_parquet(path)
-    printed = run(
-        "recognition/train_log_mel.py", "--train", path, "--dev", path, "--test", path, "--out",
-        tmp_path / "out", "--whisper", "none", "--hidden-size", 48, "--layers", 1, "--inner", 96,
-        "--batch-size", 2, "--eval-steps", 2, "--max-steps", 2,
-    )  # fmt: skip
-    assert json.loads(printed.splitlines()[-1]).keys() == {"set", "wer"}
+SMALL = """
+output_dir = "{folder}/small"
+start_from = "vqasr-base"
+frozen_codec = true
+[data]
+train = ["{folder}/speech.parquet"]
+dev = ["{folder}/speech.parquet"]
+noise = ["{folder}/noise.parquet"]
+batch_s = 13.0
+dev_utterances = 2
+[[recognisers]]
+name = "tiny.en"
+adapter = "vqasr-base-whisper-tiny.en"
+[schedule]
+autoencoder_steps = 0
+joint_steps = 2
+save_every = 1
+log_every = 1
+[levels]
+1 = 1
+4 = 1
+"""
+
+
+@pytest.mark.parametrize("kind", ["codes", "log-mel"])
+def test_a_small_recogniser_and_its_twin(kind, codec, clips, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(RECIPES / "recognition")
+    recipe = importlib.import_module("train_small")
+    training_data(tmp_path)
+    config = tmp_path / "small.toml"
+    config.write_text(SMALL.format(folder=tmp_path))
+    sizes = ("--layers", "1", "--inner", "64")
+    monkeypatch.setattr("sys.argv", ["train_small.py", str(config), "--input", kind, *sizes])
+    recipe.main()
+    out = tmp_path / f"small-{kind}"
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["step"]) for row in log] == [("ctc", 1), ("ctc", 2), ("dev", 2)]
+    before = load_file(out / "state.safetensors")
+    recipe.main()  # finished: trains nothing
+    after = load_file(out / "state.safetensors")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    if kind == "codes":
+        reader = load_recogniser(str(out / "final"))
+        text = reader.transcribe_codes([encode_audio(codec, clips[0].samples, 4)])[0]
+        assert isinstance(text, str)
+    else:
+        assert "reader.conv1.weight" in load_file(out / "final" / "model.safetensors")
 
 
 def through(layers, hidden: torch.Tensor, *arguments: None) -> torch.Tensor:

@@ -17,6 +17,7 @@ from vqasr.assets import CLIPS
 from vqasr.stream.stream import Stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"
+CTC = ("--asr", "ctc-small")
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +143,10 @@ def test_chunks_after_damage_can_be_used(tmp_path) -> None:
 def test_a_part_by_time(tmp_path) -> None:
     long = tmp_path / "long.vqs"
     vqasr("encode", CLIPS / "long01_af_heart.ogg", "-o", long, "-n", 4)
-    run = vqasr("transcribe", long, "--start-s", 10, "--end-s", 20, "--json")
+    run = vqasr("transcribe", long, "--start-s", 10, "--end-s", 20, "--json", *CTC)
     part = json.loads(run.stdout)[0]
     assert part["seconds"] == 10
-    whole = json.loads(vqasr("transcribe", long, "--json").stdout)[0]
+    whole = json.loads(vqasr("transcribe", long, "--json", *CTC).stdout)[0]
     assert 0 < len(part["text"]) < 0.6 * len(whole["text"])
 
 
@@ -175,17 +176,17 @@ def test_info_counts_every_cost(stream) -> None:
     assert len(facts["prior"]) == 4
 
 
-def test_text_goes_to_stdout_beside_a_terminal(tmp_path) -> None:
+def test_text_goes_to_stdout_beside_a_terminal() -> None:
     """rich redirects stdout to the terminal of its progress bar unless told not to."""
     terminal, ours = pty.openpty()
     run = subprocess.run(
-        [sys.executable, "-m", "vqasr", "transcribe", str(CLIP), "--uncompressed"],
+        [sys.executable, "-m", "vqasr", "transcribe", str(CLIP), *CTC],
         stdout=subprocess.PIPE,
         stderr=ours,
         text=True,
     )
     os.close(terminal), os.close(ours)
-    assert "warm bread" in run.stdout
+    assert len(run.stdout.split()) > 5
 
 
 def test_encode_never_overwrites_the_recording(tmp_path) -> None:

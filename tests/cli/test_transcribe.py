@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqasr.adapters.segments import Segment
-from vqasr.adapters.transcriber import Transcriber
+from vqasr.adapters.transcriber import Transcriber, Transcript
 from vqasr.assets import CLIPS
 from vqasr.cli.inputs import find_inputs
 from vqasr.cli.subtitles import format_segments
@@ -100,10 +100,14 @@ def transcriber() -> Transcriber:
     return Transcriber()
 
 
+@pytest.fixture(scope="module")
+def whole(transcriber) -> Transcript:
+    return transcriber(LONG, timestamps=True)
+
+
 @pytest.mark.parametrize("uncompressed", [False, True])
-def test_segments_cover_a_long_recording(transcriber, uncompressed) -> None:
-    chosen = Transcriber(uncompressed=True) if uncompressed else transcriber
-    result = chosen(LONG, timestamps=True)
+def test_segments_cover_a_long_recording(whole, uncompressed) -> None:
+    result = Transcriber(uncompressed=True)(LONG, timestamps=True) if uncompressed else whole
     segments = result.segments
     assert len(segments) > 5
     assert result.text == " ".join(s.text for s in segments)
@@ -114,9 +118,8 @@ def test_segments_cover_a_long_recording(transcriber, uncompressed) -> None:
     assert segments[-1].end_s > seconds - 5
 
 
-def test_times_are_those_of_the_whole_recording(transcriber) -> None:
-    whole = transcriber(LONG, timestamps=True).segments
-    start_s = whole[3].start_s
+def test_times_are_those_of_the_whole_recording(transcriber, whole) -> None:
+    start_s = whole.segments[3].start_s
     part = transcriber(LONG, start_s=start_s, end_s=start_s + 20, timestamps=True).segments
     assert abs(part[0].start_s - start_s) < 1.5
     assert part[-1].end_s <= start_s + 20.1

@@ -80,8 +80,8 @@ class Batches:
         seconds = np.array([len(b) * w for b, w in zip(self._buckets, WIDTHS_S, strict=True)])
         self._share = seconds / seconds.sum()
 
-    def pieces(self, step: int) -> Iterator[Batch]:
-        """Yield the pieces of batch number `step`."""
+    def pieces(self, step: int, piece_s: float | None = None) -> Iterator[Batch]:
+        """Yield the pieces of batch number `step`, of another size if it is given."""
         config = self._config
         rng = np.random.default_rng([config.seed, step])
         bucket = rng.choice(len(WIDTHS_S), p=self._share)
@@ -96,7 +96,7 @@ class Batches:
         refined = draw_refined(rng, count)
         lost = lost_frames(rng, count, width // HOP_LENGTH, config.augment.lost)
         full_stop = rng.random(count) < config.augment.full_stop
-        size = min(count, max(1, round(self.piece_s / width_s)))
+        size = min(count, max(1, round((piece_s or self.piece_s) / width_s)))
         noise_seed = int(rng.integers(2**62))
         for start in range(0, count, size):
             i = slice(start, start + size)

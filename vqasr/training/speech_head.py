@@ -24,7 +24,7 @@ from vqasr.training.batches import Batches
 
 # Frames of an utterance this far below its loud ones (95th percentile) are pauses.
 PAUSE_DB = 30.0
-SPEECH_PIECES = 120
+SPEECH_PIECES, PIECE_S = 120, 48.0
 LBFGS_STEPS = 60
 MACHINE_SOUNDS, MACHINE_S = 560, 3
 
@@ -46,7 +46,7 @@ def fit_speech_head(
     generator = torch.Generator().manual_seed(seed)
     features, labels = [], []
     for step in range(SPEECH_PIECES):
-        piece = next(batches.pieces(step))
+        piece = next(batches.pieces(step, PIECE_S))
         mask = piece.sample_mask()
         speech = speech_frames(piece.target.cpu(), piece.lengths)
         audio = (piece.audio * mask).cpu()

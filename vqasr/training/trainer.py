@@ -106,13 +106,15 @@ class Trainer:
         if first == self.config.schedule.total_steps and self._is_finished():
             logger.info("%s is finished: nothing to train", self.folder)
             return
-        self._tokenise()
+        self.tokenise()
         self._train_steps(first)
         self.student.to("cpu").eval()  # codes are defined by the CPU's float32
         self.student.copy_codebooks()
-        self._finish_adapters()
         if not self.config.frozen_codec:
-            self._finish_codec()
+            self._save_codec()
+        self._finish_adapters()
+        if self.config.prior.steps and not self.config.frozen_codec:
+            self._finish_prior()
 
     def _is_finished(self) -> bool:
         """Tell whether all adapters are written; the settings of a prior may have changed."""
@@ -120,7 +122,7 @@ class Trainer:
         cards = [self.folder / f"adapter-{name}" / CARD_FILE for name in names]
         return self.config.frozen_codec and all(card.is_file() for card in cards)
 
-    def _tokenise(self) -> None:
+    def tokenise(self) -> None:
         """Prepare tokens and letters of all transcripts; the recogniser makes those missing."""
         data, texts, sure = self.config.data, list(self.train.texts), list(self.train.texts)
         if data.transcribe:
@@ -238,27 +240,35 @@ class Trainer:
 
     @torch.no_grad()
     def _finish_adapters(self) -> None:
-        """Fit the speech heads on the trained codes and write the adapters."""
-        codec = self.student.codec
+        """Write the adapters; fit their speech heads on the trained codes and write them again."""
         for recogniser in self.recognisers:
-            name, embedder = recogniser.config.short_name, recogniser.embedder
-            fill_undrawn_levels(embedder, list(self.config.levels))
-            accuracy = fit_speech_head(codec, embedder, self.batches, self.noise, self.config.seed)
+            fill_undrawn_levels(recogniser.embedder, list(self.config.levels))
+            if not self.config.frozen_codec:  # for whoever waits: heads take minutes
+                self._save_adapter(recogniser)
+        for recogniser in self.recognisers:
+            accuracy = fit_speech_head(
+                self.student.codec, recogniser.embedder, self.batches, self.noise, self.config.seed
+            )
+            name = recogniser.config.short_name
             self.run_folder.log({"stage": "speech_head", "adapter": name, "accuracy": accuracy})
-            folder = self.folder / f"adapter-{name}"
-            base = recogniser.whisper.fingerprint()
-            adapter = CodesAdapter(embedder, recogniser.config.name, base, codec.fingerprint())
-            adapter.save_pretrained(folder, int8=True)
-            logger.info("the adapter is in %s", folder)
+            logger.info("the adapter is in %s", self._save_adapter(recogniser))
 
-    def _finish_codec(self) -> None:
-        """Write the codec, train its prior and measure its rates."""
-        codec, folder = self.student.codec, self.folder / "codec"
-        copy.deepcopy(codec).half().save_pretrained(folder)
+    def _save_adapter(self, recogniser: RecogniserLoss) -> Path:
+        folder = self.folder / f"adapter-{recogniser.config.short_name}"
+        base, codec = recogniser.whisper.fingerprint(), self.student.codec.fingerprint()
+        adapter = CodesAdapter(recogniser.embedder, recogniser.config.name, base, codec)
+        adapter.save_pretrained(folder, int8=True)
+        return folder
+
+    def _save_codec(self) -> None:
+        folder = self.folder / "codec"
+        copy.deepcopy(self.student.codec).half().save_pretrained(folder)
         VQCodecFeatureExtractor().save_pretrained(folder)
         logger.info("the codec is in %s", folder)
-        if not self.config.prior.steps:
-            return
+
+    def _finish_prior(self) -> None:
+        """Train the codec's prior and measure its rates."""
+        codec = self.student.codec
         prior = PriorTrainer(self.config, codec, self.batches, self.dev).run()
         prior.save_pretrained(self.folder / "prior")
         logger.info("the code prior is in %s", self.folder / "prior")
@@ -266,7 +276,7 @@ class Trainer:
             rows = range(0, len(self.dev), 1 + len(self.dev) // RATE_CLIPS)
             points = price_points(codec, prior, [self.dev.samples(i) for i in rows])
             codec.config.price_points = points
-            codec.config.save_pretrained(folder)
+            codec.config.save_pretrained(self.folder / "codec")
             self.run_folder.log({"stage": "rates", "points": points})
 
     def save(self, step: int, optimizer: Optimizer) -> None:

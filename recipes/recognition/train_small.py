@@ -1,0 +1,275 @@
+"""Train a small CTC recogniser that reads codes, or its twin that reads log-mel.
+
+python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml
+python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml --input log-mel
+
+Recordings are decoded once, into the memory of the device; augmentation and encoding run there in
+every step. The same command continues an interrupted run.
+"""
+
+import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
+
+# isort: split
+import argparse
+import json
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from from_whisper import copy_layers, make_config
+from torch import Tensor, nn
+from torch.optim import AdamW
+from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
+from transformers.models.whisper.modeling_whisper import sinusoids
+
+from vqasr.adapters.adapter import CodesAdapter
+from vqasr.adapters.code_features import CodesFeatureExtractor
+from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+from vqasr.adapters.embedder import CodeEmbedder
+from vqasr.codec.mel import POWER_FLOOR, log_mel
+from vqasr.evaluation.error_rates import word_errors
+from vqasr.files import replace_file
+from vqasr.grid import HOP_LENGTH, MEL_FRAMES_PER_FRAME, SAMPLING_RATE_HZ
+from vqasr.training.batches import Batch
+from vqasr.training.checkpoint import RunFolder, StepLog
+from vqasr.training.config import config_hash, load_train_config
+from vqasr.training.losses import letters_loss
+from vqasr.training.precision import autocast
+from vqasr.training.texts import LETTERS
+from vqasr.training.trainer import Trainer
+
+HEAD_FACTOR = 10  # of the head's learning rate
+GAPS, GAP_FRAMES = 3, 12  # the most gaps of an item and frames of a gap (arXiv 1904.08779)
+DEV_LEVELS = (1, 2, 4)
+# The tokenizer's names of `LETTERS`: CTC's blank and the space.
+VOCABULARY = ["<pad>", "|", *LETTERS[2:], "<unk>"]
+
+
+class CodesReader(nn.Module):
+    """Frozen codec and embedder: audio to embeddings, through codes."""
+
+    def __init__(self, codec: Any, embedder: CodeEmbedder):
+        super().__init__()
+        self.embedder, self._codec = embedder, [codec]  # a list hides it from the checkpoint
+
+    def forward(self, batch: Batch, levels: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings at 50 Hz and a mask of those that exist."""
+        codec = self._codec[0]
+        mask = batch.frame_mask(batch.audio_lengths)
+        with torch.no_grad():
+            latents = codec.encoder(batch.audio)[:, : mask.shape[1]].float()
+            refined = batch.refined if self.training else None
+            coded = codec.quantizer(latents, levels, mask, refined)
+        gaps = gaps & mask
+        latents = torch.where(gaps[..., None], self.embedder.missing_frame, coded.quantized)
+        depths = torch.where(mask & ~gaps, coded.depths, levels[:, None])
+        return self.embedder.close_latents(latents, mask, depths, mask.sum(1), levels)
+
+
+class LogMelReader(nn.Module):
+    """Whisper's own front end: log-mel to embeddings, by its trained convolutions."""
+
+    def __init__(self, whisper: Any):
+        super().__init__()
+        self.conv1, self.conv2 = whisper.model.encoder.conv1, whisper.model.encoder.conv2
+        self.requires_grad_(True)
+
+    def forward(self, batch: Batch, levels: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings at 50 Hz and a mask of those that exist."""
+        mask = batch.frame_mask(batch.audio_lengths)
+        mel = log_mel(replace(batch, target=batch.audio).power, POWER_FLOOR)
+        mel = torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 2.0)  # eight decades
+        shown = (mask & ~gaps).repeat_interleave(MEL_FRAMES_PER_FRAME, dim=1)[
+            :, : mel.shape[1], None
+        ]
+        mel = torch.where(shown, mel, mel.amin((1, 2), keepdim=True))
+        hidden = F.gelu(self.conv1(mel.transpose(1, 2)))
+        hidden = F.gelu(self.conv2(hidden)).transpose(1, 2)
+        return hidden, mask.repeat_interleave(2, dim=1)
+
+
+class Recogniser(nn.Module):
+    """A reader, Whisper's first layers with its positions, and a head for letters."""
+
+    def __init__(self, reader: nn.Module, base: Wav2Vec2ForCTC):
+        super().__init__()
+        self.reader, self.base = reader, base
+
+    def forward(self, batch: Batch, levels: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits at 50 Hz and a mask of those that exist."""
+        hidden, exists = self.reader(batch, levels, gaps)
+        hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
+        hidden = self.base.wav2vec2.encoder(hidden, attention_mask=exists).last_hidden_state
+        return self.base.lm_head(hidden), exists
+
+
+class CTCTrainer:
+    """Train a recogniser as configured, with CTC of letters."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        config = load_train_config(arguments.config)
+        self.config = config
+        config.output_dir = arguments.out or f"{config.output_dir}-{arguments.input}"
+        self.folder = Path(config.output_dir)
+        self.data = Trainer(config)
+        self.data.tokenise()
+        whisper: Any = self.data.recognisers[0].whisper.model  # used up
+        heads = whisper.config.encoder_attention_heads
+        sizes = len(VOCABULARY), arguments.layers, arguments.inner
+        shape = make_config(whisper.config.d_model, heads, *sizes)
+        shape.hidden_dropout = shape.activation_dropout = arguments.dropout
+        torch.manual_seed(config.seed)
+        base = Wav2Vec2ForCTC(shape)
+        copy_layers(whisper, base)
+        codec = self.data.student.codec.eval().requires_grad_(False)
+        reader: nn.Module
+        if arguments.input == "codes":
+            adapter = CodesAdapter.from_pretrained(config.recognisers[0].adapter)
+            reader = CodesReader(codec, open_embedder(adapter.embedder))
+            self.codec_fingerprint = adapter.codec_fingerprint
+        else:
+            reader = LogMelReader(whisper)
+        self.model = Recogniser(reader, base).to(self.data.device)
+        self.device = self.data.device
+        self.run_folder = RunFolder(self.folder, "ctc", f"{config_hash(config)} {arguments.input}")
+
+    def run(self) -> None:
+        """Train the steps that are missing and write the model."""
+        schedule = self.config.schedule
+        first = self.run_folder.steps_done()
+        if first is None:
+            raise SystemExit(f"{self.folder} holds another run; name another --out.")
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        head = [p for n, p in named if n.startswith("base.lm_head.")]
+        rest = [p for n, p in named if n.startswith(("reader.", "base.wav2vec2.encoder."))]
+        optimizer = AdamW([{"params": head}, {"params": rest}], betas=(0.9, 0.98))
+        if first:
+            self.run_folder.load(self.model, optimizer)
+        with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
+            for step in range(first, schedule.total_steps):
+                for group, factor in zip(optimizer.param_groups, (HEAD_FACTOR, 1), strict=True):
+                    group["lr"] = factor * schedule.rate(step)
+                losses, audio_s = self.update(optimizer, step)
+                logged = log.add("ctc", step, losses, audio_s)
+                done, last = step + 1, step + 1 == schedule.total_steps
+                if logged and (done % schedule.save_every == 0 or last):
+                    self.run_folder.save(done, self.model, optimizer, {})
+                    self.write()
+                if done % schedule.dev_every == 0 or last:
+                    self.run_folder.log({"stage": "dev", "step": done, **self.evaluate()})
+
+    def update(self, optimizer: AdamW, step: int) -> tuple[dict[str, Tensor], float]:
+        """Make one step; return the loss and the seconds of audio."""
+        torch.manual_seed(self.config.seed * 7_919 + step)
+        self.model.train()
+        optimizer.zero_grad()
+        total, audio_s = torch.zeros((), device=self.device), 0.0
+        for piece in self.data.batches.pieces(step):
+            with autocast(self.device):
+                logits, _ = self.model(piece, piece.levels, draw_gaps(piece) | piece.lost)
+            texts, lengths = self.data.letters(piece.rows)
+            frames = 2 * -(-piece.audio_lengths // HOP_LENGTH)
+            loss = piece.share * letters_loss(logits, frames, texts, lengths)
+            loss.backward()
+            total += loss.detach()
+            audio_s += piece.audio.numel() / SAMPLING_RATE_HZ
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        optimizer.step()
+        return {"nats_a_letter": total}, audio_s
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Measure the WER on dev, by number of codebooks; greedy."""
+        self.model.eval()
+        recordings, measured = self.data.dev_batches.recordings, {}
+        for n in DEV_LEVELS if isinstance(self.model.reader, CodesReader) else (0,):
+            texts = [""] * len(recordings)
+            for batch in self.data.dev_batches.one_pass([0], 192.0, augmented=False):
+                levels = torch.full_like(batch.levels, n)
+                none = torch.zeros_like(batch.lost)
+                with autocast(self.device):
+                    logits, exists = self.model(batch, levels, none)
+                best = torch.where(exists, logits.argmax(-1), 0).cpu().numpy()
+                for row, ids in zip(batch.rows, best, strict=True):
+                    texts[row] = collapse(ids)
+            errors, words = word_errors(recordings.texts, texts)
+            measured[f"wer_{n}"] = round(errors / words, 4)
+        return measured
+
+    def write(self) -> None:
+        """Write the model as it ships (int8), with its tokenizer; of log-mel, half precision."""
+        folder = self.folder / "final"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not isinstance(self.model.reader, CodesReader):
+            half = {k: v.half().cpu().contiguous() for k, v in self.model.state_dict().items()}
+            replace_file(folder / "model.safetensors", safetensors.torch.save(half))
+            return
+        model = VQWav2Vec2ForCTC.from_base(
+            self.model.base, self.model.reader.embedder,
+            self.codec_fingerprint, sinusoids=True,
+        )  # fmt: skip
+        model.save_int8(folder)
+        replace_file(
+            self.folder / "vocab.json",
+            json.dumps({v: i for i, v in enumerate(VOCABULARY)}).encode(),
+        )
+        tokenizer = Wav2Vec2CTCTokenizer(self.folder / "vocab.json", bos_token=None, eos_token=None)
+        tokenizer.save_pretrained(folder)
+        CodesFeatureExtractor().save_pretrained(folder)
+
+
+def open_embedder(trained: CodeEmbedder) -> CodeEmbedder:
+    """Copy an embedder without closing frames."""
+    embedder = CodeEmbedder(replace(trained.config, num_closing_frames=0))
+    state = trained.state_dict()
+    state.pop("closing_frames", None)
+    embedder.load_state_dict(state)
+    embedder.speech_head.reset_parameters()  # its features change; fit_speech_head.py fits it anew
+    embedder.speech_head.requires_grad_(False)
+    return embedder
+
+
+def draw_gaps(batch: Batch) -> Tensor:
+    """Draw (items, frames) bool, True in gaps."""
+    items, frames = batch.lost.shape
+    rng = np.random.default_rng(int(batch.lengths.sum()))
+    start = rng.random((items, GAPS, 1)) * (batch.lengths.numpy()[:, None, None] / HOP_LENGTH)
+    length = rng.integers(1, GAP_FRAMES + 1, (items, GAPS, 1))
+    length = length * (rng.integers(0, GAPS + 1, (items, 1, 1)) > np.arange(GAPS)[:, None])
+    place = np.arange(frames)
+    inside = (place >= start) & (place < start + length)
+    return torch.from_numpy(inside.any(1)).to(batch.lost.device, non_blocking=True)
+
+
+def collapse(ids: np.ndarray) -> str:
+    """Write the best path of letters as text."""
+    kept = ids[np.append(True, ids[1:] != ids[:-1])]
+    return "".join(LETTERS[i] for i in kept if 0 < i < len(LETTERS))
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("config", help="TOML with data, codec, adapter and schedule")
+    parser.add_argument("--input", choices=["codes", "log-mel"], default="codes")
+    parser.add_argument("--out", help="instead of the configuration's output_dir")
+    parser.add_argument("--layers", type=int, default=4, help="of the encoder")
+    parser.add_argument("--inner", type=int, default=1152, help="width of the feed-forwards")
+    parser.add_argument("--dropout", type=float, default=0.1, help="of the encoder's layers")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    trainer = CTCTrainer(arguments)
+    logging.info("ready after %.0f s", time.monotonic() - started)
+    trainer.run()
+
+
+if __name__ == "__main__":
+    main()
