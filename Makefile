@@ -32,6 +32,8 @@ assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/t
 	rm -rf vqasr/assets/ctc-small runs/ctc-small/final/speech_head
 	cp -r runs/ctc-small/final vqasr/assets/ctc-small
 	rm vqasr/assets/ctc-small/log.json
+	.venv/bin/python recipes/recognition/train_lm.py --data ../shared/speech/train*.parquet \
+		--transcripts runs/vqasr-base/transcripts.json --out vqasr/assets/ctc-small
 
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,5 +1,6 @@
 """Transcribe codes with a CTC model."""
 
+import copy
 import os
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.embedder import CodeEmbedder
+from vqasr.adapters.language_model import SUFFIX, BeamSearch
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
@@ -23,19 +25,26 @@ LONGEST_SEGMENT_S = 7.0
 
 
 class CTCRecogniser(Recogniser):
-    """Decode a `VQWav2Vec2ForCTC` greedily.
+    """Decode a `VQWav2Vec2ForCTC` greedily, or with a language model.
 
     Args:
         model: reads the codes.
         tokenizer: of its characters.
+        search: decodes with a language model; None for the likeliest letters alone.
     """
 
     reads_audio = False
     embedder: CodeEmbedder
 
-    def __init__(self, model: VQWav2Vec2ForCTC, tokenizer: Wav2Vec2CTCTokenizer):
+    def __init__(
+        self,
+        model: VQWav2Vec2ForCTC,
+        tokenizer: Wav2Vec2CTCTokenizer,
+        search: BeamSearch | None = None,
+    ):
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.search = search
         self.embedder = model.embedder
         self.codec_fingerprint = bytes.fromhex(model.config.codec_fingerprint)
 
@@ -44,12 +53,16 @@ class CTCRecogniser(Recogniser):
         """Load a CTC model that reads codes by itself, with its tokenizer.
 
         Args:
-            name_or_path: "ctc-small" (bundled), a folder or a hub id.
+            name_or_path: "ctc-small" (bundled), a folder or a hub id; with "+lm", its language
+                model is used.
 
         Raises:
             RecogniserError: it is missing, or no such model.
         """
-        return cls(*_load(VQWav2Vec2ForCTC, str(name_or_path)))
+        name = str(name_or_path).removesuffix(SUFFIX)
+        model, tokenizer = _load(VQWav2Vec2ForCTC, name)
+        with_search = str(name_or_path).endswith(SUFFIX)
+        return cls(model, tokenizer, BeamSearch.of(name, tokenizer) if with_search else None)
 
     @classmethod
     def with_adapter(cls, asr: str, adapter: CodesAdapter) -> "CTCRecogniser":
@@ -76,24 +89,33 @@ class CTCRecogniser(Recogniser):
     def fingerprint(self) -> bytes:
         return self.model.fingerprint()
 
+    def greedy(self) -> "CTCRecogniser":
+        """Return the same recogniser without a language model."""
+        other = copy.copy(self)
+        other.search = None
+        return other
+
     def read_texts(self, codes: Tensor) -> list[str]:
-        return [self.tokenizer.decode(ids) for ids in self._best(codes)]
+        if self.search is None:
+            return [self.tokenizer.decode(row.argmax(-1)) for row in self._logits(codes)]
+        return [" ".join(word.text for word in self._words(row)) for row in self._logits(codes)]
 
     def read_segments(self, codes: Tensor) -> list[list[Segment]]:
-        segments = []
-        for ids in self._best(codes):
-            decoded: Any = self.tokenizer.decode(ids, output_word_offsets=True)
-            words = [
-                Segment(LOGIT_S * o["start_offset"], LOGIT_S * o["end_offset"], o["word"])
-                for o in decoded["word_offsets"]
-            ]
-            segments.append(group_words(words))
-        return segments
+        return [group_words(self._words(row)) for row in self._logits(codes)]
 
-    def _best(self, codes: Tensor) -> list[Tensor]:
-        """Return the likeliest token of each frame that exists."""
-        ids = self.model.read(codes).logits.argmax(-1)
-        return [row[: 2 * int(n)] for row, n in zip(ids, self.embedder.lengths(codes), strict=True)]
+    def _words(self, logits: Tensor) -> list[Segment]:
+        if self.search is not None:
+            return self.search.words(logits, LOGIT_S)
+        decoded: Any = self.tokenizer.decode(logits.argmax(-1), output_word_offsets=True)
+        return [
+            Segment(LOGIT_S * o["start_offset"], LOGIT_S * o["end_offset"], o["word"])
+            for o in decoded["word_offsets"]
+        ]
+
+    def _logits(self, codes: Tensor) -> list[Tensor]:
+        """Compute logits of the frames that exist, (frames, letters) for each item."""
+        rows = zip(self.model.read(codes).logits, self.embedder.lengths(codes), strict=True)
+        return [row[: 2 * int(n)] for row, n in rows]
 
 
 def _load(model_class: Any, name: str) -> tuple[Any, Wav2Vec2CTCTokenizer]:

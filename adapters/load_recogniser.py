@@ -8,6 +8,7 @@ from transformers.utils.hub import cached_file
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
+from vqasr.adapters.language_model import SUFFIX
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import resolve
@@ -23,9 +24,9 @@ def load_recogniser(
     """Load a recogniser that reads codes.
 
     Args:
-        asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`; a Whisper, as
-            `load_whisper` takes it; or, with its adapter, folder or hub id of a Wav2Vec2, HuBERT
-            or WavLM with a CTC head.
+        asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`, with "+lm" for its
+            language model; a Whisper, as `load_whisper` takes it; or, with its adapter, folder or
+            hub id of a Wav2Vec2, HuBERT or WavLM with a CTC head.
         adapter: folder, hub id or name; None for the one bundled for a Whisper's weights.
         language, task: of a multilingual Whisper, see `load_whisper`.
 
@@ -49,7 +50,7 @@ def load_recogniser(
 
 def reads_codes_only(name: str) -> bool:
     """Tell whether a name is "ctc-small", or folder or hub id of a `VQWav2Vec2ForCTC`."""
-    source = resolve(name)
+    source = resolve(name.removesuffix(SUFFIX))
     if "/" not in source and not Path(source).is_dir():
         return False  # a name of vqasr's own, such as "tiny.en": the hub is not asked for it
     try:

@@ -47,8 +47,9 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 Asr = Annotated[
     str,
     Option(
-        help="Recogniser: tiny.en or base (Whisper), ctc-small (reads codes only), a hub id, or "
-        "the folder of a Whisper, a CTranslate2 Whisper or a CTC model."
+        help="Recogniser: tiny.en or base (Whisper), ctc-small (reads codes only; ctc-small+lm "
+        "with its language model), a hub id, or the folder of a Whisper, a CTranslate2 Whisper or "
+        "a CTC model."
     ),
 ]
 Bps = Annotated[

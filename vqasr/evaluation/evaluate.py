@@ -36,6 +36,7 @@ from vqasr.evaluation.system_names import (
     expand_systems,
     make_system,
     supported_systems,
+    with_greedy,
     with_losses,
 )
 from vqasr.evaluation.systems import System
@@ -93,7 +94,8 @@ def evaluate(
         out: folder for the results; with several data sets or conditions, it gets a folder for
             each, and slices.md.
         systems: names separated by commas, see `make_system`; None for `DEFAULT_SYSTEMS`.
-        asr, adapter: recogniser, as `load_recogniser` takes them.
+        asr, adapter: recogniser, as `load_recogniser` takes them. With a language model
+            ("ctc-small+lm"), each of vqasr's systems is measured without it too.
         split, text_column, limit: split of hub data sets, column of the transcripts, number of
             rows.
         batch_size: clips that are decoded together.
@@ -114,7 +116,7 @@ def evaluate(
     model = load_codec(codec)
     recogniser = load_recogniser(asr, adapter)
     expanded = expand_systems(systems or supported_systems(DEFAULT_SYSTEMS, recogniser), model)
-    names = with_losses(expanded, list(chunk_losses))
+    names = with_losses(with_greedy(expanded, recogniser), list(chunk_losses))
     changes = {name: make_condition(name) for name in conditions}
     coder = prior or bundled_prior(model.fingerprint())
     make = partial(

@@ -1,5 +1,6 @@
 """Make systems by their names, as `vqasr evaluate --systems` takes them."""
 
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.entropy.prior import CodePrior
@@ -9,6 +10,7 @@ from vqasr.evaluation.neural import PREFIX as NEURAL
 from vqasr.evaluation.neural import RANDOM, NeuralCodec
 from vqasr.evaluation.systems import (
     CONTINUOUS,
+    GREEDY,
     KMEANS,
     LOSS,
     AudioSystem,
@@ -98,6 +100,14 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
     return list(dict.fromkeys(expanded))
 
 
+def with_greedy(names: list[str], recogniser: Recogniser) -> list[str]:
+    """Add "vqasr:...+greedy" after each "vqasr:..." if the recogniser has a language model."""
+    if not (isinstance(recogniser, CTCRecogniser) and recogniser.search):
+        return names
+    twice = ((name, name + GREEDY) if name.startswith("vqasr:") else (name,) for name in names)
+    return [name for pair in twice for name in pair]
+
+
 def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
     """Repeat each "vqasr:..." for each percentage of lost chunks; keep other systems as they are.
 
@@ -109,7 +119,7 @@ def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
             raise VqasrError(f"a loss of {loss} % of the chunks is impossible. Use 0 to 100.")
     expanded: list[str] = []
     for name in names:
-        if name == CONTINUOUS or not name.startswith("vqasr:") or not losses_percent:
+        if name.startswith(CONTINUOUS) or not name.startswith("vqasr:") or not losses_percent:
             expanded.append(name)
         else:
             expanded += [f"{name}{LOSS}{loss:g}" for loss in losses_percent]

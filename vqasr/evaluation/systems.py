@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.codec.modeling import VQCodecModel
@@ -28,6 +29,7 @@ from vqasr.stream.stream import Stream
 PCM_BYTES_PER_SAMPLE = 2
 CONTINUOUS = "vqasr:continuous"
 LOSS = "+loss"
+GREEDY = "+greedy"  # without the recogniser's language model
 KMEANS = "kmeans:"
 AudioCodec = Callable[[np.ndarray], tuple[int, np.ndarray]]
 
@@ -153,7 +155,7 @@ class CodesSystem(System):
     """Transcribe vqasr's codes, sent as streams, or its unquantized latents.
 
     Args:
-        name: "vqasr:N" or "vqasr:Rbps", also with "+lossP", or "vqasr:continuous".
+        name: "vqasr:N" or "vqasr:Rbps" or "vqasr:continuous", also with "+greedy" and "+lossP".
         codec: in evaluation mode.
         recogniser: with an adapter for the codec.
         prior: codes the streams; None for the one that ships for the codec.
@@ -184,8 +186,10 @@ class CodesSystem(System):
         self.chunk_frames = chunk_frames
         self.prior = bundled_prior(fingerprint) if prior is None else prior
         self._codec = codec
-        self._recogniser = recogniser
         rate, _, loss = name.partition(LOSS)
+        if rate.endswith(GREEDY) and isinstance(recogniser, CTCRecogniser):
+            recogniser, rate = recogniser.greedy(), rate.removesuffix(GREEDY)
+        self._recogniser = recogniser
         self._loss = float(loss or 0.0) / 100.0
         self._rng = np.random.default_rng(seed)
         self._point = None if rate == CONTINUOUS else point_of(rate, codec)

@@ -1,0 +1,126 @@
+"""Make the language model of a CTC recogniser: a word n-gram of the training transcripts.
+
+python recipes/recognition/train_lm.py --data ../shared/speech/train*.parquet \\
+    --transcripts runs/ctc-small-codes/transcripts.json --out runs/ctc-small-codes/final
+
+Interpolated Kneser-Ney smoothing (Kneser and Ney 1995; Chen and Goodman 1999), one discount for
+each order. KenLM's own estimator is not in the registry's package, and nltk's writes no ARPA.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+
+from vqasr.adapters.language_model import FILE
+from vqasr.data.speech import load_speech
+from vqasr.files import replace_file
+
+START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+Gram = tuple[str, ...]
+
+
+class KneserNey:
+    """An n-gram of sentences, each a list of words.
+
+    Attributes:
+        probability: for each order, {n-gram: probability of its last word after the others}.
+        backoff: for each order, {history: factor of the next lower order}; order 1 has none.
+    """
+
+    def __init__(self, sentences: list[list[str]], order: int):
+        marked = [[START, *words, END] for words in sentences]
+        counts = [
+            Counter(tuple(s[i : i + n]) for s in marked for i in range(len(s) - n + 1))
+            for n in range(1, order + 1)
+        ]
+        self.probability: list[dict[Gram, float]] = []
+        self.backoff: list[dict[Gram, float]] = []
+        for n, own in enumerate(counts, 1):
+            used = own if n == order else before_it(own, counts[n])
+            self._add(n, {gram: c for gram, c in used.items() if gram != (START,)})
+
+    def _add(self, n: int, counts: dict[Gram, int]) -> None:
+        frequencies = Counter(counts.values())
+        once, twice = frequencies[1], frequencies[2]
+        discount = once / (once + 2 * twice) if once else 0.5  # tiny data may have no such n-gram
+        total: Counter[Gram] = Counter()
+        kinds: Counter[Gram] = Counter()
+        for gram, count in counts.items():
+            total[gram[:-1]] += count
+            kinds[gram[:-1]] += 1
+        rest = {history: discount * kinds[history] / total[history] for history in total}
+        size = len(counts) + 1  # the unknown word is one more
+        probability = {
+            gram: (count - discount) / total[gram[:-1]]
+            + rest[gram[:-1]] * (1 / size if n == 1 else self.probability[-1][gram[1:]])
+            for gram, count in counts.items()
+        }
+        if n == 1:
+            probability[UNKNOWN,] = rest[()] / size
+            rest = {}
+        self.probability.append(probability)
+        self.backoff.append(rest)
+
+    def __call__(self, history: Gram, word: str) -> float:
+        """Return the probability of a word after a history shorter than the order."""
+        gram = (*history, word)
+        table = self.probability[len(history)]
+        if gram in table:
+            return table[gram]
+        return self.backoff[len(history)].get(history, 1.0) * self(history[1:], word)
+
+    def arpa(self) -> str:
+        """Write as an ARPA file."""
+        lines = ["\\data\\"]
+        tables = [dict(table) for table in self.probability]
+        tables[0][START,] = 10.0**-99
+        lines += [f"ngram {n}={len(table)}" for n, table in enumerate(tables, 1)]
+        for n, table in enumerate(tables, 1):
+            lines += ["", f"\\{n}-grams:"]
+            for gram, probability in table.items():
+                line = f"{math.log10(probability):.4f}\t{' '.join(gram)}"
+                if n < len(tables) and gram in self.backoff[n]:
+                    line += f"\t{math.log10(self.backoff[n][gram]):.4f}"
+                lines.append(line)
+        return "\n".join([*lines, "", "\\end\\", ""])
+
+
+def before_it(own: Counter[Gram], longer: Counter[Gram]) -> dict[Gram, int]:
+    """Count the different words before each n-gram; nothing is before a sentence's start."""
+    kinds = Counter(gram[1:] for gram in longer)
+    return {gram: count if gram[0] == START else kinds[gram] for gram, count in own.items()}
+
+
+def sentences_of(texts: list[str]) -> list[list[str]]:
+    """Split transcripts without digits into lower-case words."""
+    kept = (text.lower() for text in texts if not re.search(r"\d", text))
+    return [words for text in kept if (words := re.findall(r"[a-z']+", text))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", required=True, nargs="+", help="data with the column text")
+    parser.add_argument("--transcripts", help="of rows without text: transcripts.json of a run")
+    parser.add_argument("--least", type=float, default=-0.4, help="log-probability of those")
+    parser.add_argument("--order", type=int, default=3)
+    parser.add_argument("--out", required=True, help="folder of the model")
+    arguments = parser.parse_args()
+    texts = [text or "" for text in load_speech(arguments.data)["text"]]
+    if arguments.transcripts:
+        made = json.loads(Path(arguments.transcripts).read_text())["transcripts"]
+        texts += [text for text, score in made.values() if score >= arguments.least]
+    sentences = sentences_of(texts)
+    packed = gzip.compress(KneserNey(sentences, arguments.order).arpa().encode(), 9, mtime=0)
+    replace_file(Path(arguments.out) / FILE, packed)
+    words = sum(map(len, sentences))
+    print(f"{words} words of {len(sentences)} sentences, {len(packed)} bytes")
+
+
+if __name__ == "__main__":
+    main()

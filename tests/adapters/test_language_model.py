@@ -1,0 +1,117 @@
+"""Beam search with a word n-gram, and the n-gram itself."""
+
+import gzip
+import importlib
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqasr.adapters.ctc_recogniser import LOGIT_S, CTCRecogniser
+from vqasr.adapters.language_model import FILE, BeamSearch, unigrams
+from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.assets import ASSETS
+from vqasr.compression.compress import compress
+from vqasr.errors import RecogniserError
+from vqasr.evaluation.error_rates import word_errors
+from vqasr.evaluation.system_names import make_system, with_greedy
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "recognition"
+sys.path.insert(0, str(RECIPE))
+ngram = importlib.import_module("train_lm")
+
+
+@pytest.fixture(scope="module")
+def with_lm() -> CTCRecogniser:
+    pytest.importorskip("flashlight")
+    return load_recogniser("ctc-small+lm")
+
+
+def test_fewer_errors_than_the_likeliest_letters(with_lm, codec, clips) -> None:
+    codes = [compress(clip.samples, codec=codec, num_quantizers=4).codes for clip in clips[:4]]
+    references = [clip.text for clip in clips[:4]]
+    greedy, _ = word_errors(references, with_lm.greedy().transcribe_codes(codes))
+    searched, _ = word_errors(references, with_lm.transcribe_codes(codes))
+    assert searched < 0.8 * greedy
+    texts = with_lm.transcribe_codes(codes, batch_size=1)
+    assert texts == with_lm.transcribe_codes(codes)
+    known = set(unigrams(gzip.decompress((ASSETS / "ctc-small" / FILE).read_bytes()).decode()))
+    assert set(" ".join(texts).split()) <= known
+
+
+def test_words_have_times(with_lm, codec, clips) -> None:
+    codes = compress(clips[0].samples, codec=codec, num_quantizers=4).codes
+    (segments,) = with_lm.segments_of_codes(codes)
+    assert " ".join(s.text for s in segments) == with_lm.transcribe_codes(codes)[0]
+    ends = [t for s in segments for t in (s.start_s, s.end_s)]
+    assert ends == sorted(ends)
+    assert ends[-1] <= len(clips[0].samples) / 16_000
+
+
+def test_the_last_word_is_whole(with_lm) -> None:
+    """Letters that are certain, without a space at the end."""
+    vocabulary = with_lm.tokenizer.get_vocab()
+    path = [0, *(i for c in "bread" for i in (vocabulary[c], 0)), vocabulary["|"]]
+    path += [i for c in "before" for i in (vocabulary[c], 0)]
+    logits = torch.full((len(path), len(vocabulary)), -9.0)
+    logits[range(len(path)), path] = 9.0
+    words = with_lm.search.words(logits, LOGIT_S)
+    assert [word.text for word in words] == ["bread", "before"]
+    assert with_lm.search.words(torch.eye(len(vocabulary))[[0] * 9] * 30, LOGIT_S) == []
+
+
+def test_evaluation_shows_both(with_lm, codec, clips) -> None:
+    names = with_greedy(["text", "vqasr:4"], with_lm)
+    assert names == ["text", "vqasr:4", "vqasr:4+greedy"]
+    assert with_greedy(["vqasr:4"], with_lm.greedy()) == ["vqasr:4"]
+    samples = [clips[0].samples]
+    searched, greedy = (
+        make_system(name, codec, with_lm).run(samples, 1).texts for name in names[1:]
+    )
+    assert (
+        searched != greedy == make_system("vqasr:4", codec, with_lm.greedy()).run(samples, 1).texts
+    )
+
+
+def test_what_is_missing_is_said(with_lm, tmp_path, monkeypatch) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(ASSETS / "ctc-small", model)
+    for content in (b"", b"no gzip", gzip.compress(b"\\data\\\n"), gzip.compress(b"\xff\xff")):
+        (model / FILE).write_bytes(content)
+        with pytest.raises(RecogniserError, match=r"ARPA|no word"):
+            load_recogniser(f"{model}+lm")
+    (model / FILE).unlink()
+    with pytest.raises(RecogniserError, match="has no language model"):
+        load_recogniser(f"{model}+lm")
+    monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)
+    with pytest.raises(RecogniserError, match=r"vqasr\[lm\]"):
+        BeamSearch(ASSETS / "ctc-small" / FILE, with_lm.tokenizer)
+
+
+WORDS = st.sampled_from("abcde")
+
+
+@given(
+    st.lists(st.lists(WORDS, min_size=1, max_size=6), min_size=1, max_size=12), st.integers(1, 4)
+)
+def test_probabilities_sum_to_one(sentences, order) -> None:
+    model = ngram.KneserNey(sentences, order)
+    words = [gram[0] for gram in model.probability[0]]
+    histories = [(), *(h for backoff in model.backoff[1:] for h in backoff), ("a", "<unk>")]
+    for history in histories:
+        if len(history) < order:
+            assert sum(model(history, word) for word in words) == pytest.approx(1.0)
+    assert "nan" not in model.arpa()
+
+
+def test_a_language_model_of_transcripts() -> None:
+    sentences = ngram.sentences_of(["The CAT sat.", "room 7", "the cat's bed"])
+    assert sentences == [["the", "cat", "sat"], ["the", "cat's", "bed"]]
+    text = ngram.KneserNey(sentences, 2).arpa()
+    assert set(unigrams(text)) == {"the", "cat", "sat", "cat's", "bed"}
+    counts = [int(line.split("=")[1]) for line in text.splitlines() if line.startswith("ngram")]
+    assert counts == [8, 7]  # <s>, </s> and <unk> are words too
