@@ -11,7 +11,7 @@ demo: $(STAMP)  ## Run the demo on the bundled clips
 	HF_HUB_OFFLINE=1 .venv/bin/vqasr demo
 
 test: $(STAMP)  ## Run all tests
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
 
 docs: $(STAMP)  ## Build the documentation into build/docs
 	HF_HUB_OFFLINE=1 .venv/bin/python -m sphinx -W --keep-going -q docs build/docs

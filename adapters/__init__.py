@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vqasr.adapters.code_features import CodesFeatureExtractor
     from vqasr.adapters.ctc import VQWav2Vec2Config, VQWav2Vec2ForCTC
     from vqasr.adapters.ctc_recogniser import CTCRecogniser
+    from vqasr.adapters.ctc_stream import CTCStream
     from vqasr.adapters.pipeline import CodesPipeline
     from vqasr.adapters.processor import CodesProcessor
     from vqasr.adapters.whisper import VQWhisperConfig, VQWhisperForConditionalGeneration
@@ -25,6 +26,7 @@ _MODULES = {
     "code_features": ("CodesFeatureExtractor",),
     "ctc": ("VQWav2Vec2Config", "VQWav2Vec2ForCTC"),
     "ctc_recogniser": ("CTCRecogniser",),
+    "ctc_stream": ("CTCStream",),
     "pipeline": ("CodesPipeline",),
     "processor": ("CodesProcessor",),
     "whisper": ("VQWhisperConfig", "VQWhisperForConditionalGeneration"),
@@ -33,6 +35,7 @@ _MODULES = {
 
 __all__ = [
     "CTCRecogniser",
+    "CTCStream",
     "CodesAdapter",
     "CodesFeatureExtractor",
     "CodesPipeline",

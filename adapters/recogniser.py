@@ -105,13 +105,13 @@ class Recogniser(ABC):
         Raises:
             InvalidCodesError: the codes have a wrong shape, or are out of range.
         """
-        return _texts(self._transcribe(self._checked(clips), batch_size, timestamps=False))
+        return _texts(self._transcribe(self.checked(clips), batch_size, timestamps=False))
 
     def segments_of_codes(
         self, clips: list[np.ndarray] | np.ndarray, batch_size: int = 8
     ) -> list[list[Segment]]:
         """Transcribe as `transcribe_codes`, with timestamps."""
-        return self._transcribe(self._checked(clips), batch_size, timestamps=True)
+        return self._transcribe(self.checked(clips), batch_size, timestamps=True)
 
     def transcribe_latents(self, clips: list[Tensor] | Tensor, batch_size: int = 8) -> list[str]:
         """Transcribe unquantized latents, each (frames, latent_dim): the upper bound for codes."""
@@ -128,7 +128,8 @@ class Recogniser(ABC):
         """Tell whether unquantized (frames, latent_dim) hold speech in any window."""
         return bool(self._windows(0, latents.T))
 
-    def _checked(self, clips: list[np.ndarray] | np.ndarray) -> list[Tensor]:
+    def checked(self, clips: list[np.ndarray] | np.ndarray) -> list[Tensor]:
+        """Check clips as `transcribe_codes` takes them; return int64 codes (n, frames) of each."""
         config = self.embedder.config
         tensors = []
         for codes in map(np.asarray, _several(clips)):

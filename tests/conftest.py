@@ -18,13 +18,18 @@ from vqasr.cli.demo import Clip, bundled_clips
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
 # Longest first, so that two workers end together.
-LONGEST = ("test_quality.py", "test_training.py", "test_guards.py", "test_evaluate.py")
+LONGEST = (
+    "test_training.py", "test_finetuning.py", "test_cli.py", "test_evaluate.py", "test_quality.py",
+    "test_guards.py", "test_transcribe.py", "test_manners.py", "test_files.py", "test_docs.py",
+    "test_pipeline.py", "test_whisper.py", "test_whisper_base.py", "test_demo.py",
+)  # fmt: skip
 
 transformers.utils.logging.set_verbosity_error()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")
