@@ -213,8 +213,8 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         sizes = (*exists.shape, self._base_config.vocab_size)
         blank = hidden.new_full(sizes[-1:], torch.finfo(hidden.dtype).min)
         blank[self._base_config.pad_token_id] = 0.0
-        if not bool(shown.any()):
-            return CausalLMOutput(logits=blank.expand(sizes))
+        if labels is None and not bool(shown.any()):
+            return CausalLMOutput(logits=blank.repeat(*sizes[:-1], 1))
         if self.config.sinusoids:
             hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
         hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
