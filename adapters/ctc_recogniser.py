@@ -1,6 +1,7 @@
 """Transcribe codes with a CTC model."""
 
 import copy
+import hashlib
 import os
 from typing import Any
 
@@ -87,7 +88,10 @@ class CTCRecogniser(Recogniser):
         )
 
     def fingerprint(self) -> bytes:
-        return self.model.fingerprint()
+        own = self.model.fingerprint()
+        if self.search is None:
+            return own
+        return hashlib.sha256(own + self.search.fingerprint).digest()[:6]
 
     def greedy(self) -> "CTCRecogniser":
         """Return the same recogniser without a language model."""

@@ -1,12 +1,14 @@
 """Recognise codes with a CTC model while they come in."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
-from vqasr.errors import InvalidCodesError
-from vqasr.grid import FRAME_RATE_HZ
+from vqasr.errors import InvalidCodesError, RecogniserError
+from vqasr.grid import FRAME_RATE_HZ, FRAME_S
 
 CHUNK_S, LOOK_AHEAD_S, CONTEXT_S = 2.0, 1.0, 6.0
 
@@ -25,8 +27,8 @@ class CTCStream:
         context_s: seconds before the chunk that are read with it.
 
     Raises:
-        InvalidCodesError: chunk_s is shorter than a frame (0.04 s), or another duration is
-            negative.
+        RecogniserError: chunk_s is shorter than a frame (0.04 s), or another duration is negative
+            or not finite.
     """
 
     def __init__(
@@ -37,13 +39,13 @@ class CTCStream:
         look_ahead_s: float = LOOK_AHEAD_S,
         context_s: float = CONTEXT_S,
     ):
-        durations = (chunk_s, look_ahead_s, context_s)
-        chunk, look_ahead, context = (round(FRAME_RATE_HZ * s) for s in durations)
-        if chunk < 1 or look_ahead < 0 or context < 0:
-            raise InvalidCodesError(
-                f"chunk_s={chunk_s}, look_ahead_s={look_ahead_s}, context_s={context_s}: a chunk "
-                f"has at least {1 / FRAME_RATE_HZ} s, and none is negative."
+        extra_s = (look_ahead_s, context_s)
+        if not (FRAME_S <= chunk_s < math.inf and all(0 <= s < math.inf for s in extra_s)):
+            raise RecogniserError(
+                f"chunk_s={chunk_s}, look_ahead_s={look_ahead_s}, context_s={context_s}: finite "
+                f"durations are needed, of a chunk at least {FRAME_S} s, of the others at least 0."
             )
+        chunk, look_ahead, context = (round(FRAME_RATE_HZ * s) for s in (chunk_s, *extra_s))
         self._recogniser, self._tokenizer = recogniser, recogniser.tokenizer
         self._chunk, self._look_ahead, self._context = chunk, look_ahead, context
         self._codes: Tensor | None = None  # (n, frames) that are still read

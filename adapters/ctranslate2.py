@@ -99,8 +99,9 @@ def load_ctranslate2_whisper(
         state = _state_dict(arrays)
     except KeyError as error:
         raise RecogniserError(f"{folder} holds no Whisper: {error} is missing.") from error
-    model = WhisperForConditionalGeneration(config)
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    with torch.device("meta"):  # random weights would take most of the time
+        model = WhisperForConditionalGeneration(config)
+    missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     if unexpected or set(missing) - {"proj_out.weight"}:  # proj_out is tied to the embeddings
         raise RecogniserError(
             f"{folder / 'model.bin'}: missing {missing}, unexpected {unexpected}."
@@ -205,5 +206,6 @@ def _state_dict(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
         parts = torch.from_numpy(array.astype(np.float32)).chunk(len(targets))
         for target, values in zip(targets, parts, strict=True):
             if not (target.endswith("k_proj") and parameter == "bias"):  # keys have no bias
-                state[f"{prefix}.{target}.{_PARAMETERS[parameter]}"] = values
+                # A copy: safetensors refuses weights that share memory.
+                state[f"{prefix}.{target}.{_PARAMETERS[parameter]}"] = values.clone()
     return state

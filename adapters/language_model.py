@@ -1,6 +1,7 @@
 """Read CTC logits with a word n-gram: beam search of torchaudio on flashlight-text and KenLM."""
 
 import gzip
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ class BeamSearch:
         arpa: the n-gram, an ARPA file of lower-case words, packed by gzip.
         tokenizer: of the letters in the logits.
 
+    Attributes:
+        fingerprint: 6 bytes that identify the n-gram and the settings of the search.
+
     Raises:
         RecogniserError: flashlight-text is not installed, or the file cannot be read.
     """
@@ -46,9 +50,12 @@ class BeamSearch:
                 f"a language model needs flashlight-text ({error}): pip install 'vqasr[lm]'."
             ) from error
         try:
-            text = gzip.decompress(Path(arpa).read_bytes()).decode()
+            packed = Path(arpa).read_bytes()
+            text = gzip.decompress(packed).decode()
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise RecogniserError(f"{arpa}: no ARPA file in gzip ({error}).") from error
+        settings = f"{WEIGHT} {BEAM_SIZE} {BEAM_THRESHOLD}".encode()
+        self.fingerprint = hashlib.sha256(packed + settings).digest()[:6]
         vocabulary = tokenizer.get_vocab()
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)
         self._space = vocabulary[tokenizer.word_delimiter_token]
@@ -74,8 +81,7 @@ class BeamSearch:
         Raises:
             RecogniserError: it has none, or as `BeamSearch`.
         """
-        missing = {"_raise_exceptions_for_missing_entries": False}
-        path = cached_file(resolve(name), FILE, **missing)
+        path = cached_file(resolve(name), FILE, _raise_exceptions_for_missing_entries=False)
         if path is None:
             raise RecogniserError(
                 f"{name} has no language model ({FILE}). Leave {SUFFIX!r} out; "

@@ -71,7 +71,8 @@ def ctc_card(name: str, codec_fingerprint: str, metrics: Metrics) -> str:
         title=f"{name}: codes to letters",
         description="A small Wav2Vec2 encoder with a CTC head that reads codes of the vqasr codec "
         f"`{codec_fingerprint}`: no Whisper, no waveform, no spectrogram. Weights are stored as "
-        "int8 with a scale per row.",
+        "int8 with a scale per row. With `+lm` after its name, words are found with a word n-gram; "
+        "rows with `+greedy` are the likeliest letters alone.",
         snippet=_RECOGNISER.format(arguments='"THIS_FOLDER"'),
         sizes="",
         results=_tables(metrics),

@@ -102,11 +102,11 @@ class CodesWhisperEncoder(nn.Module):
     @contextmanager
     def generating(self) -> Iterator[None]:
         """Compute nothing for batches without speech, of which no text is generated."""
-        self._skips_silence = True
+        before, self._skips_silence = self._skips_silence, True
         try:
             yield
         finally:
-            self._skips_silence = False
+            self._skips_silence = before
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
         """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""

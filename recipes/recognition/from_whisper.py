@@ -8,6 +8,7 @@ Wav2Vec2's convolution over positions starts near zero. The head stays untrained
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperForConditionalGeneration
 
 POSITION_SCALE = 0.05  # of the convolution's initial weights
@@ -17,8 +18,7 @@ POSITION_SCALE = 0.05  # of the convolution's initial weights
 def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC) -> None:
     """Overwrite the model's layers with Whisper's first ones.
 
-    A narrower feed-forward keeps the neurons with the largest product of the norms of their input
-    and output weights.
+    A narrower feed-forward keeps the strongest neurons.
     """
     encoder: Any = model.wav2vec2.encoder
     source: Any = whisper.model.encoder
@@ -33,21 +33,39 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
         own.layer_norm.load_state_dict(its.self_attn_layer_norm.state_dict())
         own.final_layer_norm.load_state_dict(its.final_layer_norm.state_dict())
         into, out = own.feed_forward.intermediate_dense, own.feed_forward.output_dense
-        strength = its.fc1.weight.norm(dim=1) * its.fc2.weight.norm(dim=0)
-        kept = strength.topk(into.out_features).indices.sort().values
+        kept = strongest(its.fc1, its.fc2, into.out_features)
         into.weight.copy_(its.fc1.weight[kept]), into.bias.copy_(its.fc1.bias[kept])
         out.weight.copy_(its.fc2.weight[:, kept]), out.bias.copy_(its.fc2.bias)
 
 
+@torch.no_grad()
+def keep_strongest(feed_forward: Any, inner: int) -> None:
+    """Cut a Wav2Vec2 feed-forward down to its `inner` strongest neurons."""
+    into, out = feed_forward.intermediate_dense, feed_forward.output_dense
+    kept = strongest(into, out, min(inner, into.out_features))
+    feed_forward.intermediate_dense = nn.Linear(into.in_features, len(kept))
+    feed_forward.output_dense = nn.Linear(len(kept), out.out_features)
+    feed_forward.intermediate_dense.load_state_dict(
+        {"weight": into.weight[kept], "bias": into.bias[kept]}
+    )
+    feed_forward.output_dense.load_state_dict({"weight": out.weight[:, kept], "bias": out.bias})
+
+
+def strongest(into: nn.Linear, out: nn.Linear, count: int) -> Tensor:
+    """Return, in order, the neurons with the largest product of norms of their two weights."""
+    strength = into.weight.norm(dim=1) * out.weight.norm(dim=0)
+    return strength.topk(count).indices.sort().values
+
+
 def make_config(
-    hidden_size: int, heads: int, vocabulary: int, layers: int, inner: int
+    hidden_size: int, heads: int, vocabulary: int, layers: int, inner: int, dropout: float = 0.0
 ) -> Wav2Vec2Config:
-    """Configure a small Wav2Vec2 for codes."""
+    """Configure a small Wav2Vec2 for codes; dropout in the attention is slow on a CPU."""
     return Wav2Vec2Config(
         vocab_size=vocabulary, hidden_size=hidden_size, num_hidden_layers=layers,
         num_attention_heads=heads, intermediate_size=inner,
         num_conv_pos_embeddings=31, num_conv_pos_embedding_groups=hidden_size // 12,
-        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=0.0,
-        attention_dropout=0.0, activation_dropout=0.0, final_dropout=0.0, pad_token_id=0,
+        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=dropout,
+        attention_dropout=0.0, activation_dropout=dropout, final_dropout=0.0, pad_token_id=0,
         ctc_loss_reduction="mean", ctc_zero_infinity=True,
     )  # fmt: skip

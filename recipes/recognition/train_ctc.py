@@ -3,6 +3,11 @@
 vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1
 vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev
+
+With --start, training goes on from a model of codes, such as the one that ships:
+
+python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev \\
+    --start ctc-small --transcripts runs/vqasr-base/transcripts.json
 """
 
 import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
@@ -18,7 +23,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from from_whisper import copy_layers, make_config
+from from_whisper import copy_layers, keep_strongest, make_config
+from torch import nn
 from torch.optim import AdamW
 from transformers import (
     AutoModelForCTC,
@@ -35,6 +41,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC, base_fingerprint
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.original_whisper import load_whisper
 from vqasr.data.tokenized import load_tokenized
@@ -43,12 +50,12 @@ from vqasr.files import replace_file
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
 
-HEAD_FACTOR = 10  # of the head's learning rate
+HEAD_FACTOR = 10  # of an untrained head's learning rate
 LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
 
 
 def main() -> None:
-    parser = make_parser(__doc__.splitlines()[0], "runs/ctc-small")
+    parser = make_parser()
     parser.add_argument("--codes", required=True, nargs="+", help="folders of `vqasr tokenize`")
     parser.add_argument("--dev", required=True, help="such a folder, for early stopping")
     parser.add_argument(
@@ -61,34 +68,52 @@ def main() -> None:
         "id), which stays unchanged, instead of a new model",
     )
     parser.add_argument(
+        "--start",
+        default=None,
+        help="go on from this model of codes ('ctc-small', folder or hub id) instead of making a "
+        "new one; a smaller --inner keeps its strongest neurons. Its embedder stays unchanged",
+    )
+    parser.add_argument(
+        "--transcripts",
+        default=None,
+        help="transcripts.json of `vqasr train` on the same data, for recordings without text",
+    )
+    parser.add_argument(
+        "--least", type=float, default=-0.4, help="mean log-probability of such transcripts"
+    )
+    parser.add_argument(
         "--num-quantizers", type=int, nargs="+", default=[1, 2, 4, 4],
         help="numbers of codebooks, of which each batch uses one at random",
     )  # fmt: skip
     arguments = parser.parse_args()
-    tokenizer = begin(arguments)
+    tokenizer = begin(arguments.out, arguments.seed)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
-    if arguments.base is None:
-        base = make_base(arguments)
-    else:
+    if arguments.base is not None:
         base = AutoModelForCTC.from_pretrained(arguments.base, dtype=torch.float32)
         base.requires_grad_(False)
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(arguments.base)
     upper = "A" in tokenizer.get_vocab()
-    data = [
-        ctc_rows(load_tokenized(folder, adapter.codec_fingerprint), upper)
-        for folder in arguments.codes
-    ]
+    data = [load_tokenized(folder, adapter.codec_fingerprint) for folder in arguments.codes]
+    train = concatenate_datasets(data)
+    if arguments.transcripts is not None:
+        train = with_transcripts(train, Path(arguments.transcripts), arguments.least)
+    train = ctc_rows(train, upper)
     dev = ctc_rows(load_tokenized(arguments.dev, adapter.codec_fingerprint), upper)
-    embedder = make_embedder(adapter.embedder, base.config.hidden_size)
-    model = VQWav2Vec2ForCTC.from_base(
-        base, embedder, adapter.codec_fingerprint,
-        sinusoids=arguments.base is None and arguments.whisper != "none",
-    )  # fmt: skip
+    if arguments.start is not None:
+        model = start_from(arguments.start, arguments.inner)
+    else:
+        if arguments.base is None:
+            sizes = arguments.layers, arguments.inner, arguments.hidden_size
+            base = make_base(arguments.whisper, *sizes)
+        embedder = make_embedder(adapter.embedder, base.config.hidden_size)
+        model = VQWav2Vec2ForCTC.from_base(
+            base, embedder, adapter.codec_fingerprint,
+            sinusoids=arguments.base is None and arguments.whisper != "none",
+        )  # fmt: skip
     collate = CodesCollator(
         tokenizer, False, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=10
     )
     dev_collate = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
-    train = concatenate_datasets(data)
     trainer = fit(arguments, model, tokenizer, train, dev, collate, dev_collate)
     if arguments.base is None:
         save(trainer, tokenizer)
@@ -101,12 +126,12 @@ def main() -> None:
     print(trainer.evaluate())
 
 
-def make_parser(description: str, out: str) -> argparse.ArgumentParser:
-    """Make the options that training from codes and from log-mel share."""
+def make_parser() -> argparse.ArgumentParser:
+    """Make the options of model and training."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--out", default=out, help="checkpoints and final/")
+    parser.add_argument("--out", default="runs/ctc-small", help="checkpoints and final/")
     parser.add_argument(
         "--whisper", default="tiny.en", help="initialises the layers; 'none': random weights"
     )
@@ -124,27 +149,39 @@ def make_parser(description: str, out: str) -> argparse.ArgumentParser:
     return parser
 
 
-def begin(arguments: argparse.Namespace) -> Wav2Vec2CTCTokenizer:
+def begin(folder: str | Path, seed: int) -> Wav2Vec2CTCTokenizer:
     """Set the seed, make the folder, and return a tokenizer of letters."""
-    set_seed(arguments.seed)
-    out = Path(arguments.out)
+    set_seed(seed)
+    out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     vocabulary = {letter: i for i, letter in enumerate(LETTERS)}
     replace_file(out / "vocab.json", json.dumps(vocabulary).encode())
     return Wav2Vec2CTCTokenizer(out / "vocab.json", bos_token=None, eos_token=None)
 
 
-def make_base(arguments: argparse.Namespace) -> Wav2Vec2ForCTC:
-    """Make encoder and head, from Whisper's first layers if one is named."""
-    sizes = len(LETTERS), arguments.layers, arguments.inner
-    if arguments.whisper == "none":
-        hidden = arguments.hidden_size
-        return Wav2Vec2ForCTC(make_config(hidden, hidden // 48, *sizes))
-    whisper = load_whisper(arguments.whisper).model
+def make_base(
+    whisper_name: str, layers: int, inner: int, hidden_size: int = 0, dropout: float = 0.0
+) -> Wav2Vec2ForCTC:
+    """Make encoder and head, from Whisper's first layers, or "none" with a width of its own."""
+    sizes = len(LETTERS), layers, inner, dropout
+    if whisper_name == "none":
+        return Wav2Vec2ForCTC(make_config(hidden_size, hidden_size // 48, *sizes))
+    whisper = load_whisper(whisper_name).model
     heads = whisper.config.encoder_attention_heads
     base = Wav2Vec2ForCTC(make_config(whisper.config.d_model, heads, *sizes))
     copy_layers(whisper, base)
     return base
+
+
+def start_from(name: str, inner: int) -> VQWav2Vec2ForCTC:
+    """Load a model of codes to train on, with at most `inner` neurons in its feed-forwards."""
+    model = CTCRecogniser.from_pretrained(name).model
+    for layer in model.encoder.layers:
+        keep_strongest(layer.feed_forward, inner)
+    size = model.encoder.layers[0].feed_forward.intermediate_dense.out_features
+    model.config.base["intermediate_size"] = size
+    model.embedder.requires_grad_(False)
+    return model
 
 
 def make_embedder(trained: CodeEmbedder, embed_dim: int) -> CodeEmbedder:
@@ -171,6 +208,7 @@ def fit(
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
+    head_factor = HEAD_FACTOR if arguments.start is None else 1
     trainer = CodesTrainer(
         model,
         TrainingArguments(
@@ -191,7 +229,7 @@ def fit(
         compute_metrics=lambda prediction: metrics(prediction, tokenizer),
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
         callbacks=[EarlyStoppingCallback(arguments.patience)],
-        optimizers=(make_optimizer(model, arguments.learning_rate), None),
+        optimizers=(make_optimizer(model, arguments.learning_rate, head_factor), None),
     )  # fmt: skip
     trainer.dev_collator = dev_collate
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
@@ -209,19 +247,35 @@ def save(trainer: Trainer, tokenizer: Wav2Vec2CTCTokenizer) -> None:
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
 
 
-def make_optimizer(model: VQWav2Vec2ForCTC, learning_rate: float) -> AdamW:
-    """Make AdamW; the untrained head learns faster, so that it does not spoil the layers below."""
+def make_optimizer(
+    model: nn.Module, learning_rate: float, head_factor: float = HEAD_FACTOR
+) -> AdamW:
+    """Make AdamW; an untrained head learns faster, so that it does not spoil the layers below."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    head = [p for name, p in named if name.startswith("lm_head.")]
-    rest = [p for name, p in named if not name.startswith("lm_head.")]
+    head = [p for name, p in named if "lm_head." in name]
+    rest = [p for name, p in named if "lm_head." not in name]
     groups: list[dict[str, Any]] = [{"params": rest}]
     if head:
-        groups.insert(0, {"params": head, "lr": HEAD_FACTOR * learning_rate})
+        groups.insert(0, {"params": head, "lr": head_factor * learning_rate})
     return AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 class CodesTrainer(CleanEvaluation, Trainer):
     """Train on batches of codes."""
+
+
+def with_transcripts(data: Dataset, path: Path, least: float) -> Dataset:
+    """Give rows without text the transcripts that `vqasr train` made, where they are sure."""
+    texts, speeds = list(data["text"]), len(set(data["speed"]))
+    for number, (text, score) in json.loads(path.read_text())["transcripts"].items():
+        for row in range(speeds * int(number), speeds * (int(number) + 1)):
+            if row >= len(texts) or texts[row]:
+                raise SystemExit(
+                    f"{path}: recording {number} is not one without text in --codes. Tokenize the "
+                    "data of that run, in its order."
+                )
+            texts[row] = text if score >= least else ""
+    return data.remove_columns("text").add_column("text", texts)
 
 
 def ctc_rows(data: Dataset, upper: bool = False) -> Dataset:

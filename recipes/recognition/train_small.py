@@ -11,7 +11,6 @@ import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
 
 # isort: split
 import argparse
-import json
 import logging
 import time
 from dataclasses import replace
@@ -22,10 +21,10 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from from_whisper import copy_layers, make_config
 from torch import Tensor, nn
 from torch.optim import AdamW
-from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
+from train_ctc import HEAD_FACTOR, begin, make_base, make_embedder, make_optimizer
+from transformers import Wav2Vec2ForCTC
 from transformers.models.whisper.modeling_whisper import sinusoids
 
 from vqasr.adapters.adapter import CodesAdapter
@@ -41,14 +40,10 @@ from vqasr.training.checkpoint import RunFolder, StepLog
 from vqasr.training.config import config_hash, load_train_config
 from vqasr.training.losses import letters_loss
 from vqasr.training.precision import autocast
-from vqasr.training.texts import LETTERS
 from vqasr.training.trainer import Trainer
 
-HEAD_FACTOR = 10  # of the head's learning rate
 GAPS, GAP_FRAMES = 3, 12  # the most gaps of an item and frames of a gap (arXiv 1904.08779)
 DEV_LEVELS = (1, 2, 4)
-# The tokenizer's names of `LETTERS`: CTC's blank and the space.
-VOCABULARY = ["<pad>", "|", *LETTERS[2:], "<unk>"]
 
 
 class CodesReader(nn.Module):
@@ -119,22 +114,19 @@ class CTCTrainer:
         self.folder = Path(config.output_dir)
         self.data = Trainer(config)
         self.data.tokenise()
-        whisper: Any = self.data.recognisers[0].whisper.model  # used up
-        heads = whisper.config.encoder_attention_heads
-        sizes = len(VOCABULARY), arguments.layers, arguments.inner
-        shape = make_config(whisper.config.d_model, heads, *sizes)
-        shape.hidden_dropout = shape.activation_dropout = arguments.dropout
-        torch.manual_seed(config.seed)
-        base = Wav2Vec2ForCTC(shape)
-        copy_layers(whisper, base)
+        self.tokenizer = begin(self.folder, config.seed)
+        entry = config.recognisers[0]
+        base = make_base(entry.name, arguments.layers, arguments.inner, dropout=arguments.dropout)
         codec = self.data.student.codec.eval().requires_grad_(False)
         reader: nn.Module
         if arguments.input == "codes":
-            adapter = CodesAdapter.from_pretrained(config.recognisers[0].adapter)
-            reader = CodesReader(codec, open_embedder(adapter.embedder))
+            adapter = CodesAdapter.from_pretrained(entry.adapter)
+            embedder = make_embedder(adapter.embedder, base.config.hidden_size)
+            embedder.speech_head.requires_grad_(False)  # fit_speech_head.py fits it afterwards
+            reader = CodesReader(codec, embedder)
             self.codec_fingerprint = adapter.codec_fingerprint
         else:
-            reader = LogMelReader(whisper)
+            reader = LogMelReader(self.data.recognisers[0].whisper.model)
         self.model = Recogniser(reader, base).to(self.data.device)
         self.device = self.data.device
         self.run_folder = RunFolder(self.folder, "ctc", f"{config_hash(config)} {arguments.input}")
@@ -145,10 +137,7 @@ class CTCTrainer:
         first = self.run_folder.steps_done()
         if first is None:
             raise SystemExit(f"{self.folder} holds another run; name another --out.")
-        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        head = [p for n, p in named if n.startswith("base.lm_head.")]
-        rest = [p for n, p in named if n.startswith(("reader.", "base.wav2vec2.encoder."))]
-        optimizer = AdamW([{"params": head}, {"params": rest}], betas=(0.9, 0.98))
+        optimizer = make_optimizer(self.model, schedule.learning_rate)
         if first:
             self.run_folder.load(self.model, optimizer)
         with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
@@ -175,7 +164,9 @@ class CTCTrainer:
                 logits, _ = self.model(piece, piece.levels, draw_gaps(piece) | piece.lost)
             texts, lengths = self.data.letters(piece.rows)
             frames = 2 * -(-piece.audio_lengths // HOP_LENGTH)
-            loss = piece.share * letters_loss(logits, frames, texts, lengths)
+            # The tokenizer has "<unk>" between the blank and the other letters.
+            labels = torch.where(texts > 0, texts + 1, 0)
+            loss = piece.share * letters_loss(logits, frames, labels, lengths)
             loss.backward()
             total += loss.detach()
             audio_s += piece.audio.numel() / SAMPLING_RATE_HZ
@@ -195,9 +186,9 @@ class CTCTrainer:
                 none = torch.zeros_like(batch.lost)
                 with autocast(self.device):
                     logits, exists = self.model(batch, levels, none)
-                best = torch.where(exists, logits.argmax(-1), 0).cpu().numpy()
-                for row, ids in zip(batch.rows, best, strict=True):
-                    texts[row] = collapse(ids)
+                best = torch.where(exists, logits.argmax(-1), self.tokenizer.pad_token_id)
+                for row, text in zip(batch.rows, self.tokenizer.batch_decode(best), strict=True):
+                    texts[row] = text
             errors, words = word_errors(recordings.texts, texts)
             measured[f"wer_{n}"] = round(errors / words, 4)
         return measured
@@ -215,24 +206,8 @@ class CTCTrainer:
             self.codec_fingerprint, sinusoids=True,
         )  # fmt: skip
         model.save_int8(folder)
-        replace_file(
-            self.folder / "vocab.json",
-            json.dumps({v: i for i, v in enumerate(VOCABULARY)}).encode(),
-        )
-        tokenizer = Wav2Vec2CTCTokenizer(self.folder / "vocab.json", bos_token=None, eos_token=None)
-        tokenizer.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
         CodesFeatureExtractor().save_pretrained(folder)
-
-
-def open_embedder(trained: CodeEmbedder) -> CodeEmbedder:
-    """Copy an embedder without closing frames."""
-    embedder = CodeEmbedder(replace(trained.config, num_closing_frames=0))
-    state = trained.state_dict()
-    state.pop("closing_frames", None)
-    embedder.load_state_dict(state)
-    embedder.speech_head.reset_parameters()  # its features change; fit_speech_head.py fits it anew
-    embedder.speech_head.requires_grad_(False)
-    return embedder
 
 
 def draw_gaps(batch: Batch) -> Tensor:
@@ -245,12 +220,6 @@ def draw_gaps(batch: Batch) -> Tensor:
     place = np.arange(frames)
     inside = (place >= start) & (place < start + length)
     return torch.from_numpy(inside.any(1)).to(batch.lost.device, non_blocking=True)
-
-
-def collapse(ids: np.ndarray) -> str:
-    """Write the best path of letters as text."""
-    kept = ids[np.append(True, ids[1:] != ids[:-1])]
-    return "".join(LETTERS[i] for i in kept if 0 < i < len(LETTERS))
 
 
 def main() -> None:

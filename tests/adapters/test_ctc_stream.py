@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.ctc_stream import CTCStream
 from vqasr.compression.compress import compress
-from vqasr.errors import InvalidCodesError
+from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.evaluation.error_rates import word_errors
 
 
@@ -66,6 +66,7 @@ def test_silence_and_wrong_codes(ctc, codes) -> None:
     for wrong in (codes.astype(float), codes + 1024, codes[0]):
         with pytest.raises(InvalidCodesError):
             CTCStream(ctc).push(wrong)
-    for durations in ({"chunk_s": 0.01}, {"look_ahead_s": -1}, {"context_s": -1}):
-        with pytest.raises(InvalidCodesError, match="a chunk has at least"):
-            CTCStream(ctc, **durations)
+    for name, values in (("chunk_s", (0.01, np.nan, np.inf)), ("context_s", (-1, np.nan, np.inf))):
+        for value in values:
+            with pytest.raises(RecogniserError, match="finite durations are needed"):
+                CTCStream(ctc, **{name: value})

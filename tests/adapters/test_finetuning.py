@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from training_helpers import training_data
+from training_helpers import training_data, write_config
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
@@ -18,6 +18,7 @@ from transformers import (
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeedForward
 
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.load_recogniser import load_recogniser
@@ -75,6 +76,42 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
 
+    start = ("--start", tmp_path / "final", "--inner", 48, "--warmup-steps", 1)
+    start += ("--learning-rate", 0.01, "--out", tmp_path / "on")
+    run("recognition/train_ctc.py", *settings, "--max-steps", 2, *start)
+    before, after = reader.model, load_recogniser(str(tmp_path / "on" / "final")).model
+    assert before.encoder.layers[0].feed_forward.output_dense.in_features == 96
+    assert after.encoder.layers[0].feed_forward.output_dense.in_features == 48
+    assert torch.equal(after.embedder.norm.weight, before.embedder.norm.weight)
+    assert not torch.equal(after.lm_head.weight, before.lm_head.weight)
+
+
+def test_strongest_neurons(monkeypatch) -> None:
+    """A narrower feed-forward leaves out neurons that do nothing, and so computes the same."""
+    monkeypatch.syspath_prepend(RECIPES / "recognition")
+    keep_strongest = importlib.import_module("from_whisper").keep_strongest
+    config = Wav2Vec2Config(hidden_size=16, intermediate_size=32)
+    feed_forward, hidden = Wav2Vec2FeedForward(config).eval(), torch.randn(3, 16)
+    with torch.no_grad():
+        feed_forward.output_dense.weight[:, 5:13] = 0
+    expected = feed_forward(hidden)
+    keep_strongest(feed_forward, 24)
+    assert feed_forward.intermediate_dense.out_features == 24
+    torch.testing.assert_close(feed_forward(hidden), expected)
+
+
+def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(RECIPES / "recognition")
+    with_transcripts = importlib.import_module("train_ctc").with_transcripts
+    texts, speeds = ["a", "a", "", "", "", "", "b", "b"], [1.0, 1.1] * 4
+    data = Dataset.from_dict({"text": texts, "speed": speeds})
+    path = tmp_path / "transcripts.json"
+    path.write_text(json.dumps({"of": "", "transcripts": {1: ("sure", -0.1), 2: ("no", -0.9)}}))
+    made = with_transcripts(data, path, -0.4)
+    assert list(made["text"]) == ["a", "a", "sure", "sure", "", "", "b", "b"]
+    with pytest.raises(SystemExit, match="recording 1 is not one without text"):
+        with_transcripts(data.select(range(4, 8)), path, -0.4)
+
 
 def test_two_processes_are_one(codes, tmp_path) -> None:
     """Half the batch in each of two processes gives what the whole batch gives in one."""
@@ -116,43 +153,20 @@ def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> No
     assert torch.equal(trained["lm_head.weight"], before["lm_head.weight"])
 
 
-SMALL = """
-output_dir = "{folder}/small"
-start_from = "vqasr-base"
-frozen_codec = true
-[data]
-train = ["{folder}/speech.parquet"]
-dev = ["{folder}/speech.parquet"]
-noise = ["{folder}/noise.parquet"]
-batch_s = 13.0
-dev_utterances = 2
-[[recognisers]]
-name = "tiny.en"
-adapter = "vqasr-base-whisper-tiny.en"
-[schedule]
-autoencoder_steps = 0
-joint_steps = 2
-save_every = 1
-log_every = 1
-[levels]
-1 = 1
-4 = 1
-"""
-
-
 @pytest.mark.parametrize("kind", ["codes", "log-mel"])
 def test_a_small_recogniser_and_its_twin(kind, codec, clips, tmp_path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(RECIPES / "recognition")
     recipe = importlib.import_module("train_small")
-    training_data(tmp_path)
-    config = tmp_path / "small.toml"
-    config.write_text(SMALL.format(folder=tmp_path))
+    tiny = [("tiny.en", "vqasr-base-whisper-tiny.en")]
+    config = write_config(
+        training_data(tmp_path), "small", frozen=True, autoencoder=0, joint=2, recognisers=tiny
+    )
     sizes = ("--layers", "1", "--inner", "64")
     monkeypatch.setattr("sys.argv", ["train_small.py", str(config), "--input", kind, *sizes])
     recipe.main()
     out = tmp_path / f"small-{kind}"
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [(row["stage"], row["step"]) for row in log] == [("ctc", 1), ("ctc", 2), ("dev", 2)]
+    assert [(row["stage"], row["step"]) for row in log] == [("ctc", 2), ("dev", 2)]
     before = load_file(out / "state.safetensors")
     recipe.main()  # finished: trains nothing
     after = load_file(out / "state.safetensors")

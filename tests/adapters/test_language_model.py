@@ -68,6 +68,7 @@ def test_evaluation_shows_both(with_lm, codec, clips) -> None:
     names = with_greedy(["text", "vqasr:4"], with_lm)
     assert names == ["text", "vqasr:4", "vqasr:4+greedy"]
     assert with_greedy(["vqasr:4"], with_lm.greedy()) == ["vqasr:4"]
+    assert with_lm.fingerprint() != with_lm.greedy().fingerprint()  # results are kept apart
     samples = [clips[0].samples]
     searched, greedy = (
         make_system(name, codec, with_lm).run(samples, 1).texts for name in names[1:]

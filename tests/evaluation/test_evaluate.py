@@ -113,16 +113,8 @@ def test_a_recogniser_that_reads_only_codes(parquet, tmp_path) -> None:
 
 def test_lost_chunks(parquet, tmp_path) -> None:
     arguments = ["--data", parquet, "--text-column", "transcript", "--limit", 2]
-    arguments += [
-        "--systems",
-        "vqasr:4",
-        "--chunk-loss",
-        "0,40",
-        "--chunk-s",
-        1,
-        "--asr",
-        "ctc-small",
-    ]
+    arguments += ["--systems", "vqasr:4", "--chunk-loss", "0,40", "--chunk-s", 1]
+    arguments += ["--asr", "ctc-small"]
     rows = {}
     for seed in (1, 1, 2):
         out = tmp_path / str(len(rows))

@@ -243,7 +243,7 @@ class Trainer:
         """Write the adapters; fit their speech heads on the trained codes and write them again."""
         for recogniser in self.recognisers:
             fill_undrawn_levels(recogniser.embedder, list(self.config.levels))
-            if not self.config.frozen_codec:  # for whoever waits: heads take minutes
+            if not self.config.frozen_codec:  # the heads take minutes
                 self._save_adapter(recogniser)
         for recogniser in self.recognisers:
             accuracy = fit_speech_head(
