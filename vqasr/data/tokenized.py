@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -182,9 +184,22 @@ def _run(
         yield from ((path, write(path, rows)) for path, rows in missing.items())
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(processes, context, _begin_worker) as pool:
         running = {pool.submit(write, path, rows): path for path, rows in missing.items()}
         yield from ((running[future], future.result()) for future in as_completed(running))
+
+
+def _begin_worker() -> None:
+    """Use one thread; end with the parent, else a killed command's workers would go on writing."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # for the type checker: workers have one
+
+    def end_with_parent() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _write_shard(config: TokenizeConfig, data: Dataset, path: Path, numbers: range) -> list[str]:
