@@ -113,7 +113,9 @@ def test_missing_folders_are_made(talk, stream, tmp_path) -> None:
 
 def test_standard_input_and_output(talk, stream, tmp_path) -> None:
     data = stream.read_bytes()
-    assert vqasr("encode", "-", "-o", "-", "-n", 4, stdin=talk.read_bytes()).stdout == data
+    live = Stream.load(vqasr("encode", "-", "-o", "-", "-n", 4, stdin=talk.read_bytes()).stdout)
+    assert (live.codes == Stream.load(data).codes).all()
+    assert live.samples == Stream.load(data).samples
     assert json.loads(vqasr("info", "-", "--json", stdin=data).stdout)["bytes"] == len(data)
     trimmed = vqasr("trim", "-", "-n", 1, "-o", "-", stdin=data).stdout
     assert Stream.load(trimmed).header.num_quantizers == 1

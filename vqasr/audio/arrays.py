@@ -42,6 +42,12 @@ def to_mono(samples: Any, name: str = "audio") -> np.ndarray:
     return values if values.flags.writeable and values.flags.c_contiguous else values.copy()
 
 
+def frames_to_mono(frames: np.ndarray, name: str = "audio") -> np.ndarray:
+    """Convert (frames, channels) floats of a file to mono, as `to_mono` does."""
+    # As few frames as these could not be told from channels.
+    return to_mono(frames.mean(1) if len(frames) <= MOST_CHANNELS else frames.T, name)
+
+
 def as_float(samples: Any, name: str = "audio") -> np.ndarray:
     """Convert to native float32 of the same shape; raise AudioError unless it holds floats."""
     if hasattr(samples, "detach"):  # a torch tensor; numpy has no bfloat16

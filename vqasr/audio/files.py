@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from vqasr.audio.arrays import to_mono
+from vqasr.audio.arrays import frames_to_mono, to_mono
 from vqasr.audio.containers import Part, parts
 from vqasr.audio.resampling import check_rate, resample
 from vqasr.errors import AudioError, AudioWarning
@@ -127,7 +127,7 @@ def _read_part(part: Part, name: str) -> np.ndarray:
         _warn(f"{name}: the file is cut off after {read_s:.2f} s; its end is missing.")
     if not len(samples):
         raise AudioError(f"{name}: holds no samples. Was the recording interrupted?")
-    return to_mono_16_khz(samples, rate_hz, name)
+    return to_mono_16_khz(frames_to_mono(samples, name), rate_hz, name)
 
 
 def _with_soundfile(data: bytes) -> tuple[np.ndarray, int, int | None]:

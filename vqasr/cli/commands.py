@@ -39,7 +39,8 @@ from vqasr.files import is_pipe
         "vqasr encode *.flac -o streams/ --num-quantizers 4",
         "vqasr encode talk.wav -o talk.vqs --bps 300",
         "vqasr encode @list.txt -o streams/ --skip-existing",
-        "arecord -f S16_LE -r 16000 | vqasr encode - -o - > talk.vqs",
+        "arecord -f S16_LE -r 16000 | vqasr encode - -o - --bps 400 > talk.vqs",
+        "ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | vqasr encode - -o - --pcm-hz 16000 | ...",
     )
 )
 def encode(
@@ -58,12 +59,22 @@ def encode(
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     chunk_s: options.ChunkS = None,
+    pcm_hz: options.PcmHz = None,
     skip_existing: options.SkipExisting = False,
     force: options.Force = False,
     threads: options.Threads = 0,
 ) -> None:
-    """Encode audio files to .vqs streams."""
+    """Encode audio files to .vqs streams.
+
+    From standard input to standard output (- -o -), WAV, AU and raw samples are encoded while they
+    come in, in chunks of 0.2 s (--chunk-s), until they end or Ctrl-C. Short chunks cost bits; for
+    an archive write to a file.
+    """
+    import numpy as np
+
     from vqasr.audio.files import read_audio
+    from vqasr.audio.live import LiveAudio
+    from vqasr.cli.live import encode_live, standard_input
     from vqasr.compression.compress import compress, load_codec
     from vqasr.compression.rates import operating_point
 
@@ -75,13 +86,22 @@ def encode(
     operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # fail before any work
     loaded_prior = load_prior(prior)
     frames = chunk_frames(chunk_s)
+    if pcm_hz is not None and paths != [Path(STANDARD)]:
+        raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
+    if paths == [Path(STANDARD)] and str(output) == STANDARD:
+        point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
+        encode_live(model, point, frames, loaded_prior, pcm_hz)
+        return
 
     def encode_file(path: Path) -> None:
         target = targets[path]
         if skip_existing and target.is_file():
             return
         with audio_warnings():
-            samples = read_audio(read_input(path), name=str(path))
+            if pcm_hz is None:
+                samples = read_audio(read_input(path), name=str(path))
+            else:
+                samples = np.concatenate(list(LiveAudio(standard_input(), pcm_hz)))
         stream = compress(
             samples, codec=model, num_quantizers=num_quantizers, bps=bps, chunk_frames=frames,
             prior=loaded_prior,

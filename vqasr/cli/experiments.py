@@ -110,23 +110,32 @@ def evaluate(
 
 @app.command(
     epilog=example(
-        "vqasr train recipes/train_adapter/own.toml", "vqasr train recipes/train_codec/train.toml"
+        "vqasr train recipes/train_adapter/own.toml",
+        "vqasr train recipes/train_codec/train.toml",
+        "vqasr train recipes/train_vocoder/vocoder.toml",
     )
 )
-def train(config: Annotated[Path, Argument(help="TOML file; see recipes/train_codec.")]) -> None:
-    """Train codec, adapters and code prior; continue an interrupted run."""
+def train(config: Annotated[Path, Argument(help="TOML file; see those in recipes/.")]) -> None:
+    """Train codec, adapters and code prior, or a vocoder; continue an interrupted run."""
     import logging
 
     from rich.logging import RichHandler
 
-    from vqasr.training.config import load_train_config
-    from vqasr.training.trainer import Trainer
+    from vqasr.training.config import VocoderTrainConfig, load_any_config
 
     set_threads(0)
     logging.basicConfig(
         level=logging.INFO, handlers=[RichHandler(console=err)], format="%(message)s"
     )
-    Trainer(load_train_config(config)).run()
+    settings = load_any_config(config)
+    if isinstance(settings, VocoderTrainConfig):
+        from vqasr.training.vocoder_trainer import VocoderTrainer
+
+        VocoderTrainer(settings).run()
+    else:
+        from vqasr.training.trainer import Trainer
+
+        Trainer(settings).run()
 
 
 def _names(text: str) -> list[str]:

@@ -73,6 +73,13 @@ Force = Annotated[bool, Option("--force", help="Allow the output to replace an i
 NumQuantizers = Annotated[
     int | None, Option("--num-quantizers", "-n", help="Number of codebooks to use. Default: all.")
 ]
+PcmHz = Annotated[
+    int | None,
+    Option(
+        help="Sampling rate of raw 16-bit mono samples (little-endian) on standard input, instead "
+        "of a file with a header."
+    ),
+]
 Partial = Annotated[bool, Option("--partial", help="Use the intact part of a damaged stream.")]
 Prior = Annotated[
     str | None, Option(help="Code prior: folder or hub id. Default: the one bundled for the codec.")
@@ -168,10 +175,10 @@ def audio_warnings() -> Iterator[list[str]]:
         try:
             yield notes
         finally:
-            for warning in caught:
-                if issubclass(warning.category, AudioWarning):
-                    notes.append(str(warning.message))
-                    err.print(f"[yellow]warning:[/yellow] {shown(notes[-1])}", highlight=False)
+            about_audio = (w for w in caught if issubclass(w.category, AudioWarning))
+            notes += dict.fromkeys(str(warning.message) for warning in about_audio)
+            for note in notes:
+                err.print(f"[yellow]warning:[/yellow] {shown(note)}", highlight=False)
 
 
 def process_files(paths: list[Path], description: str, process: Callable[[Path], None]) -> int:

@@ -122,6 +122,10 @@ class Batches:
                     draw_refined(rng, len(rows)), lost, np.ones(len(rows), bool), 1.0,
                 )  # fmt: skip
 
+    def pass_order(self) -> np.ndarray:
+        """Return the numbers of the recordings in the order of `one_pass`."""
+        return np.concatenate(self._buckets)
+
     def fingerprint(self) -> str:
         """Name the recordings and how they are changed."""
         recordings = self.recordings

@@ -47,7 +47,7 @@ class CodesCollator:
     mask_spans: int = 0  # the most gaps of an item
     mask_frames: int = 12  # the most frames of a gap (SpecAugment, arXiv 1904.08779, for codes)
     text_column: str = "text"  # of the transcripts
-    frames_multiple: int = 64  # of a batch's frames: oneDNN compiles anew for every shape
+    frames_multiple: int = 16  # of a batch's frames: oneDNN compiles anew for every shape
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return input_values (batch, frames, n) or the like, and labels (batch, tokens)."""

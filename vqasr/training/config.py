@@ -4,7 +4,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,6 +19,9 @@ CountOrZero = Annotated[int, Field(ge=0)]
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+Config = TypeVar("Config", bound=_Table)
 
 
 class DataConfig(_Table):
@@ -83,26 +86,19 @@ class LossConfig(_Table):
     autoencoder_decoder: float = 0.3  # factor of decoder and transcript in the autoencoder stage
 
 
-class ScheduleConfig(_Table):
-    """Steps and learning rate of the gradient stages."""
+class Schedule(_Table):
+    """Learning rate, checkpoints and log of a training of `total_steps` steps."""
 
-    autoencoder_steps: CountOrZero = 150  # without a quantizer; the codebooks are fitted afterwards
-    joint_steps: CountOrZero = 3010  # of all modules together
     learning_rate: float = Field(2e-3, gt=0)  # the highest, of Muon and AdamW
     warmup_steps: CountOrZero = 150  # linear, from the first step on
     hold: Probability = 0.4  # fraction of all steps until the rate falls linearly to 1 %
-    settle_steps: CountOrZero = 400  # joint steps with the fastest moving averages of codebooks
     save_every: Count = 200  # steps between resumable checkpoints
     dev_every: Count = 500  # steps between measurements on dev
     log_every: Count = 50  # steps between lines of the log
 
     @property
     def total_steps(self) -> int:
-        return self.autoencoder_steps + self.joint_steps
-
-    def stage(self, step: int) -> Literal["autoencoder", "joint"]:
-        """Return the stage of a step."""
-        return "autoencoder" if step < self.autoencoder_steps else "joint"
+        raise NotImplementedError
 
     def rate(self, step: int) -> float:
         """Return the learning rate: linear warm-up, constant, then linear down to 1 %.
@@ -113,6 +109,32 @@ class ScheduleConfig(_Table):
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         fall = 1.0 if done < self.hold else (1.0 - done) / (1.0 - self.hold)
         return self.learning_rate * warm * max(FINAL_LEARNING_RATE, fall)
+
+
+class ScheduleConfig(Schedule):
+    """Steps of the gradient stages."""
+
+    autoencoder_steps: CountOrZero = 150  # without a quantizer; the codebooks are fitted afterwards
+    joint_steps: CountOrZero = 3010  # of all modules together
+    settle_steps: CountOrZero = 400  # joint steps with the fastest moving averages of codebooks
+
+    @property
+    def total_steps(self) -> int:
+        return self.autoencoder_steps + self.joint_steps
+
+    def stage(self, step: int) -> Literal["autoencoder", "joint"]:
+        """Return the stage of a step."""
+        return "autoencoder" if step < self.autoencoder_steps else "joint"
+
+
+class VocoderSchedule(Schedule):
+    """Steps of the vocoder's training."""
+
+    steps: CountOrZero = 20_000
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps
 
 
 class RecogniserConfig(_Table):
@@ -196,27 +218,76 @@ class TrainConfig(_Table):
         return self
 
 
+class VocoderLossConfig(_Table):
+    """Weights of the parts of the vocoder's loss, see `spectral_losses`."""
+
+    magnitude: float = 1.0
+    convergence: float = 0.5
+    mel: float = 1.0
+
+
+class VocoderTrainConfig(_Table):
+    """Everything the training of a vocoder depends on."""
+
+    output_dir: str  # of checkpoints, log and the finished vocoder
+    codec: str = "vqasr-base"  # name or folder; it stays unchanged
+    train: list[str] = Field(min_length=1)  # parquet files, folders or hub ids with clean speech
+    dev: list[str] = Field(min_length=1)  # the same
+    train_split: str = "train"
+    dev_split: str = "validation"
+    dev_utterances: Count = 32
+    seed: CountOrZero = 0  # of weights and draws
+    threads: CountOrZero = 0  # CPU threads; 0 leaves torch's choice
+    optimizer: Literal["muon", "adamw"] = "adamw"
+    batch_crops: Count = 16  # in a batch
+    crop_frames: Count = 50  # of a crop, 40 ms each
+    lost: Probability = 0.1  # share of the crops with a lost piece of up to 1 s
+    # Relative frequency of using n codebooks, as {"n": frequency}.
+    levels: dict[int, float] = {1: 1, 2: 3, 3: 2, 4: 4, 8: 2}
+    schedule: VocoderSchedule = VocoderSchedule()
+    loss: VocoderLossConfig = VocoderLossConfig()
+    vocoder: dict[str, Any]  # instead of `VocoderConfig`'s defaults
+
+
 def load_train_config(path: str | Path) -> TrainConfig:
-    """Read a TOML file; paths in it are relative to the working directory.
+    """Read a TOML file for codec and adapters; paths in it are relative to the working directory.
 
     Raises:
         TrainingError: unreadable, an unknown or missing key, or a value that is not allowed.
     """
+    return _checked(TrainConfig, path, _read(path))
+
+
+def load_any_config(path: str | Path) -> TrainConfig | VocoderTrainConfig:
+    """Read a TOML file as `load_train_config` does, or one with a table [vocoder]."""
+    values = _read(path)
+    if "vocoder" in values:
+        return _checked(VocoderTrainConfig, path, values)
+    return _checked(TrainConfig, path, values)
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     try:
-        return TrainConfig(**tomllib.loads(Path(path).read_text()))
+        return tomllib.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"{path}: cannot be read as TOML ({error}).") from error
+
+
+def _checked(kind: type[Config], path: str | Path, values: dict[str, Any]) -> Config:
+    try:
+        return kind(**values)
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']} (is {e['input']!r:.60})"
             for e in error.errors()
         )
-        raise TrainingError(f"{path}: {wrong}. See recipes/train_codec/train.toml.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TrainingError(f"{path}: cannot be read as TOML ({error}).") from error
+        raise TrainingError(f"{path}: {wrong}. See the files in recipes/.") from error
 
 
-def config_hash(config: TrainConfig) -> str:
-    """Hash the values that codec and adapters depend on: no places, no speed, no prior."""
+def config_hash(config: TrainConfig | VocoderTrainConfig) -> str:
+    """Hash the values that the trained weights depend on: no places, no speed, no prior."""
     values = config.model_dump(mode="json", exclude={"output_dir", "threads", "prior"})
-    for table, name in (("data", "piece_s"), ("schedule", "save_every"), ("schedule", "log_every")):
-        del values[table][name]
+    places = (("data", "piece_s"), ("schedule", "save_every"), ("schedule", "log_every"))
+    for table, name in places:
+        values.get(table, {}).pop(name, None)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -91,7 +91,7 @@ def training_codes(
         path = folder / f"codes-{name}-{i}.safetensors"
         if not path.is_file():
             clips = _encode_pass(codec, batches, [seed, 2, i], i > 0, prior)
-            title, total = f"codes for the prior, pass {i + 1}", len(batches.recordings)
+            title, total = f"encoding, pass {i + 1}", len(batches.recordings)
             joined = np.concatenate([*track(clips, title, total)], axis=1)
             replace_file(path, save({"codes": joined.astype(np.uint16)}))
         codes.append(load_file(path)["codes"].astype(np.int64))

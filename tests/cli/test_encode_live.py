@@ -1,0 +1,78 @@
+"""Encoding while audio comes in, in a process of its own."""
+
+import io
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from cli_helpers import vqasr
+
+from vqasr import Stream, StreamReader
+from vqasr.assets import CLIPS
+from vqasr.errors import TruncatedStreamError
+
+CLIP = CLIPS / "clip01_af_heart.flac"
+
+
+@pytest.fixture(scope="module")
+def raw() -> bytes:
+    samples, rate_hz = soundfile.read(CLIP, dtype="int16")
+    assert rate_hz == 16_000
+    return samples[:48_000].tobytes()
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vqasr", *map(str, arguments)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+    )  # fmt: skip
+
+
+def test_chunks_come_before_the_end_and_ctrl_c_ends_the_stream(raw) -> None:
+    process = start("encode", "-", "-o", "-", "-n", 2, "--pcm-hz", 16_000)
+    process.stdin.write(raw[:64_000])  # 2 s, and then nothing
+    chunks = StreamReader(process.stdout).chunks()
+    got = [next(chunks) for _ in range(7)]  # 282.5 ms of look-ahead, and a chunk of 0.2 s
+    assert [chunk.start_frame for chunk in got] == list(range(0, 35, 5))
+    process.send_signal(signal.SIGINT)
+    got += chunks  # the stream has its end
+    assert sum(chunk.codes.shape[1] for chunk in got) == 50
+    assert process.wait(60) == 0
+
+
+def test_the_same_codes_at_a_rate(raw) -> None:
+    live = vqasr("encode", "-", "-o", "-", "--bps", 400, "--pcm-hz", 16_000, stdin=raw).stdout
+    file = io.BytesIO()
+    soundfile.write(file, np.frombuffer(raw, np.int16), 16_000, format="WAV")
+    whole = vqasr(
+        "encode", "-", "-o", "-", "--bps", 400, "--chunk-s", 30, stdin=file.getvalue()
+    ).stdout
+    one, two = Stream.load(live), Stream.load(whole)
+    assert one.header.chunk_s == 0.2
+    assert two.header.chunk_s == 30
+    assert (one.codes == two.codes).all()
+    assert one.samples == two.samples == 48_000
+
+
+def test_an_error_keeps_what_was_before(tmp_path) -> None:
+    samples = np.full(32_000, 0.1, np.float32)
+    samples[20_000] = np.nan
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    process = start("encode", "-", "-o", "-", "-n", 1)
+    out, errors = process.communicate(file.getvalue(), 60)
+    assert process.returncode == 1
+    assert b"is nan" in errors
+    with pytest.raises(TruncatedStreamError):
+        Stream.load(out)
+    assert Stream.load(out, partial=True).frames == 31 - 8  # all but the look-ahead
+
+
+def test_raw_samples_to_a_file(raw, tmp_path) -> None:
+    vqasr("encode", "-", "-o", tmp_path / "talk.vqs", "-n", 1, "--pcm-hz", 8_000, stdin=raw)
+    assert Stream.load(tmp_path / "talk.vqs").samples == 96_000
+    wrong = vqasr("encode", CLIP, "-o", tmp_path, "--pcm-hz", 8_000, ok=False)
+    assert "--pcm-hz is for raw samples on standard input" in wrong.stderr

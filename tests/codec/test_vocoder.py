@@ -1,0 +1,79 @@
+"""The vocoder: streaming equals offline, and audio depends on the stated look-ahead alone."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqasr.codec.convolution import StreamState
+from vqasr.codec.vocoder import (
+    N_FFT,
+    STFT_HOP_LENGTH,
+    LiveVocoder,
+    OverlapAdd,
+    Vocoder,
+    stft_window,
+)
+from vqasr.codec.vocoder import VocoderConfig as Config
+from vqasr.errors import CodecError
+from vqasr.grid import HOP_LENGTH
+
+SIZES = {"latent_dim": 8, "hidden_size": 16, "num_layers": 2, "fine_hidden_size": 12}
+
+
+def vocoder(ahead: int = 1) -> Vocoder:
+    torch.manual_seed(0)
+    made = Vocoder(Config(**SIZES, num_fine_layers=2, lookahead_frames=ahead)).eval()
+    torch.nn.init.normal_(made.missing_frame)
+    return made
+
+
+@torch.no_grad()
+@given(
+    pieces=st.lists(st.integers(0, 9), max_size=8), ahead=st.integers(0, 2), seed=st.integers(0, 9)
+)
+@settings(max_examples=30, deadline=None)
+def test_piece_by_piece_as_whole(pieces: list[int], ahead: int, seed: int) -> None:
+    model, frames = vocoder(ahead), sum(pieces)
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(frames, 8, generator=generator)
+    lost = torch.rand(frames, generator=generator) < 0.3
+    live, out, begin = LiveVocoder(model), [], 0
+    for size in pieces:
+        piece = slice(begin, begin + size)
+        out.append(live.push(latents[piece], lost[piece]))
+        begin += size
+        assert sum(map(len, out)) == max(0, begin - ahead) * HOP_LENGTH
+    out.append(live.finish())
+    whole = model(latents[None], lost[None])[0]
+    assert len(whole) == frames * HOP_LENGTH
+    torch.testing.assert_close(torch.cat(out), whole, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_lookahead(ahead: int) -> None:
+    model = vocoder(ahead)
+    latents = torch.randn(1, 20, 8)
+    changed = latents.clone()
+    changed[:, 10] += 1.0
+    differs = (model(latents) != model(changed))[0].nonzero()[:, 0]
+    assert (10 - ahead) * HOP_LENGTH <= int(differs.min()) < (11 - ahead) * HOP_LENGTH
+
+
+def test_overlap_add_inverts_the_stft() -> None:
+    audio, inverse = torch.randn(1, 4000), OverlapAdd()
+    windows = audio.unfold(-1, N_FFT, STFT_HOP_LENGTH) * stft_window(audio.device)
+    again = inverse(torch.fft.rfft(windows), StreamState())
+    inner = slice(N_FFT - STFT_HOP_LENGTH, windows.shape[1] * STFT_HOP_LENGTH)
+    torch.testing.assert_close(again[:, inner], audio[:, inner], atol=1e-5, rtol=1e-5)
+
+
+def test_save_and_load(tmp_path) -> None:
+    model, latents = vocoder(), torch.randn(1, 5, 8)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(Vocoder.from_pretrained(tmp_path)(latents), model(latents))
+    with pytest.raises(CodecError, match="griffin-lim"):
+        Vocoder.from_pretrained(tmp_path / "missing")
+    with pytest.raises(ValueError, match="lookahead_frames=3"):
+        Config(**SIZES, lookahead_frames=3)

@@ -1,0 +1,148 @@
+"""The training of a vocoder: its losses, its crops, and a short run that resumes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_helpers import training_data
+
+from vqasr.codec.vocoder import Vocoder
+from vqasr.errors import TrainingError
+from vqasr.grid import HOP_LENGTH
+from vqasr.training.config import load_any_config
+from vqasr.training.spectral_losses import WINDOWS, magnitudes, spectral_losses
+from vqasr.training.vocoder_trainer import VocoderTrainer, lost_pieces
+
+CONFIG = """
+output_dir = "{folder}/{out}"
+train = ["{folder}/speech.parquet"]
+dev = ["{folder}/speech.parquet"]
+dev_utterances = 2
+optimizer = "{optimizer}"
+batch_crops = 4
+crop_frames = {crop}
+lost = 0.5
+[levels]
+2 = 1
+8 = 1
+[schedule]
+steps = {steps}
+learning_rate = 3e-3
+warmup_steps = 2
+save_every = 10
+log_every = 10
+[vocoder]
+hidden_size = 32
+num_layers = 2
+fine_hidden_size = 24
+num_fine_layers = 1
+"""
+
+
+def write(folder, out="run", steps=20, crop=30, optimizer="adamw"):
+    path = folder / f"{out}.toml"
+    path.write_text(
+        CONFIG.format(folder=folder, out=out, steps=steps, crop=crop, optimizer=optimizer)
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return training_data(tmp_path_factory.mktemp("vocoder"))
+
+
+def test_losses() -> None:
+    time = torch.arange(8000) / 16_000
+    tone = 0.5 * torch.sin(2 * torch.pi * 440 * time)[None]
+    for length in WINDOWS:  # a sine has a quarter of the window's length, if its bin is its own
+        assert 0.3 < float(magnitudes(tone, length).max()) / (0.25 * length) / 0.5 < 1.1
+    assert all(value == 0 for value in spectral_losses(tone, tone).values())
+    near, far = spectral_losses(0.9 * tone, tone), spectral_losses(torch.zeros(1, 8000), tone)
+    assert all(0 < near[name] < far[name] for name in near)
+    assert float(far["convergence"]) == pytest.approx(1.0, abs=0.02)
+    silence = torch.zeros(1, 8000, requires_grad=True)
+    sum(spectral_losses(silence, torch.zeros(1, 8000)).values()).backward()
+    assert bool(silence.grad.isfinite().all())
+
+
+def test_lost_pieces() -> None:
+    lost = lost_pieces(np.random.default_rng(0), 1000, 50, 0.2)
+    assert 0.15 < lost.any(1).mean() < 0.25
+    assert (np.diff(lost.astype(int), axis=1) == 1).sum(1).max() == 1  # one piece each
+    assert lost.sum(1).max() <= 25
+
+
+def test_crops_fit_their_codes(folder) -> None:
+    trainer = VocoderTrainer(load_any_config(write(folder)))
+    codes, audio = trainer.train.crops(np.random.default_rng(0), 5, 30)
+    assert codes.shape == (8, 5, 30)
+    assert audio.shape == (5, 30 * HOP_LENGTH)
+    whole = [(c[:, 0], a[0]) for c, a in trainer.train.clips()]
+    for item in range(5):
+        places = [
+            (c, a, f)
+            for c, a in whole
+            for f in range(c.shape[1] - 29)
+            if torch.equal(c[:, f : f + 30], codes[:, item])
+        ]
+        assert any(
+            torch.equal(a[f * HOP_LENGTH : (f + 30) * HOP_LENGTH], audio[item])
+            for _, a, f in places
+        )
+    # The codes are those of their audio: most equal those of encoding it again.
+    codes, audio = whole[0]
+    again = trainer.codec.encode(audio[None]).audio_codes[0]
+    assert float((again[:2, :-10] == codes[:2, :-10]).float().mean()) > 0.9
+    latents = trainer.latents(codes[:, None], torch.tensor([2]))
+    torch.testing.assert_close(latents, trainer.codec.quantizer.decode(codes[None, :2]))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_interrupted_and_whole(folder, optimizer) -> None:
+    whole = write(folder, f"whole-{optimizer}", optimizer=optimizer)
+    VocoderTrainer(load_any_config(whole)).run()
+    parts = write(folder, f"parts-{optimizer}", optimizer=optimizer)
+    trainer = VocoderTrainer(load_any_config(parts))
+    update = trainer.update
+
+    def interrupted(optimizer, step):
+        if step == 13:
+            raise KeyboardInterrupt
+        return update(optimizer, step)
+
+    trainer.update = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    VocoderTrainer(load_any_config(parts)).run()
+    first, second = (
+        load_file(folder / f"{name}-{optimizer}" / "vocoder" / "model.safetensors")
+        for name in ("whole", "parts")
+    )
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=1e-5, rtol=1e-4)
+    rows = (folder / f"whole-{optimizer}" / "log.jsonl").read_text().splitlines()
+    log = [json.loads(line) for line in rows]
+    assert [(row["stage"], row["step"]) for row in log] == [
+        ("vocoder", 10), ("vocoder", 20), ("dev", 20),
+    ]  # fmt: skip
+    assert log[1]["mel"] < log[0]["mel"]
+    vocoder = Vocoder.from_pretrained(folder / f"whole-{optimizer}" / "vocoder")
+    assert vocoder.config.codec_fingerprint == trainer.codec.fingerprint().hex()
+
+
+def test_refused(folder) -> None:
+    with pytest.raises(TrainingError, match="crop_frames = 2000"):
+        VocoderTrainer(load_any_config(write(folder, "long", crop=2000))).run()
+    path = write(folder, "levels")
+    path.write_text(path.read_text().replace("8 = 1", "9 = 1"))
+    with pytest.raises(TrainingError, match=r"draws \[2, 9\] codebooks"):
+        VocoderTrainer(load_any_config(path))
+    path.write_text(path.read_text().replace("9 = 1", "").replace("hidden_size", "hiden_size"))
+    with pytest.raises(TrainingError, match="hiden_size"):
+        VocoderTrainer(load_any_config(path))
+    VocoderTrainer(load_any_config(write(folder, "other", steps=5))).run()
+    with pytest.raises(TrainingError, match="another configuration"):
+        VocoderTrainer(load_any_config(write(folder, "other", steps=6))).run()

@@ -1,0 +1,135 @@
+"""Audio that is still coming in: WAV, AU or raw samples from a pipe."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from queue import Full, Queue
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+
+from vqasr.audio.arrays import frames_to_mono
+from vqasr.audio.files import read_audio
+from vqasr.audio.resampling import LiveResampler, check_rate
+from vqasr.errors import AudioError
+from vqasr.grid import SAMPLING_RATE_HZ
+
+BLOCK_S = 0.04
+# First bytes of formats that libsndfile reads without seeking.
+STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b".snd")
+MOST_WAITING = 250  # pieces, 10 s
+_PIECE_BYTES = 1 << 16
+
+
+class Begun:
+    """A binary file of which the first bytes were read already; `head` holds them."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        try:
+            # Not through the file's buffer, whose lock a thread would hold while it waits.
+            self._read: Callable[[int], bytes] = partial(os.read, file.fileno())
+        except OSError:
+            self._read = file.read
+        self.head = b""
+        while len(self.head) < size and (piece := self._read(size - len(self.head))):
+            self.head += piece
+        self._unread = self.head
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, as soon as there are any; b"" at the end."""
+        if not self._unread:
+            return self._read(size)
+        data, self._unread = self._unread[:size], self._unread[size:]
+        return data
+
+    def read_all(self) -> bytes:
+        """Return all bytes to the end."""
+        return b"".join(iter(lambda: self.read(_PIECE_BYTES), b""))
+
+
+class LiveAudio:
+    """Iterate over audio from a pipe, in pieces of 40 ms as they come in.
+
+    Pieces are (samples,) float32, mono at 16 kHz. Other formats than WAV and AU are read to their
+    end, and make one piece.
+
+    Args:
+        file: binary; only read from.
+        pcm_hz: sampling rate of raw 16-bit little-endian mono samples; None for a file with a
+            header.
+        name: of the audio in errors.
+
+    Raises (while iterating):
+        AudioError: as `read_audio`. The pieces before remain valid.
+    """
+
+    def __init__(self, file: Begun, pcm_hz: int | None = None, name: str = "standard input"):
+        self._file, self._name = file, name
+        self._pcm_hz = None if pcm_hz is None else check_rate(pcm_hz, name)
+        self._queue: Queue[np.ndarray | BaseException | None] = Queue(MOST_WAITING)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the audio after the pieces that are waiting; for signal handlers."""
+        self._stopped = True
+        with suppress(Full):  # else the next piece is the last
+            self._queue.put_nowait(None)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        # A thread waits for the pipe, so that `stop` is possible at any time.
+        threading.Thread(target=self._fill, daemon=True).start()
+        while (piece := self._queue.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+            if self._stopped and self._queue.empty():
+                return
+
+    def _fill(self) -> None:
+        try:
+            for piece in self._read():
+                self._queue.put(piece)
+            self._queue.put(None)
+        except Exception as error:  # raised where the pieces are used
+            self._queue.put(error)
+
+    def _read(self) -> Iterator[np.ndarray]:
+        if self._pcm_hz is None and not self._file.head.startswith(STREAMABLE):
+            yield read_audio(self._file.read_all(), name=self._name)
+            return
+        # libsndfile reads pipes of the system only; some of the bytes were read from this one.
+        source, sink = os.pipe()
+        threading.Thread(target=_pump, args=(self._file, sink), daemon=True).start()
+        try:
+            yield from self._pieces(source)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{self._name}: cannot be read as audio ({error}).") from error
+        finally:
+            os.close(source)
+
+    def _pieces(self, source: int) -> Iterator[np.ndarray]:
+        raw = {}
+        if self._pcm_hz is not None:
+            raw = {
+                "samplerate": self._pcm_hz, "channels": 1, "format": "RAW", "subtype": "PCM_16",
+                "endian": "LITTLE",
+            }  # fmt: skip
+        with soundfile.SoundFile(source, closefd=False, **raw) as file:
+            rate_hz = check_rate(file.samplerate, self._name)
+            resampler = LiveResampler(rate_hz, SAMPLING_RATE_HZ)
+            frames, empty = round(BLOCK_S * rate_hz), True
+            while len(block := file.read(frames, dtype="float32", always_2d=True)):
+                empty = False
+                yield resampler.push(frames_to_mono(block, self._name))
+            if empty:
+                raise AudioError(f"{self._name}: holds no samples. Was the recording interrupted?")
+            yield resampler.finish()
+
+
+def _pump(file: Begun, sink: int) -> None:
+    with suppress(OSError, ValueError), os.fdopen(sink, "wb", buffering=0) as pipe:
+        while data := file.read(_PIECE_BYTES):
+            pipe.write(data)

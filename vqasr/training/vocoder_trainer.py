@@ -1,0 +1,183 @@
+"""Training of a vocoder for a finished codec; resumable."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vqasr.codec.modeling import VQCodecModel
+from vqasr.codec.vocoder import Vocoder, VocoderConfig
+from vqasr.data.speech import load_speech
+from vqasr.errors import TrainingError
+from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ
+from vqasr.training.augment import Augment
+from vqasr.training.batches import Batches
+from vqasr.training.checkpoint import RunFolder, StepLog
+from vqasr.training.coded_recordings import CodedRecordings
+from vqasr.training.config import (
+    NO_CHANGE,
+    DataConfig,
+    TrainConfig,
+    VocoderTrainConfig,
+    config_hash,
+)
+from vqasr.training.optimizer import Muon, adamw
+from vqasr.training.precision import autocast
+from vqasr.training.recordings import Recordings
+from vqasr.training.spectral_losses import spectral_losses
+
+# The first frames of a crop lack what was before them, and do not count.
+IGNORED_FRAMES = 8
+LONGEST_LOSS_FRAMES = 25
+DEV_LEVELS = (1, 2, 4, 8)
+PIECE_S, LONGEST_S = 48.0, 29.6
+
+logger = logging.getLogger("vqasr.train")
+
+
+class VocoderTrainer:
+    """Train a vocoder as configured, on crops of clean speech and their codes.
+
+    Raises:
+        TrainingError: the configuration cannot be used.
+    """
+
+    def __init__(self, config: VocoderTrainConfig):
+        self.config, self.folder = config, Path(config.output_dir)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.codec = VQCodecModel.from_pretrained(config.codec).eval().requires_grad_(False)
+        sizes = self.codec.config
+        if not set(config.levels) <= set(range(1, sizes.num_quantizers + 1)):
+            raise TrainingError(
+                f"[levels] draws {sorted(config.levels)} codebooks: 1 to {sizes.num_quantizers} "
+                "are allowed."
+            )
+        unknown = sorted(set(config.vocoder) - set(VocoderConfig.__annotations__))
+        if unknown:
+            raise TrainingError(
+                f"[vocoder] has {unknown}; allowed are {sorted(VocoderConfig.__annotations__)}."
+            )
+        own = VocoderConfig(
+            latent_dim=sizes.latent_dim, codec_fingerprint=self.codec.fingerprint().hex(),
+            **config.vocoder,
+        )  # fmt: skip
+        vocoder: Any = Vocoder(own)  # transformers' types refuse `to`
+        self.vocoder: Vocoder = vocoder.to(self.device)
+        self.train = self._encoded(config.train, config.train_split, None)
+        self.dev = self._encoded(config.dev, config.dev_split, config.dev_utterances)
+        self.codebooks = self.codec.quantizer.codebooks.to(self.device)
+        self.run_folder = RunFolder(self.folder, "vocoder", config_hash(config))
+
+    def _encoded(self, data: list[str], split: str, count: int | None) -> CodedRecordings:
+        rows = load_speech(data, split)
+        recordings = Recordings.from_rows(rows, self.device, LONGEST_S, "text")
+        if count is not None:
+            recordings = recordings.spread(count)
+        config = self.config
+        as_they_are = TrainConfig(
+            output_dir=config.output_dir, data=DataConfig(train=config.train, dev=config.dev),
+            augment=NO_CHANGE,
+        )  # fmt: skip
+        batches = Batches(recordings, Augment(None, self.device), as_they_are, PIECE_S)
+        return CodedRecordings.encode(recordings, self.codec, batches, config.seed, self.folder)
+
+    def run(self) -> None:
+        """Train the steps that are missing; an interrupted run resumes at its last checkpoint.
+
+        Raises:
+            TrainingError: the folder holds a run of another configuration, or a loss is not finite.
+        """
+        first = self.run_folder.steps_done()
+        if first is None:
+            raise TrainingError(
+                f"{self.folder} holds a run of another configuration. Name another output_dir, or "
+                "delete the folder to start over."
+            )
+        schedule, parameters = self.config.schedule, list(self.vocoder.parameters())
+        kind = Muon if self.config.optimizer == "muon" else adamw
+        optimizer = kind(parameters, schedule.learning_rate)
+        if first:
+            self.run_folder.load(self.vocoder, optimizer)
+        with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
+            for step in range(first, schedule.total_steps):
+                losses, audio_s = self.update(optimizer, step)
+                logged = log.add("vocoder", step, losses, audio_s)
+                done, last = step + 1, step + 1 == schedule.total_steps
+                if logged and (done % schedule.save_every == 0 or last):
+                    self.run_folder.save(done, self.vocoder, optimizer, {})
+                    self.vocoder.save_pretrained(self.folder / "vocoder")
+                if done % schedule.dev_every == 0 or last:
+                    measured = self.evaluate()
+                    self.run_folder.log({"stage": "dev", "step": done, **measured})
+                    logger.info("step %d: %s", done, json.dumps(measured))
+
+    def update(self, optimizer: Optimizer, step: int) -> tuple[dict[str, Tensor], float]:
+        """Make one step; return the parts of the loss and the seconds of audio."""
+        config = self.config
+        for group in optimizer.param_groups:
+            group["lr"] = config.schedule.rate(step)
+        rng = np.random.default_rng([config.seed, step])
+        codes, target = self.train.crops(rng, config.batch_crops, config.crop_frames)
+        weights = np.array(list(config.levels.values()), float)
+        levels = rng.choice(list(config.levels), config.batch_crops, p=weights / weights.sum())
+        lost = lost_pieces(rng, config.batch_crops, config.crop_frames, config.lost)
+        latents = self.latents(codes, torch.from_numpy(levels).to(self.device))
+        with autocast(self.device):
+            decoded = self.vocoder(latents, torch.from_numpy(lost).to(self.device))
+        counted = slice(IGNORED_FRAMES * HOP_LENGTH, None)
+        losses = spectral_losses(decoded[:, counted], target[:, counted])
+        factors = config.loss.model_dump()
+        optimizer.zero_grad()
+        torch.stack([factors[name] * loss for name, loss in losses.items()]).sum().backward()
+        nn.utils.clip_grad_norm_(self.vocoder.parameters(), 1.0)
+        optimizer.step()
+        return {k: v.detach() for k, v in losses.items()}, target.numel() / SAMPLING_RATE_HZ
+
+    def latents(self, codes: Tensor, levels: Tensor) -> Tensor:
+        """Sum up the first codes of each item.
+
+        Args:
+            codes: (num_quantizers, items, frames) int64.
+            levels: (items,) int, codebooks that count.
+
+        Returns:
+            (items, frames, latent_dim) float32.
+        """
+        latents = torch.zeros(*codes.shape[1:], self.codebooks.shape[-1], device=codes.device)
+        for level, (codebook, code) in enumerate(zip(self.codebooks, codes, strict=True)):
+            latents = latents + codebook[code] * (levels > level)[:, None, None]
+        return latents
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Measure the spectral losses on dev, by number of codebooks."""
+        measured: dict[str, float] = {}
+        for n in (n for n in DEV_LEVELS if n <= len(self.codebooks)):
+            totals: dict[str, float] = {}
+            for codes, target in self.dev.clips():
+                level = torch.full((1,), n, device=self.device)
+                for name, value in spectral_losses(
+                    self.vocoder(self.latents(codes, level)), target
+                ).items():
+                    totals[name] = totals.get(name, 0.0) + float(value)
+            count = len(self.dev.frames)
+            measured |= {f"{name}_{n}": round(v / count, 4) for name, v in totals.items()}
+        return measured
+
+
+def lost_pieces(rng: np.random.Generator, items: int, frames: int, chance: float) -> np.ndarray:
+    """Draw (items, frames) bool, True in at most one lost piece of each item."""
+    length = rng.integers(1, LONGEST_LOSS_FRAMES + 1, (items, 1)) * (
+        rng.random((items, 1)) < chance
+    )
+    start = rng.integers(0, frames, (items, 1))
+    place = np.arange(frames)
+    return (place >= start) & (place < start + length)
