@@ -38,19 +38,6 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
         out.weight.copy_(its.fc2.weight[:, kept]), out.bias.copy_(its.fc2.bias)
 
 
-@torch.no_grad()
-def keep_strongest(feed_forward: Any, inner: int) -> None:
-    """Cut a Wav2Vec2 feed-forward down to its `inner` strongest neurons."""
-    into, out = feed_forward.intermediate_dense, feed_forward.output_dense
-    kept = strongest(into, out, min(inner, into.out_features))
-    feed_forward.intermediate_dense = nn.Linear(into.in_features, len(kept))
-    feed_forward.output_dense = nn.Linear(len(kept), out.out_features)
-    feed_forward.intermediate_dense.load_state_dict(
-        {"weight": into.weight[kept], "bias": into.bias[kept]}
-    )
-    feed_forward.output_dense.load_state_dict({"weight": out.weight[:, kept], "bias": out.bias})
-
-
 def strongest(into: nn.Linear, out: nn.Linear, count: int) -> Tensor:
     """Return, in order, the neurons with the largest product of norms of their two weights."""
     strength = into.weight.norm(dim=1) * out.weight.norm(dim=0)

@@ -23,8 +23,9 @@ from typing import Any
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from from_whisper import copy_layers, keep_strongest, make_config
-from torch import nn
+from from_whisper import copy_layers, make_config
+from narrowing import narrow
+from torch import Tensor, nn
 from torch.optim import AdamW
 from transformers import (
     AutoModelForCTC,
@@ -50,6 +51,7 @@ from vqasr.files import replace_file
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
 
+TYPICAL_ROWS = 96  # in which the importance of neurons is measured
 HEAD_FACTOR = 10  # of an untrained head's learning rate
 LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
 
@@ -71,7 +73,7 @@ def main() -> None:
         "--start",
         default=None,
         help="go on from this model of codes ('ctc-small', folder or hub id) instead of making a "
-        "new one; a smaller --inner keeps its strongest neurons. Its embedder stays unchanged",
+        "new one; a smaller --inner keeps its most important neurons. Its embedder stays unchanged",
     )
     parser.add_argument(
         "--transcripts",
@@ -99,8 +101,14 @@ def main() -> None:
         train = with_transcripts(train, Path(arguments.transcripts), arguments.least)
     train = ctc_rows(train, upper)
     dev = ctc_rows(load_tokenized(arguments.dev, adapter.codec_fingerprint), upper)
+    collate = CodesCollator(
+        tokenizer, False, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=10
+    )
+    dev_collate = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
     if arguments.start is not None:
-        model = start_from(arguments.start, arguments.inner)
+        typical = train.shuffle(arguments.seed).select(range(min(len(train), TYPICAL_ROWS)))
+        batches = [dev_collate([row]) for row in typical]
+        model = start_from(arguments.start, arguments.inner, batches)
     else:
         if arguments.base is None:
             sizes = arguments.layers, arguments.inner, arguments.hidden_size
@@ -110,10 +118,6 @@ def main() -> None:
             base, embedder, adapter.codec_fingerprint,
             sinusoids=arguments.base is None and arguments.whisper != "none",
         )  # fmt: skip
-    collate = CodesCollator(
-        tokenizer, False, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=10
-    )
-    dev_collate = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
     trainer = fit(arguments, model, tokenizer, train, dev, collate, dev_collate)
     if arguments.base is None:
         save(trainer, tokenizer)
@@ -173,13 +177,16 @@ def make_base(
     return base
 
 
-def start_from(name: str, inner: int) -> VQWav2Vec2ForCTC:
-    """Load a model of codes to train on, with at most `inner` neurons in its feed-forwards."""
+def start_from(name: str, inner: int, batches: list[dict[str, Tensor]]) -> VQWav2Vec2ForCTC:
+    """Load a model of codes to train on.
+
+    Its feed-forwards are narrowed to `inner` neurons, the most important ones in some batches.
+    """
     model = CTCRecogniser.from_pretrained(name).model
-    for layer in model.encoder.layers:
-        keep_strongest(layer.feed_forward, inner)
     size = model.encoder.layers[0].feed_forward.intermediate_dense.out_features
-    model.config.base["intermediate_size"] = size
+    if inner < size:
+        narrow(model.encoder.layers, inner, lambda: [model(**batch) for batch in batches])
+        model.config.base["intermediate_size"] = inner
     model.embedder.requires_grad_(False)
     return model
 

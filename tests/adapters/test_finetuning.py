@@ -86,18 +86,21 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     assert not torch.equal(after.lm_head.weight, before.lm_head.weight)
 
 
-def test_strongest_neurons(monkeypatch) -> None:
-    """A narrower feed-forward leaves out neurons that do nothing, and so computes the same."""
+def test_narrowed_feed_forwards(monkeypatch) -> None:
+    """Neurons that always give the same are left out without any change."""
     monkeypatch.syspath_prepend(RECIPES / "recognition")
-    keep_strongest = importlib.import_module("from_whisper").keep_strongest
-    config = Wav2Vec2Config(hidden_size=16, intermediate_size=32)
-    feed_forward, hidden = Wav2Vec2FeedForward(config).eval(), torch.randn(3, 16)
+    narrow = importlib.import_module("narrowing").narrow
+    layer = torch.nn.Module()
+    layer.feed_forward = Wav2Vec2FeedForward(Wav2Vec2Config(hidden_size=16, intermediate_size=32))
+    layer.eval()
+    hidden = torch.randn(40, 16)
     with torch.no_grad():
-        feed_forward.output_dense.weight[:, 5:13] = 0
-    expected = feed_forward(hidden)
-    keep_strongest(feed_forward, 24)
-    assert feed_forward.intermediate_dense.out_features == 24
-    torch.testing.assert_close(feed_forward(hidden), expected)
+        layer.feed_forward.intermediate_dense.weight[5:13] = 0
+        layer.feed_forward.intermediate_dense.bias[5:13] = torch.randn(8)
+    expected = layer.feed_forward(hidden)
+    narrow([layer], 24, lambda: layer.feed_forward(hidden))
+    assert layer.feed_forward.intermediate_dense.out_features == 24
+    torch.testing.assert_close(layer.feed_forward(hidden), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:

@@ -120,6 +120,7 @@ def encode(
     epilog=example(
         "vqasr decode talk.vqs -o talk.wav",
         "vqasr decode meeting.vqs -o minute.wav --start-s 600 --end-s 660",
+        "vqasr encode - -o - | vqasr decode - -o - --vocoder runs/vocoder | aplay",
     )
 )
 def decode(
@@ -128,6 +129,13 @@ def decode(
         Path,
         Option("-o", "--output", help="WAV file to write, 16 kHz mono; - for standard output."),
     ],
+    vocoder: Annotated[
+        str,
+        Option(
+            help="Trained vocoder: folder or hub id (recipes/train_vocoder). griffin-lim needs no "
+            "training, but sounds unnatural."
+        ),
+    ] = "griffin-lim",
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     start_s: options.StartS = 0.0,
@@ -136,31 +144,39 @@ def decode(
     force: options.Force = False,
     threads: options.Threads = 0,
 ) -> None:
-    """Decode a stream to audio, which is intelligible but not natural.
+    """Decode a stream to audio.
 
-    The decoder predicts a log-mel spectrogram, which Griffin-Lim turns into a waveform.
+    A trained vocoder decodes from standard input to standard output (- -o -) while the codes come
+    in, and guesses lost frames.
     """
     import numpy as np
     import soundfile
 
+    from vqasr.cli.live import decode_live
+    from vqasr.compression.compress import GRIFFIN_LIM, load_codec
     from vqasr.compression.compress import decode as decode_stream
-    from vqasr.compression.compress import load_codec
     from vqasr.grid import SAMPLING_RATE_HZ
     from vqasr.stream.stream import Stream
 
     check_output(output, [stream], ".wav", force)
     loaded_prior = load_prior(prior)
+    whole = start_s == 0 and end_s is None
+    if str(stream) == str(output) == STANDARD and whole and vocoder != GRIFFIN_LIM:
+        set_threads(threads)
+        with error_context(stream):
+            decode_live(load_codec(codec), vocoder, loaded_prior, partial)
+        return
     with error_context(stream):
         content = Stream.load(
             read_input(stream), prior=loaded_prior, start_s=start_s, end_s=end_s, partial=partial
         )
-        if not content.samples and (start_s > 0 or end_s is not None):
+        if not content.samples and not whole:
             until = "the end" if end_s is None else f"--end-s {end_s}"
             raise VqasrError(f"there is nothing from --start-s {start_s} to {until}.")
     set_threads(threads)
     model = load_codec(codec)
     with error_context(stream):
-        audio = decode_stream(content, codec=model)
+        audio = decode_stream(content, codec=model, vocoder=vocoder)
     wav = io.BytesIO()
     soundfile.write(
         wav, np.clip(audio, -1.0, 1.0), SAMPLING_RATE_HZ, subtype="PCM_16", format="WAV"

@@ -1,18 +1,22 @@
-"""Encode audio from standard input while it comes in."""
+"""Encode and decode from standard input to standard output, while it comes in."""
 
 import signal
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import numpy as np
 
 from vqasr.audio.live import Begun, LiveAudio
 from vqasr.cli.options import audio_warnings, err
-from vqasr.compression.compress import LiveEncoder, stream_header
+from vqasr.compression.compress import LiveDecoder, LiveEncoder, stream_header
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.errors import VqasrError
-from vqasr.grid import SAMPLING_RATE_HZ
-from vqasr.stream.writer import StreamWriter
+from vqasr.grid import MISSING, SAMPLING_RATE_HZ
+from vqasr.stream.reader import StreamReader
+from vqasr.stream.writer import StreamWriter, write_all
 
 if TYPE_CHECKING:
     from vqasr.codec.modeling import VQCodecModel
@@ -72,3 +76,43 @@ def encode_live(
         writer.close(encoder.samples)
     rate = writer.bits_written * SAMPLING_RATE_HZ / max(1, encoder.samples)
     err.print(f"-: {writer.bits_written // 8} bytes, {rate:.0f} bps", highlight=False)
+
+
+def decode_live(
+    codec: "VQCodecModel", vocoder: str, prior: "CodePrior | None", partial: bool
+) -> None:
+    """Decode standard input to a WAV file on standard output, whose header has no length.
+
+    Audio is written as soon as it is complete, also of damaged streams; their error comes at the
+    end, unless `partial`.
+    """
+    reader = StreamReader(cast("BinaryIO", standard_input()), codec.fingerprint(), prior)
+    decoder = LiveDecoder(codec, vocoder)
+    written = frames = 0
+
+    def write(samples: np.ndarray) -> None:
+        nonlocal written
+        if reader.samples is not None:
+            samples = samples[: max(0, reader.samples - written)]
+        pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2")
+        write_all(sys.stdout.buffer, pcm.tobytes())
+        sys.stdout.buffer.flush()
+        written += len(pcm)
+
+    write_all(sys.stdout.buffer, wav_header())
+    for chunk in reader.intact_chunks():
+        for number, codes in reader.decode([chunk]).items():
+            begin = number * reader.header.chunk_frames
+            lost = np.full((len(codes), begin - frames), MISSING)
+            write(decoder.push(np.concatenate([lost, codes], axis=1)))
+            frames = begin + codes.shape[1]
+    write(decoder.finish())
+    if not partial:
+        reader.raise_problem()
+
+
+def wav_header() -> bytes:
+    """Return the header of a WAV file of unknown length, 16 bits, 16 kHz, mono."""
+    form = struct.pack("<HHIIHH", 1, 1, SAMPLING_RATE_HZ, 2 * SAMPLING_RATE_HZ, 2, 16)
+    unknown = b"\xff" * 4
+    return b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + unknown

@@ -11,10 +11,12 @@ from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import bits_per_code
 from vqasr.codec.streaming import LatentEncoder
+from vqasr.codec.vocoder import LiveVocoder, Vocoder
 from vqasr.compression.choice import CodeChoice
 from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.entropy.prior import CodePrior
-from vqasr.grid import MISSING, NO_FRAME, SAMPLING_RATE_HZ
+from vqasr.errors import CodecMismatchError
+from vqasr.grid import FRAME_RATE_HZ, MISSING, NO_FRAME, SAMPLING_RATE_HZ
 from vqasr.stream.header import (
     CODEC_BYTES,
     DEFAULT_CHUNK_FRAMES,
@@ -25,6 +27,8 @@ from vqasr.stream.stream import Stream
 
 # Long recordings are encoded in pieces, so that memory does not grow with their length.
 PIECE_SAMPLES = 60 * SAMPLING_RATE_HZ
+PIECE_FRAMES = 60 * FRAME_RATE_HZ
+GRIFFIN_LIM = "griffin-lim"  # instead of a trained vocoder
 
 
 class LiveEncoder:
@@ -176,28 +180,75 @@ def stream_of(
 
 
 def decode(
-    stream: Stream, *, codec: str | os.PathLike[str] | VQCodecModel = "vqasr-base"
+    stream: Stream,
+    *,
+    codec: str | os.PathLike[str] | VQCodecModel = "vqasr-base",
+    vocoder: str | os.PathLike[str] | Vocoder = GRIFFIN_LIM,
 ) -> np.ndarray:
-    """Decode a stream to (samples,) float32 at 16 kHz, silent where frames were lost.
+    """Decode a stream to (samples,) float32 at 16 kHz.
 
     Args:
         stream: the stream.
         codec: the one that wrote it: loaded, or its name, folder or hub id.
+        vocoder: trained for that codec: loaded, or its folder or hub id; it guesses lost frames.
+            "griffin-lim" needs no training; lost frames are silent.
 
     Raises:
-        CodecMismatchError: it was written by another codec.
-        CodecError: the codec cannot be loaded.
+        CodecMismatchError: it was written by another codec, or the vocoder is another codec's.
+        CodecError: codec or vocoder cannot be loaded.
     """
     codec = load_codec(codec)
     stream.header.check_codec(codec.fingerprint())
-    lost = stream.codes[0] == MISSING
-    codes = np.where(lost, NO_FRAME, stream.codes)
-    with torch.no_grad():
-        audio = codec.decode(torch.from_numpy(codes)[None], samples=stream.samples).audio_values
-    assert audio is not None  # for the type checker; decode always sets it
-    samples: np.ndarray = audio[0, 0].numpy()
-    samples[np.repeat(lost, codec.config.hop_length)[: len(samples)]] = 0.0
-    return samples
+    if vocoder == GRIFFIN_LIM:
+        lost = stream.codes[0] == MISSING
+        codes = np.where(lost, NO_FRAME, stream.codes)
+        with torch.no_grad():
+            audio = codec.decode(torch.from_numpy(codes)[None], samples=stream.samples).audio_values
+        assert audio is not None  # for the type checker; decode always sets it
+        samples: np.ndarray = audio[0, 0].numpy()
+        samples[np.repeat(lost, codec.config.hop_length)[: len(samples)]] = 0.0
+        return samples
+    decoder = LiveDecoder(codec, vocoder)
+    starts = range(0, stream.frames, PIECE_FRAMES)
+    pieces = [decoder.push(stream.codes[:, start : start + PIECE_FRAMES]) for start in starts]
+    return np.concatenate([*pieces, decoder.finish()])[: stream.samples]
+
+
+class LiveDecoder:
+    """Decode one stream piece by piece, as its codes come in, to the samples of `decode`.
+
+    Args:
+        codec: that wrote the codes, in evaluation mode.
+        vocoder: trained for it: loaded, or its folder or hub id.
+
+    Attributes:
+        lookahead_s: a frame's audio is complete when the codes of this many seconds more are in.
+
+    Raises:
+        CodecMismatchError: the vocoder is another codec's.
+        CodecError: it cannot be loaded.
+    """
+
+    def __init__(self, codec: VQCodecModel, vocoder: str | os.PathLike[str] | Vocoder):
+        loaded = vocoder if isinstance(vocoder, Vocoder) else Vocoder.from_pretrained(vocoder)
+        own, fingerprint = loaded.config.codec_fingerprint, codec.fingerprint().hex()
+        if own != fingerprint:
+            raise CodecMismatchError(
+                f"the vocoder was trained for codec {own}, this is {fingerprint}. Give the codec's "
+                f"own vocoder, or {GRIFFIN_LIM}."
+            )
+        self.lookahead_s = loaded.config.lookahead_s
+        self._codec, self._live = codec, LiveVocoder(loaded.eval())
+
+    def push(self, codes: np.ndarray) -> np.ndarray:
+        """Add (n, frames) int codes, -2 for lost frames; return the (samples,) complete by then."""
+        lost = torch.from_numpy(codes[0] == MISSING)
+        frames = torch.from_numpy(np.where(lost, NO_FRAME, codes))
+        return self._live.push(self._codec.quantizer.decode(frames[None])[0], lost).numpy()
+
+    def finish(self) -> np.ndarray:
+        """End the stream; return the (samples,) that waited for look-ahead."""
+        return self._live.finish().numpy()
 
 
 def load_codec(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:

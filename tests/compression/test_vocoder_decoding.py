@@ -1,0 +1,85 @@
+"""Decoding with a vocoder: whole, piece by piece, and from pipe to pipe."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from cli_helpers import vqasr
+
+from vqasr.assets import CLIPS
+from vqasr.codec.vocoder import Vocoder, VocoderConfig
+from vqasr.compression.compress import LiveDecoder, compress, decode
+from vqasr.errors import CodecError, CodecMismatchError
+from vqasr.grid import MISSING
+from vqasr.stream.stream import Stream
+
+SIZES = {"hidden_size": 16, "num_layers": 2, "fine_hidden_size": 12, "num_fine_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(codec, tmp_path_factory) -> str:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vocoder")
+    vocoder = Vocoder(VocoderConfig(codec_fingerprint=codec.fingerprint().hex(), **SIZES))
+    torch.nn.init.normal_(vocoder.missing_frame)
+    vocoder.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def stream(codec) -> Stream:
+    return compress(CLIPS / "clip01_af_heart.flac", codec=codec, num_quantizers=2, chunk_frames=5)
+
+
+def test_piece_by_piece_as_whole(codec, folder, stream) -> None:
+    whole = decode(stream, codec=codec, vocoder=folder)
+    assert len(whole) == stream.samples
+    decoder = LiveDecoder(codec, folder)
+    assert decoder.lookahead_s == 0.04
+    pieces = [decoder.push(stream.codes[:, i : i + 7]) for i in range(0, stream.frames, 7)]
+    live = np.concatenate([*pieces, decoder.finish()])
+    np.testing.assert_allclose(live[: len(whole)], whole, atol=1e-5)
+
+
+def test_pipe_to_pipe(codec, folder, stream) -> None:
+    data = stream.to_bytes()
+    wav = vqasr("decode", "-", "-o", "-", "--vocoder", folder, stdin=data).stdout
+    samples, rate_hz = soundfile.read(io.BytesIO(wav))
+    assert rate_hz == 16_000
+    np.testing.assert_allclose(samples, decode(stream, codec=codec, vocoder=folder), atol=1e-4)
+    cut = vqasr("decode", "-", "-o", "-", "--vocoder", folder, stdin=data[:300], ok=False)
+    assert "ends before its last chunk" in cut.stderr
+    frames = Stream.load(data[:300], partial=True).frames
+    assert len(cut.stdout) == 44 + 2 * 640 * frames
+    partial = vqasr("decode", "-", "-o", "-", "--partial", "--vocoder", folder, stdin=data[:300])
+    assert partial.stdout == cut.stdout
+
+
+def test_lost_chunks_are_guessed(codec, folder, stream) -> None:
+    lossy = without_chunk(stream.to_bytes())
+    content = Stream.load(lossy, partial=True)
+    lost = content.codes[0] == MISSING
+    assert 0 < lost.sum() <= 5
+    audio = decode(content, codec=codec, vocoder=folder)
+    assert np.abs(audio[np.repeat(lost, 640)[: len(audio)]]).max() > 0
+    wav = vqasr("decode", "-", "-o", "-", "--partial", "--vocoder", folder, stdin=lossy).stdout
+    samples, _ = soundfile.read(io.BytesIO(wav))
+    np.testing.assert_allclose(samples, audio, atol=1e-4)
+    silent = decode(content, codec=codec)
+    assert np.abs(silent[np.repeat(lost, 640)[: len(silent)]]).max() == 0
+
+
+def without_chunk(data: bytes) -> bytes:
+    """Damage a byte in the middle, so that its chunk is lost."""
+    place = len(data) // 2
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+def test_refused(codec, folder, stream, tmp_path) -> None:
+    Vocoder(VocoderConfig(codec_fingerprint="00" * 6, **SIZES)).save_pretrained(tmp_path)
+    with pytest.raises(CodecMismatchError, match="trained for codec 000000000000"):
+        decode(stream, codec=codec, vocoder=tmp_path)
+    with pytest.raises(CodecError, match="griffin-lim"):
+        decode(stream, codec=codec, vocoder="nowhere")
