@@ -1,11 +1,42 @@
-"""Reading and atomic writing of whole files."""
+"""Reading files and pipes, and atomic writing of whole files."""
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from vqasr.errors import VqasrError
+
+PIECE_BYTES = 1 << 16
+
+
+class Begun:
+    """A binary file of which the first bytes were read already; `head` holds them."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        try:
+            # Not through the file's buffer, whose lock a thread would hold while it waits.
+            self._read: Callable[[int], bytes] = partial(os.read, file.fileno())
+        except OSError:
+            self._read = file.read
+        self.head = b""
+        while len(self.head) < size and (piece := self._read(size - len(self.head))):
+            self.head += piece
+        self._unread = self.head
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, as soon as there are any; b"" at the end."""
+        if not self._unread:
+            return self._read(size)
+        data, self._unread = self._unread[:size], self._unread[size:]
+        return data
+
+    def read_all(self) -> bytes:
+        """Return all bytes to the end."""
+        return b"".join(iter(lambda: self.read(PIECE_BYTES), b""))
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:

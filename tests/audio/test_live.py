@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqasr.audio.files import read_audio
-from vqasr.audio.live import BLOCK_S, Begun, LiveAudio
+from vqasr.audio.live import BLOCK_S, LiveAudio
 from vqasr.audio.resampling import LiveResampler, resample
 from vqasr.errors import AudioError
+from vqasr.files import Begun
 
 RATES_HZ = (8_000, 11_025, 16_000, 22_050, 44_100, 47_999, 48_000, 192_000)
 

@@ -2,11 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from queue import Full, Queue
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -15,39 +13,13 @@ from vqasr.audio.arrays import frames_to_mono
 from vqasr.audio.files import read_audio
 from vqasr.audio.resampling import LiveResampler, check_rate
 from vqasr.errors import AudioError
+from vqasr.files import PIECE_BYTES, Begun
 from vqasr.grid import SAMPLING_RATE_HZ
 
 BLOCK_S = 0.04
 # First bytes of formats that libsndfile reads without seeking.
 STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b".snd")
 MOST_WAITING = 250  # pieces, 10 s
-_PIECE_BYTES = 1 << 16
-
-
-class Begun:
-    """A binary file of which the first bytes were read already; `head` holds them."""
-
-    def __init__(self, file: BinaryIO, size: int):
-        try:
-            # Not through the file's buffer, whose lock a thread would hold while it waits.
-            self._read: Callable[[int], bytes] = partial(os.read, file.fileno())
-        except OSError:
-            self._read = file.read
-        self.head = b""
-        while len(self.head) < size and (piece := self._read(size - len(self.head))):
-            self.head += piece
-        self._unread = self.head
-
-    def read(self, size: int) -> bytes:
-        """Return up to `size` bytes, as soon as there are any; b"" at the end."""
-        if not self._unread:
-            return self._read(size)
-        data, self._unread = self._unread[:size], self._unread[size:]
-        return data
-
-    def read_all(self) -> bytes:
-        """Return all bytes to the end."""
-        return b"".join(iter(lambda: self.read(_PIECE_BYTES), b""))
 
 
 class LiveAudio:
@@ -131,5 +103,5 @@ class LiveAudio:
 
 def _pump(file: Begun, sink: int) -> None:
     with suppress(OSError, ValueError), os.fdopen(sink, "wb", buffering=0) as pipe:
-        while data := file.read(_PIECE_BYTES):
+        while data := file.read(PIECE_BYTES):
             pipe.write(data)

@@ -11,8 +11,8 @@ from typing import Annotated
 from rich.markup import escape
 from typer import Argument, Option
 
-from vqasr.cli import experiments, options, streams, tokenize, transcribe  # noqa: F401 (registers)
-from vqasr.cli.inputs import AUDIO, STANDARD, find_inputs, output_paths, read_input
+from vqasr.cli import experiments, network, options, streams, tokenize, transcribe  # noqa: F401 (registers)
+from vqasr.cli.inputs import AUDIO, STANDARD, find_inputs, output_paths, read_input, standard_input
 from vqasr.cli.options import (
     app,
     audio_warnings,
@@ -74,7 +74,7 @@ def encode(
 
     from vqasr.audio.files import read_audio
     from vqasr.audio.live import LiveAudio
-    from vqasr.cli.live import encode_live, standard_input
+    from vqasr.cli.live import encode_live
     from vqasr.compression.compress import compress, load_codec
     from vqasr.compression.rates import operating_point
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from vqasr.errors import VqasrError
-from vqasr.files import read_file
+from vqasr.files import Begun, read_file
 
 STANDARD = "-"  # instead of a path: standard input or output
 STREAMS = (".vqs",)
@@ -103,6 +103,14 @@ def read_input(path: Path) -> bytes:
     if not data:
         raise VqasrError("standard input is empty; it can be read once in a command.")
     return data
+
+
+def standard_input() -> Begun:
+    """Return standard input with its first bytes; raise VqasrError if it is empty."""
+    file = Begun(sys.stdin.buffer, 4)
+    if not file.head:
+        raise VqasrError("standard input is empty; it can be read once in a command.")
+    return file
 
 
 def _lines(path: Path) -> list[str]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
-from vqasr.audio.live import Begun, LiveAudio
+from vqasr.audio.live import LiveAudio
+from vqasr.cli.inputs import standard_input
 from vqasr.cli.options import audio_warnings, err
 from vqasr.compression.compress import LiveDecoder, LiveEncoder, stream_header
 from vqasr.entropy.bundled import bundled_prior
-from vqasr.errors import VqasrError
 from vqasr.grid import MISSING, SAMPLING_RATE_HZ
 from vqasr.stream.reader import StreamReader
 from vqasr.stream.writer import StreamWriter, write_all
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from vqasr.entropy.prior import CodePrior
 
 CHUNK_FRAMES = 5  # 0.2 s
-
-
-def standard_input() -> Begun:
-    """Return standard input with its first bytes; raise VqasrError if it is empty."""
-    file = Begun(sys.stdin.buffer, 4)
-    if not file.head:
-        raise VqasrError("standard input is empty; it can be read once in a command.")
-    return file
 
 
 @contextmanager
