@@ -10,6 +10,7 @@ from vqasr.audio._torchaudio import ensure_torchaudio
 
 if TYPE_CHECKING:
     from vqasr.adapters.adapter import CodesAdapter
+    from vqasr.adapters.agreement import AgreementStream
     from vqasr.adapters.code_features import CodesFeatureExtractor
     from vqasr.adapters.ctc import VQWav2Vec2Config, VQWav2Vec2ForCTC
     from vqasr.adapters.ctc_recogniser import CTCRecogniser
@@ -23,6 +24,7 @@ ensure_torchaudio()  # as in vqasr.codec
 
 _MODULES = {
     "adapter": ("CodesAdapter",),
+    "agreement": ("AgreementStream",),
     "code_features": ("CodesFeatureExtractor",),
     "ctc": ("VQWav2Vec2Config", "VQWav2Vec2ForCTC"),
     "ctc_recogniser": ("CTCRecogniser",),
@@ -34,6 +36,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "AgreementStream",
     "CTCRecogniser",
     "CTCStream",
     "CodesAdapter",

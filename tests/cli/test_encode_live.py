@@ -76,3 +76,24 @@ def test_raw_samples_to_a_file(raw, tmp_path) -> None:
     assert Stream.load(tmp_path / "talk.vqs").samples == 96_000
     wrong = vqasr("encode", CLIP, "-o", tmp_path, "--pcm-hz", 8_000, ok=False)
     assert "--pcm-hz is for raw samples on standard input" in wrong.stderr
+
+
+@pytest.mark.parametrize("asr", ["tiny.en", "ctc-small"])
+def test_transcribing_live_as_offline(asr, raw, tmp_path) -> None:
+    """From raw samples, from a stream, and from a cut stream."""
+    data = vqasr("encode", "-", "-o", "-", "-n", 4, "--pcm-hz", 16_000, stdin=raw).stdout
+    live = ("transcribe", "-", "--live", "--asr", asr)
+    offline = vqasr("transcribe", "-", "--asr", asr, stdin=data).stdout
+    assert vqasr(*live, stdin=data).stdout == offline
+    assert vqasr(*live, "-n", 4, "--pcm-hz", 16_000, stdin=raw).stdout == offline
+    cut = vqasr(*live, stdin=data[:-20], ok=False)
+    assert cut.stdout.split()[:3] == offline.split()[:3]
+    assert "ends before its last chunk" in cut.stderr
+    few = vqasr(*live, "-n", 9, stdin=data, ok=False)
+    assert "1 to 4 can be kept" in few.stderr
+
+
+def test_live_refused(raw) -> None:
+    for wrong in (("x.wav", "--live"), ("-", "--live", "--json"), ("-", "--live", "-o", "x")):
+        assert "give - alone" in vqasr("transcribe", *wrong, ok=False).stderr
+    assert "add --live" in vqasr("transcribe", "-", "--pcm-hz", 8000, ok=False).stderr

@@ -12,13 +12,18 @@ import numpy as np
 from vqasr.audio.live import LiveAudio
 from vqasr.cli.inputs import standard_input
 from vqasr.cli.options import audio_warnings, err
-from vqasr.compression.compress import LiveDecoder, LiveEncoder, stream_header
+from vqasr.compression.compress import LiveDecoder, LiveEncoder, load_codec, stream_header
 from vqasr.entropy.bundled import bundled_prior
-from vqasr.grid import MISSING, SAMPLING_RATE_HZ
+from vqasr.errors import VqasrError
+from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.stream.header import is_stream
 from vqasr.stream.reader import StreamReader
 from vqasr.stream.writer import StreamWriter, write_all
 
 if TYPE_CHECKING:
+    from vqasr.adapters.agreement import AgreementStream
+    from vqasr.adapters.ctc_stream import CTCStream
+    from vqasr.adapters.recogniser import Recogniser
     from vqasr.codec.modeling import VQCodecModel
     from vqasr.compression.rates import OperatingPoint
     from vqasr.entropy.prior import CodePrior
@@ -80,7 +85,7 @@ def decode_live(
     """
     reader = StreamReader(cast("BinaryIO", standard_input()), codec.fingerprint(), prior)
     decoder = LiveDecoder(codec, vocoder)
-    written = frames = 0
+    written = 0
 
     def write(samples: np.ndarray) -> None:
         nonlocal written
@@ -92,15 +97,52 @@ def decode_live(
         written += len(pcm)
 
     write_all(sys.stdout.buffer, wav_header())
-    for chunk in reader.intact_chunks():
-        for number, codes in reader.decode([chunk]).items():
-            begin = number * reader.header.chunk_frames
-            lost = np.full((len(codes), begin - frames), MISSING)
-            write(decoder.push(np.concatenate([lost, codes], axis=1)))
-            frames = begin + codes.shape[1]
+    for codes in reader.codes():
+        write(decoder.push(codes))
     write(decoder.finish())
     if not partial:
         reader.raise_problem()
+
+
+def transcribe_live(
+    text: "AgreementStream | CTCStream",
+    recogniser: "Recogniser",
+    codec: str,
+    prior: "CodePrior | None",
+    *,
+    num_quantizers: int | None,
+    bps: float | None,
+    pcm_hz: int | None,
+    partial: bool,
+) -> None:
+    """Print the text of standard input, audio or a stream, as soon as it is certain."""
+
+    def show(words: str) -> None:
+        print(words, end="", flush=True)
+
+    source = standard_input()
+    if pcm_hz is None and is_stream(source.head):
+        if bps is not None:
+            raise VqasrError("bps is for audio; a stream has its rate. Use num_quantizers.")
+        reader = StreamReader(cast("BinaryIO", source), recogniser.codec_fingerprint, prior)
+        if num_quantizers is not None:
+            reader.header.check_trim(num_quantizers)
+        for codes in reader.codes():
+            show(text.push(codes[:num_quantizers]))
+        print(text.finish())
+        if not partial:
+            reader.raise_problem()
+        return
+    model = load_codec(codec)
+    audio = LiveAudio(source, pcm_hz)
+    encoder = LiveEncoder(model, num_quantizers=num_quantizers, bps=bps, prior=prior)
+    with audio_warnings(), ends_at_ctrl_c(audio):
+        try:
+            for piece in audio:
+                show(text.push(encoder.push(piece)))
+        finally:  # an error loses nothing of the text
+            show(text.push(encoder.finish()))
+            print(text.finish())
 
 
 def wav_header() -> bytes:

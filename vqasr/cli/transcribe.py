@@ -38,6 +38,8 @@ Format = StrEnum("Format", ["text", "json", "srt", "vtt", "tsv"])
         "vqasr transcribe talk.wav --bps 300",
         "vqasr transcribe talk.wav --uncompressed",
         "cat talk.vqs | vqasr transcribe -",
+        "arecord -f S16_LE -r 16000 | vqasr transcribe - --live",
+        "vqasr receive :5004 -o - | vqasr transcribe - --live --asr ctc-small",
     )
 )
 def transcribe(
@@ -56,6 +58,15 @@ def transcribe(
     timestamps: Annotated[
         bool, Option("--timestamps", help="Add timestamps to text and JSON.")
     ] = False,
+    live: Annotated[
+        bool,
+        Option(
+            "--live",
+            help="Print the text of standard input, audio (WAV, AU, --pcm-hz) or a stream, while "
+            "it comes in.",
+        ),
+    ] = False,
+    pcm_hz: options.PcmHz = None,
     skip_existing: options.SkipExisting = False,
     asr: options.Asr = "tiny.en",
     num_quantizers: options.NumQuantizers = None,
@@ -90,6 +101,20 @@ def transcribe(
     form = Format.json if as_json else form
     paths = find_inputs(inputs)
     timed = timestamps or form not in ("text", "json")
+    if live:
+        text_alone = form == "text" and not timed and output is None and not uncompressed
+        if [str(path) for path in paths] != [STANDARD] or start_s or end_s or not text_alone:
+            raise VqasrError(
+                "--live prints the text of standard input: give - alone, without output folder, "
+                "timestamps, other formats, --start-s, --end-s and --uncompressed."
+            )
+        set_threads(threads)
+        _transcribe_live(
+            asr, adapter, codec, prior, language, task, num_quantizers, bps, pcm_hz, partial
+        )
+        return
+    if pcm_hz is not None:
+        raise VqasrError("--pcm-hz is for raw samples that come in: add --live.")
     if output is None and timed and form != "json" and len(paths) > 1:
         raise VqasrError(
             f"{len(paths)} inputs with timestamps cannot share one {form} output: give -o DIR."
@@ -131,6 +156,27 @@ def transcribe(
         print(json.dumps(results))
     if failed:
         raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
+
+
+def _transcribe_live(
+    asr: str, adapter: str | None, codec: str, prior: str | None, language: str | None,
+    task: str | None, num_quantizers: int | None, bps: float | None, pcm_hz: int | None,
+    partial: bool,
+) -> None:  # fmt: skip
+    from vqasr.adapters.agreement import AgreementStream
+    from vqasr.adapters.ctc_recogniser import CTCRecogniser
+    from vqasr.adapters.ctc_stream import CTCStream
+    from vqasr.adapters.load_recogniser import load_recogniser
+    from vqasr.cli.live import transcribe_live
+
+    with loading():
+        recogniser = load_recogniser(asr, adapter, language, task)
+    letters = isinstance(recogniser, CTCRecogniser) and recogniser.search is None
+    text = CTCStream(recogniser) if letters else AgreementStream(recogniser)
+    transcribe_live(
+        text, recogniser, codec, load_prior(prior),
+        num_quantizers=num_quantizers, bps=bps, pcm_hz=pcm_hz, partial=partial,
+    )  # fmt: skip
 
 
 def _format(transcript: "Transcript", form: str) -> str:

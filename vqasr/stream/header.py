@@ -12,6 +12,7 @@ import numpy as np
 from vqasr.errors import (
     CodecMismatchError,
     CorruptStreamError,
+    InvalidCodesError,
     NotAStreamError,
     StreamError,
     TruncatedStreamError,
@@ -80,6 +81,14 @@ class StreamHeader:
     def chunk_s(self) -> float:
         """Length of every chunk but the last in seconds."""
         return self.chunk_frames * self.hop_length / SAMPLING_RATE_HZ
+
+    def check_trim(self, num_quantizers: int) -> None:
+        """Raise InvalidCodesError unless so many first codebooks can be kept."""
+        if not 1 <= num_quantizers <= self.num_quantizers:
+            raise InvalidCodesError(
+                f"num_quantizers={num_quantizers}, but the stream holds {self.num_quantizers} "
+                f"codebooks; 1 to {self.num_quantizers} can be kept."
+            )
 
     def names_codec(self, fingerprint: bytes) -> bool:
         """Return whether the codec with this 6-byte fingerprint wrote the stream."""

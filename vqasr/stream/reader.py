@@ -14,7 +14,7 @@ from vqasr.entropy.packing import packed_size_bytes, unpack_codes
 from vqasr.entropy.payload import decode_payloads
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CorruptStreamError, StreamError, TruncatedStreamError
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.grid import MISSING, SAMPLING_RATE_HZ
 from vqasr.stream.chunk import (
     CHECKSUM_BYTES,
     END_BYTES,
@@ -93,6 +93,19 @@ class StreamReader:
             for number, codes in self.decode([chunk]).items():
                 yield ReadChunk(number * self.header.chunk_frames, codes)
         self.raise_problem()
+
+    def codes(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield (num_quantizers, frames) codes as they come in, with -2 in frames that were lost.
+
+        Can be used once. Never raises for damage; ``raise_problem`` does, afterwards.
+        """
+        frames = 0
+        for chunk in self.intact_chunks():
+            for number, codes in self.decode([chunk]).items():
+                begin = number * self.header.chunk_frames
+                lost = np.full((len(codes), begin - frames), MISSING, np.int64)
+                yield np.concatenate([lost, codes], axis=1)
+                frames = begin + codes.shape[1]
 
     def intact_chunks(self) -> Iterator[Chunk]:
         """Yield each chunk whose checksum is right, undecoded.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.packing import check_codes
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import CorruptStreamError, InvalidCodesError, StreamError, TruncatedStreamError
+from vqasr.errors import CorruptStreamError, StreamError, TruncatedStreamError
 from vqasr.files import replace_file
 from vqasr.grid import MISSING, SAMPLING_RATE_HZ
 from vqasr.stream.header import StreamHeader, usual_chunk_frames
@@ -135,12 +135,7 @@ class Stream:
         Raises:
             InvalidCodesError: `num_quantizers` is out of range.
         """
-        available = self.header.num_quantizers
-        if not 1 <= num_quantizers <= available:
-            raise InvalidCodesError(
-                f"num_quantizers={num_quantizers}, but the stream holds {available} codebooks; "
-                f"1 to {available} can be kept."
-            )
+        self.header.check_trim(num_quantizers)
         header = replace(self.header, num_quantizers=num_quantizers)
         return replace(self, header=header, codes=self.codes[:num_quantizers])
 
