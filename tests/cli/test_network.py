@@ -62,7 +62,9 @@ def test_from_a_pipe_to_a_pipe(talk, tmp_path) -> None:
 
 def test_refused(talk, tmp_path) -> None:
     address = f"127.0.0.1:{free_port()}"
+    (tmp_path / "x.vqs").write_bytes(b"older")
     nothing = vqasr("receive", address, "-o", tmp_path / "x.vqs", "--timeout-s", 0.2, ok=False)
+    assert (tmp_path / "x.vqs").read_bytes() == b"older"
     assert f"no stream came in on {address} within 0.2 s" in nothing.stderr
     for wrong in ("localhost", "localhost:0", "localhost:70000", "localhost:port"):
         assert "give HOST:PORT" in vqasr("send", talk, wrong, ok=False).stderr

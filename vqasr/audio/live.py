@@ -64,6 +64,8 @@ class LiveAudio:
         try:
             for piece in self._read():
                 self._queue.put(piece)
+                if self._stopped:
+                    break
             self._queue.put(None)
         except Exception as error:  # raised where the pieces are used
             self._queue.put(error)

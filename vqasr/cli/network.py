@@ -89,16 +89,14 @@ def receive(
 
     check_output(output, [], ".vqs", force)
     family, target = _resolve(address)
-    receiver = Receiver(wait_s, load_prior(prior))
-    with socket.socket(family, UDP) as line, _create(output) as file:
+    receiver, file = Receiver(wait_s, load_prior(prior)), None
+    with socket.socket(family, UDP) as line, contextlib.ExitStack() as opened:
         line.bind(target)
-        line.settimeout(0.0)
         err.print(f"listening on {address}")
         quiet_s = time.monotonic() + timeout_s
         with contextlib.suppress(KeyboardInterrupt):
             while not receiver.ended and (now_s := time.monotonic()) < quiet_s:
-                due_s = receiver.due_s()
-                line.settimeout(max(1e-3, min(quiet_s, due_s or quiet_s) - now_s))
+                line.settimeout(max(1e-3, min(quiet_s, receiver.due_s() or quiet_s) - now_s))
                 try:
                     datagram = line.recv(LARGEST_DATAGRAM)
                 except TimeoutError:
@@ -106,8 +104,11 @@ def receive(
                 else:
                     quiet_s = time.monotonic() + timeout_s
                     data = receiver.feed(datagram, time.monotonic())
-                write_all(file, data)
-                file.flush()
+                if data:
+                    # Not earlier: an older file stays if nothing comes.
+                    file = file or opened.enter_context(_create(output))
+                    write_all(file, data)
+                    file.flush()
     counts = receiver.counts
     err.print(
         f"{counts.written} chunks, {counts.lost} lost, {counts.unused} copies or late, "

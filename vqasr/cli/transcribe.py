@@ -171,8 +171,9 @@ def _transcribe_live(
 
     with loading():
         recogniser = load_recogniser(asr, adapter, language, task)
-    letters = isinstance(recogniser, CTCRecogniser) and recogniser.search is None
-    text = CTCStream(recogniser) if letters else AgreementStream(recogniser)
+    text: AgreementStream | CTCStream = AgreementStream(recogniser)
+    if isinstance(recogniser, CTCRecogniser) and recogniser.search is None:
+        text = CTCStream(recogniser)
     transcribe_live(
         text, recogniser, codec, load_prior(prior),
         num_quantizers=num_quantizers, bps=bps, pcm_hz=pcm_hz, partial=partial,
