@@ -129,13 +129,7 @@ def decode(
         Path,
         Option("-o", "--output", help="WAV file to write, 16 kHz mono; - for standard output."),
     ],
-    vocoder: Annotated[
-        str,
-        Option(
-            help="Trained vocoder: folder or hub id (recipes/train_vocoder). griffin-lim needs no "
-            "training, but sounds unnatural."
-        ),
-    ] = "griffin-lim",
+    vocoder: options.Vocoder = "griffin-lim",
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     start_s: options.StartS = 0.0,

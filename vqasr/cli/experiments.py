@@ -40,6 +40,8 @@ DEFAULT_SYSTEMS = (
         "--out results/classical",
         "vqasr evaluate --data test.parquet --systems pcm,vqasr:4 "
         "--conditions clean,noise:10,reverb:0.6,telephone --out results/robustness",
+        "vqasr evaluate --data test.parquet --systems vqasr:4:audio,opus:6000,codec2:1300 "
+        "--listening 50 --asr base --out results/listening",
     )
 )
 def evaluate(
@@ -78,6 +80,15 @@ def evaluate(
     chunk_loss: Annotated[
         str, Option(help="Percentages of chunks to lose, as in 0,1,5,10,20.")
     ] = "",
+    vocoder: options.Vocoder = "griffin-lim",
+    listening: Annotated[
+        int,
+        Option(
+            help="Number of utterances whose decoded audio gets PESQ, STOI and ESTOI (extra "
+            "listening).",
+            min=0,
+        ),
+    ] = 0,
     seed: Annotated[int, Option(help="Seed of the lost chunks.")] = 0,
     threads: options.Threads = 0,
 ) -> None:
@@ -97,8 +108,8 @@ def evaluate(
             expand_lists(data), out_dir, systems=systems, asr=asr, split=split,
             text_column=text_column, limit=limit, batch_size=batch_size,
             conditions=_names(conditions), adapter=adapter, codec=codec, prior=load_prior(prior),
-            chunk_frames=chunk_frames(chunk_s), chunk_losses=_percentages(chunk_loss), seed=seed,
-            bar=bar,
+            chunk_frames=chunk_frames(chunk_s), chunk_losses=_percentages(chunk_loss),
+            vocoder=vocoder, listening=listening, seed=seed, bar=bar,
         )  # fmt: skip
     for label, rows in slices.items():
         table = Table(*COLUMNS, title=label or None)

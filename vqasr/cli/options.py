@@ -90,6 +90,14 @@ SkipExisting = Annotated[
 StartS = Annotated[float, Option(help="Start at this second.", min=0.0, callback=_no_nan)]
 Threads = Annotated[int, Option(help="Number of CPU threads; 0: torch's default.", min=0)]
 
+Vocoder = Annotated[
+    str,
+    Option(
+        help="Trained vocoder: folder or hub id (recipes/train_vocoder). griffin-lim needs no "
+        "training, but sounds unnatural."
+    ),
+]
+
 
 def progress(transient: bool = False) -> Progress:
     """Make a progress bar on stderr that, unlike rich's default, does not redirect stdout."""

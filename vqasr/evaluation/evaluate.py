@@ -14,7 +14,8 @@ from rich.progress import Progress
 
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression.compress import load_codec
+from vqasr.codec.vocoder import Vocoder
+from vqasr.compression.compress import GRIFFIN_LIM, load_codec
 from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
@@ -23,6 +24,7 @@ from vqasr.evaluation.classical import UnavailableError
 from vqasr.evaluation.comparison import compare_rates
 from vqasr.evaluation.conditions import CLEAN, make_condition
 from vqasr.evaluation.curve import draw_curve
+from vqasr.evaluation.listening import listening_scores, measures_available
 from vqasr.evaluation.report import AUDIO_CLIPS, REFERENCE, write_report
 from vqasr.evaluation.run import (
     ResultsFolder,
@@ -42,6 +44,7 @@ from vqasr.evaluation.system_names import (
 from vqasr.evaluation.systems import System
 from vqasr.evaluation.text_floor import TEXT_FLOORS
 from vqasr.files import replace_file
+from vqasr.fingerprint import weights_fingerprint
 
 logger = logging.getLogger("vqasr")
 
@@ -82,6 +85,8 @@ def evaluate(
     prior: CodePrior | None = None,
     chunk_frames: int | None = None,
     chunk_losses: Sequence[float] = (),
+    vocoder: str = GRIFFIN_LIM,
+    listening: int = 0,
     seed: int = 0,
     bar: Progress | None = None,
 ) -> dict[str, list[Row]]:
@@ -102,6 +107,8 @@ def evaluate(
         conditions: see `make_condition`.
         codec, prior, chunk_frames: of vqasr's streams, see `CodesSystem`.
         chunk_losses: percentages of chunks to lose.
+        vocoder: of vqasr's decoded audio, see `decode`.
+        listening: number of utterances whose decoded audio is scored, see `listening_scores`.
         seed: of the lost chunks.
         bar: shows the progress of each system.
 
@@ -109,8 +116,10 @@ def evaluate(
         {slice: rows}, with a row for each system.
 
     Raises:
-        VqasrError: a system, condition or data set does not exist.
+        VqasrError: a system, condition or data set does not exist, or packages for `listening`.
     """
+    if listening:
+        measures_available()  # before any work
     sources = [data] if isinstance(data, str) else list(data)
     opened = [load_speech(source, split) for source in sources]  # all, before any work
     model = load_codec(codec)
@@ -119,9 +128,10 @@ def evaluate(
     names = with_losses(with_greedy(expanded, recogniser), list(chunk_losses))
     changes = {name: make_condition(name) for name in conditions}
     coder = prior or bundled_prior(model.fingerprint())
+    decoder = vocoder if vocoder == GRIFFIN_LIM else Vocoder.from_pretrained(vocoder)
     make = partial(
         make_system, codec=model, recogniser=recogniser, prior=coder, chunk_frames=chunk_frames,
-        seed=seed,
+        seed=seed, vocoder=decoder,
     )  # fmt: skip
     available, skipped = [], {}
     for name in names:
@@ -150,6 +160,8 @@ def evaluate(
             "chunk_frames": chunk_frames, "prior": coder.fingerprint.hex() if coder else None,
             "seed": seed,
         }  # fmt: skip
+        if isinstance(decoder, Vocoder):
+            settings["vocoder"] = weights_fingerprint(decoder.state_dict()).hex()
         for name, change in changes.items():
             parts = [data_name] if data_name else []
             parts += [name] if len(changes) > 1 else []
@@ -160,7 +172,8 @@ def evaluate(
                 [make(system) for system in available], floors, skipped,
                 TestSet([change(clip) for clip in clips], references, speakers_of(rows)),
                 batch_size, ResultsFolder(folder, settings | condition),
-                {"data": source, "asr": asr, "condition": name}, bar or Progress(disable=True),
+                {"data": source, "asr": asr, "condition": name}, listening,
+                bar or Progress(disable=True),
             )  # fmt: skip
     if len(slices) > 1:
         replace_file(Path(out) / "slices.md", _slices_table(slices).encode())
@@ -175,6 +188,7 @@ def _measure(
     batch_size: int,
     folder: ResultsFolder,
     metadata: dict[str, str],
+    listening: int,
     bar: Progress,
 ) -> list[Row]:
     """Evaluate the systems that have no results yet; write results, pictures and report."""
@@ -195,6 +209,10 @@ def _measure(
             advance = partial(bar.advance, task)
             result = evaluate_system(system, clips, references, batch_size, advance)
             folder.add(result[0], references, result[1])
+        if listening and result[0].get("listening_of") != listening:
+            scores = listening_scores(spread(clips, listening), system.decode)
+            result[0].update(scores, listening_of=listening)
+            folder.add(result[0], references, result[1])
         bar.update(task, completed=len(clips))
         add(*result)
     for name in floors:
@@ -213,6 +231,12 @@ def _measure(
     page = folder.folder / "report.html"
     write_report(page, title, rows, ratios, references, hypotheses, audio, skipped)
     return rows
+
+
+def spread(clips: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """Return `count` clips from all parts of a data set."""
+    places = np.linspace(0, len(clips) - 1, min(count, len(clips)))
+    return [clips[i] for i in places.astype(int)]
 
 
 def _slices_table(slices: dict[str, list[Row]]) -> str:

@@ -3,6 +3,8 @@
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.codec.modeling import VQCodecModel
+from vqasr.codec.vocoder import Vocoder
+from vqasr.compression.compress import GRIFFIN_LIM
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluation.classical import UnavailableError, classical_codec
@@ -34,6 +36,7 @@ def make_system(
     prior: CodePrior | None = None,
     chunk_frames: int | None = None,
     seed: int = 0,
+    vocoder: str | Vocoder = GRIFFIN_LIM,
 ) -> System:
     """Return the system of that name; for arguments and further errors see `CodesSystem`.
 
@@ -60,8 +63,9 @@ def make_system(
         return AudioSystem(name, recogniser, classical_codec(name), codec)
     plain, separator, loss = name.partition(LOSS)
     codes = CodesSystem(
-        plain.removesuffix(AUDIO) + separator + loss, codec, recogniser, prior, chunk_frames, seed
-    )
+        plain.removesuffix(AUDIO) + separator + loss, codec, recogniser, prior, chunk_frames, seed,
+        vocoder,
+    )  # fmt: skip
     if plain.endswith(AUDIO):
         return AudioSystem(name, recogniser, codes.round_trip, codec)
     return codes

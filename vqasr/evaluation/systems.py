@@ -12,7 +12,14 @@ from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression.compress import decode, encode_audio, encode_latents, stream_of
+from vqasr.codec.vocoder import Vocoder
+from vqasr.compression.compress import (
+    GRIFFIN_LIM,
+    decode,
+    encode_audio,
+    encode_latents,
+    stream_of,
+)
 from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
@@ -161,6 +168,7 @@ class CodesSystem(System):
         prior: codes the streams; None for the one that ships for the codec.
         chunk_frames: frames per chunk; None as in `stream_of`.
         seed: of the lost chunks.
+        vocoder: decodes to audio, see `decode`.
 
     Raises:
         VqasrError: there is no such system.
@@ -175,6 +183,7 @@ class CodesSystem(System):
         prior: CodePrior | None = None,
         chunk_frames: int | None = None,
         seed: int = 0,
+        vocoder: str | Vocoder = GRIFFIN_LIM,
     ):
         fingerprint = codec.fingerprint()
         if recogniser.codec_fingerprint != fingerprint:
@@ -185,7 +194,7 @@ class CodesSystem(System):
         self.name = name
         self.chunk_frames = chunk_frames
         self.prior = bundled_prior(fingerprint) if prior is None else prior
-        self._codec = codec
+        self._codec, self._vocoder = codec, vocoder
         rate, _, loss = name.partition(LOSS)
         if rate.endswith(GREEDY) and isinstance(recogniser, CTCRecogniser):
             recogniser, rate = recogniser.greedy(), rate.removesuffix(GREEDY)
@@ -230,7 +239,7 @@ class CodesSystem(System):
         """Return bytes of the stream and decoded (samples,) of a (samples,) clip."""
         assert self._point is not None, "latents are not sent as a stream"
         data = self._to_bytes(self._encode(clip, self._point), len(clip))
-        return len(data), decode(self._receive(data), codec=self._codec)
+        return len(data), decode(self._receive(data), codec=self._codec, vocoder=self._vocoder)
 
     def _encode(self, clip: np.ndarray, point: OperatingPoint) -> np.ndarray:
         return encode_audio(self._codec, clip, point.num_quantizers, point.bit_price, self.prior)

@@ -1,0 +1,75 @@
+"""Scores of decoded audio."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from training_helpers import training_data
+
+from vqasr.errors import VqasrError
+from vqasr.evaluation import listening
+from vqasr.evaluation.evaluate import evaluate, spread
+from vqasr.evaluation.listening import listening_scores, measures_available
+
+HAS_PESQ = importlib.util.find_spec("pesq") is not None
+
+
+@pytest.fixture(scope="module")
+def clip(clips) -> np.ndarray:
+    return clips[0].samples
+
+
+def test_the_same_audio_has_the_best_scores(clip) -> None:
+    scores = listening_scores([clip, clip], lambda c: c)
+    assert scores["listening_clips"] == 2
+    assert scores["stoi"] == pytest.approx(1, abs=1e-3)
+    assert scores["estoi"] == pytest.approx(1, abs=1e-3)
+    if HAS_PESQ:
+        assert scores["pesq_wb"] > 4.6
+
+
+def test_noise_lowers_them(clip) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(len(clip)).astype(np.float32)
+    little, much = (
+        listening_scores([clip], lambda c, level=level: c + level * noise) for level in (0.01, 0.1)
+    )
+    for name in measures_available():
+        assert much[name] < little[name]
+
+
+def test_what_cannot_be_scored(clip) -> None:
+    silence, short = np.zeros(32_000, np.float32), clip[:2_000]
+    scores = listening_scores([silence, short, clip], lambda c: c)
+    assert scores["listening_clips"] == 1
+    assert listening_scores([silence], lambda c: c)["stoi"] is None
+    assert listening_scores([clip], lambda c: None)["estoi"] is None
+    with pytest.raises(VqasrError, match="decoded audio has 2000 samples"):
+        listening_scores([clip], lambda c: c[:2_000])
+
+
+def test_packages_that_are_missing(monkeypatch, caplog) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        listening.importlib.util, "find_spec", lambda n: None if n == "pesq" else find(n)
+    )
+    assert measures_available() == ["stoi", "estoi"]
+    assert "pesq is not installed" in caplog.text
+    monkeypatch.setattr(listening.importlib.util, "find_spec", lambda n: None)
+    with pytest.raises(VqasrError, match=r"vqasr\[listening\]"):
+        measures_available()
+
+
+def test_in_an_evaluation(codec, tmp_path) -> None:
+    training_data(tmp_path)
+    data = str(tmp_path / "speech.parquet")
+    settings = {"systems": "vqasr:2,text", "asr": "ctc-small", "codec": codec, "limit": 2}
+    before = evaluate(data, tmp_path / "out", **settings)[""][0]
+    assert before["stoi"] is None
+    first = evaluate(data, tmp_path / "out", **settings, listening=1)[""][0]
+    assert 0.2 < first["stoi"] < 0.95
+    assert first["wer"] == before["wer"]
+    saved = json.loads((tmp_path / "out" / "systems" / "vqasr-2.json").read_text())["row"]
+    assert saved["stoi"] == first["stoi"]
+    assert spread(list(range(10)), 4) == [0, 3, 6, 9]
