@@ -20,7 +20,7 @@ class Begun:
         try:
             # Not through the file's buffer, whose lock a thread would hold while it waits.
             self._read: Callable[[int], bytes] = partial(os.read, file.fileno())
-        except OSError:
+        except (OSError, AttributeError):  # not a file of the system
             self._read = file.read
         self.head = b""
         while len(self.head) < size and (piece := self._read(size - len(self.head))):

@@ -134,9 +134,7 @@ class CTCTrainer:
     def run(self) -> None:
         """Train the steps that are missing and write the model."""
         schedule = self.config.schedule
-        first = self.run_folder.steps_done()
-        if first is None:
-            raise SystemExit(f"{self.folder} holds another run; name another --out.")
+        first = self.run_folder.first_step()
         optimizer = make_optimizer(self.model, schedule.learning_rate)
         if first:
             self.run_folder.load(self.model, optimizer)

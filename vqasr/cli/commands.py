@@ -147,8 +147,9 @@ def decode(
     import soundfile
 
     from vqasr.cli.live import decode_live
-    from vqasr.compression.compress import GRIFFIN_LIM, load_codec
+    from vqasr.codec.vocoder import GRIFFIN_LIM
     from vqasr.compression.compress import decode as decode_stream
+    from vqasr.compression.compress import load_codec
     from vqasr.grid import SAMPLING_RATE_HZ
     from vqasr.stream.stream import Stream
 

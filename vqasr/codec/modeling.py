@@ -6,17 +6,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.modeling_utils import PreTrainedAudioTokenizerBase
 from transformers.utils.generic import ModelOutput
 
-from vqasr.assets import resolve
 from vqasr.codec.configuration import VQCodecConfig
 from vqasr.codec.convolution import StreamBlock, StreamConv, StreamState
 from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
 from vqasr.codec.griffin_lim import log_mel_to_audio
+from vqasr.codec.loading import load_checked
 from vqasr.codec.mel import N_MELS, LogMel
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import AudioError, CodecError, InvalidCodesError
@@ -167,20 +166,9 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         """
         if kwargs.get("dtype", "auto") == "auto":  # what the Auto classes pass
             kwargs["dtype"] = torch.float32
-        kwargs["output_loading_info"] = True
-        kwargs.setdefault("use_safetensors", True)  # no pickles
-        try:
-            loaded: Any = super().from_pretrained(resolve(name_or_path), *args, **kwargs)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise CodecError(
-                f"codec {str(name_or_path)!r} cannot be loaded ({str(error).splitlines()[0]}). Use "
-                "the bundled vqasr-base, a folder or a hub id."
-            ) from error
-        model, info = loaded
-        # transformers only warns about missing weights, and would encode with random ones.
-        wrong = {key: sorted(map(str, value))[:3] for key, value in info.items() if value}
-        if wrong:
-            raise CodecError(f"{str(name_or_path)!r} does not hold a vqasr codec: {wrong}.")
+        advice = "the bundled vqasr-base, a folder or a hub id"
+        load = super().from_pretrained
+        model: VQCodecModel = load_checked(load, "codec", advice, name_or_path, *args, **kwargs)
         return model
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -10,15 +10,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from vqasr.assets import resolve
 from vqasr.codec.convolution import StreamBlock, StreamState
-from vqasr.errors import CodecError
+from vqasr.codec.loading import load_checked
 from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH
 
+GRIFFIN_LIM = "griffin-lim"  # name of decoding without a trained vocoder
 STFT_HOP_LENGTH = 160  # samples, 10 ms
 STFT_FRAMES_PER_FRAME = HOP_LENGTH // STFT_HOP_LENGTH
 OVERLAP = 4  # STFT windows over each sample
@@ -131,25 +130,20 @@ class Vocoder(PreTrainedModel):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, name_or_path: str | os.PathLike[str] = "vqasr-base-vocoder", *args: Any, **kwargs: Any
+        cls, name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
     ) -> "Vocoder":
         """Load a vocoder in float32.
 
         Args:
-            name_or_path: `"vqasr-base-vocoder"` (ships with the package), a folder or a hub id.
+            name_or_path: folder or hub id.
 
         Raises:
-            CodecError: it cannot be found, or is no vocoder.
+            CodecError: it cannot be found, or is no complete vocoder.
         """
-        kwargs.setdefault("use_safetensors", True)  # no pickles
         kwargs["dtype"] = torch.float32
-        try:
-            model: Vocoder = super().from_pretrained(resolve(name_or_path), *args, **kwargs)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise CodecError(
-                f"vocoder {str(name_or_path)!r} cannot be loaded ({str(error).splitlines()[0]}). "
-                "Use the bundled vqasr-base-vocoder, griffin-lim, a folder or a hub id."
-            ) from error
+        advice = f"{GRIFFIN_LIM}, a folder or a hub id"
+        load = super().from_pretrained
+        model: Vocoder = load_checked(load, "vocoder", advice, name_or_path, *args, **kwargs)
         return model.eval()
 
     def _init_weights(self, module: nn.Module) -> None:

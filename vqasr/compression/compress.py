@@ -11,7 +11,7 @@ from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import bits_per_code
 from vqasr.codec.streaming import LatentEncoder
-from vqasr.codec.vocoder import LiveVocoder, Vocoder
+from vqasr.codec.vocoder import GRIFFIN_LIM, LiveVocoder, Vocoder
 from vqasr.compression.choice import CodeChoice
 from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.entropy.prior import CodePrior
@@ -28,7 +28,6 @@ from vqasr.stream.stream import Stream
 # Long recordings are encoded in pieces, so that memory does not grow with their length.
 PIECE_SAMPLES = 60 * SAMPLING_RATE_HZ
 PIECE_FRAMES = 60 * FRAME_RATE_HZ
-GRIFFIN_LIM = "griffin-lim"  # instead of a trained vocoder
 
 
 class LiveEncoder:

@@ -14,8 +14,8 @@ from rich.progress import Progress
 
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import Vocoder
-from vqasr.compression.compress import GRIFFIN_LIM, load_codec
+from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
+from vqasr.compression.compress import load_codec
 from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior

@@ -3,8 +3,7 @@
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import Vocoder
-from vqasr.compression.compress import GRIFFIN_LIM
+from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluation.classical import UnavailableError, classical_codec

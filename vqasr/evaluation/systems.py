@@ -12,9 +12,8 @@ from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import Vocoder
+from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
 from vqasr.compression.compress import (
-    GRIFFIN_LIM,
     decode,
     encode_audio,
     encode_latents,

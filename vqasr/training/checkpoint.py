@@ -56,6 +56,20 @@ class RunFolder:
             ) from error
         return progress["step"] if progress["config"] == self._config_hash else None
 
+    def first_step(self) -> int:
+        """Return the number of the next step.
+
+        Raises:
+            TrainingError: the folder holds a run of another configuration.
+        """
+        done = self.steps_done()
+        if done is None:
+            raise TrainingError(
+                f"{self._path.parent} holds a run of another configuration. Name another "
+                "output_dir, or delete the folder to start over."
+            )
+        return done
+
     def load(self, module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
         """Load weights and optimizer state; return the extra tensors.
 

@@ -18,7 +18,6 @@ from vqasr.adapters.embedder import fill_undrawn_levels
 from vqasr.adapters.original_whisper import load_whisper
 from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
 from vqasr.data.speech import load_speech
-from vqasr.errors import TrainingError
 from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batch, Batches
@@ -97,12 +96,7 @@ class Trainer:
         Raises:
             TrainingError: the folder holds a run of another configuration, or a loss is not finite.
         """
-        first = self.run_folder.steps_done()
-        if first is None:
-            raise TrainingError(
-                f"{self.folder} holds a run of another configuration. Name another output_dir, or "
-                "delete the folder to start over."
-            )
+        first = self.run_folder.first_step()
         if first == self.config.schedule.total_steps and self._is_finished():
             logger.info("%s is finished: nothing to train", self.folder)
             return

@@ -95,12 +95,7 @@ class VocoderTrainer:
         Raises:
             TrainingError: the folder holds a run of another configuration, or a loss is not finite.
         """
-        first = self.run_folder.steps_done()
-        if first is None:
-            raise TrainingError(
-                f"{self.folder} holds a run of another configuration. Name another output_dir, or "
-                "delete the folder to start over."
-            )
+        first = self.run_folder.first_step()
         schedule, parameters = self.config.schedule, list(self.vocoder.parameters())
         kind = Muon if self.config.optimizer == "muon" else adamw
         optimizer = kind(parameters, schedule.learning_rate)
