@@ -40,11 +40,11 @@ def test_words_come_before_the_end_and_never_change(recogniser, codes) -> None:
     """With Whisper; the last words are those of the whole clip."""
     stream = AgreementStream(recogniser)
     seen = []
-    for i in range(0, codes.shape[1], 10):
-        stream.push(codes[:, i : i + 10])
+    for i in range(0, codes.shape[1], 20):
+        stream.push(codes[:, i : i + 20])
         seen.append(stream.text)
     stream.finish()
-    assert seen[7]  # after 3.2 s
+    assert seen[3]  # after 3.2 s
     assert all(stream.text.startswith(text) for text in seen)
     assert stream.text.split()[-2:] == recogniser.transcribe_codes(codes)[0].split()[-2:]
 
@@ -56,7 +56,7 @@ def test_long_speech_is_cut_as_offline(ctc, codec, clips) -> None:
     offline = ctc.transcribe_codes(codes)[0]
     errors, words = word_errors([offline], [read(ctc, codes, [], update_s=15.0)])
     assert errors <= 0.03 * words
-    errors, words = word_errors([offline], [read(ctc, codes, [])])
+    errors, words = word_errors([offline], [read(ctc, codes, [], update_s=4.0)])
     assert errors <= 0.1 * words
 
 
