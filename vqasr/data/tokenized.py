@@ -2,9 +2,7 @@
 
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from vqasr.compression.compress import LiveEncoder, compress
 from vqasr.data.speech import data_fingerprint, load_speech, row_audio
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.files import replace_file
+from vqasr.processes import end_with_parent
 from vqasr.stream.stream import Stream
 
 KEY = b"vqasr"
@@ -190,16 +189,8 @@ def _run(
 
 
 def _begin_worker() -> None:
-    """Use one thread; end with the parent, else a killed command's workers would go on writing."""
     torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # for the type checker: workers have one
-
-    def end_with_parent() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _write_shard(config: TokenizeConfig, data: Dataset, path: Path, numbers: range) -> list[str]:
