@@ -1,7 +1,10 @@
 """The fine-tuning recipes, a few steps on bundled clips: they train, resume, and can be used."""
 
+import contextlib
 import importlib
+import io
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -52,11 +55,19 @@ def tokenized(folder: Path, times: int = 1) -> Path:
 
 
 def run(script: str, *arguments: object, launch: list[str] | None = None) -> str:
-    start = ["-m", "accelerate.commands.launch", *launch] if launch else []
-    result = subprocess.run(
-        [sys.executable, *start, str(RECIPES / script), *map(str, arguments)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    """Run a recipe as a command: in this process, or in processes that accelerate launches."""
+    path = RECIPES / script
+    if launch is None:
+        before = sys.argv, sys.path
+        sys.argv, sys.path = [str(path), *map(str, arguments)], [str(path.parent), *sys.path]
+        try:
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                runpy.run_path(str(path), run_name="__main__")
+        finally:
+            sys.argv, sys.path = before
+        return out.getvalue()
+    start = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(path)]
+    result = subprocess.run([*start, *map(str, arguments)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
@@ -119,7 +130,7 @@ def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:
 def test_two_processes_are_one(codes, tmp_path) -> None:
     """Half the batch in each of two processes gives what the whole batch gives in one."""
     logs, dev = [], tokenized(tmp_path, times=10)  # more than one batch for each process
-    for name, batch_size, launch in (("one", 2, []), ("two", 1, TWO_PROCESSES)):
+    for name, batch_size, launch in (("one", 2, None), ("two", 1, TWO_PROCESSES)):
         settings = (
             "--codes", codes, "--dev", dev, "--out", tmp_path / name, "--whisper", "none",
             "--hidden-size", 48, "--layers", 1, "--inner", 96, "--batch-size", batch_size,
