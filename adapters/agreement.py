@@ -10,18 +10,22 @@ from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.grid import FRAME_RATE_HZ, FRAME_S, WINDOW_FRAMES, WINDOW_S
 
 UPDATE_S = 1.0
+# At least this part of the codes is new in each decoding: its time grows with their number, and
+# must not exceed that of the speech.
+NEW_SHARE = 4
 
 
 class AgreementStream:
     """Turn codes into text that is written as soon as it is certain.
 
-    The codes since the last cut are decoded again whenever `update_s` more have come in. Words on
-    which two successive decodings agree are final (Liu et al. 2020, arXiv 2005.11185; for Whisper
-    Machacek et al. 2023, arXiv 2307.14743). Long speech is cut in pauses, as in whole recordings.
+    The codes since the last cut are decoded again whenever `update_s` more have come in, or a
+    quarter more if that is longer. Words on which two successive decodings agree are final (Liu et
+    al. 2020, arXiv 2005.11185; for Whisper Machacek et al. 2023, arXiv 2307.14743). Long speech is
+    cut in pauses, as in whole recordings.
 
     Args:
         recogniser: any that reads codes.
-        update_s: seconds of speech between two decodings; each takes longer, the more there is.
+        update_s: least seconds of speech between two decodings.
 
     Raises:
         RecogniserError: update_s is shorter than a frame (0.04 s) or longer than 30 s.
@@ -61,12 +65,13 @@ class AgreementStream:
         # In pieces, so that the text does not depend on how the codes are pushed.
         while new.shape[1]:
             held = 0 if self._codes is None else self._codes.shape[1]
-            taken = min(self._decoded + self._update, WINDOW_FRAMES + SMOOTHING_FRAMES) - held
+            due = self._decoded + max(self._update, self._decoded // NEW_SHARE)
+            taken = min(due, WINDOW_FRAMES + SMOOTHING_FRAMES) - held
             piece, new = new[:, :taken], new[:, taken:]
             self._codes = piece if self._codes is None else np.concatenate([self._codes, piece], 1)
             if self._codes.shape[1] == WINDOW_FRAMES + SMOOTHING_FRAMES:
                 self._cut()
-            elif self._codes.shape[1] == self._decoded + self._update:
+            elif self._codes.shape[1] == due:
                 self._decode()
         return self._since(written)
 
