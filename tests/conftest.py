@@ -11,7 +11,8 @@ import pytest
 import torch
 import transformers
 
-from vqasr import VQCodecConfig, VQCodecModel
+from vqasr import VQCodecConfig, VQCodecModel, compress
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.cli.demo import Clip, bundled_clips
 
@@ -40,6 +41,17 @@ def codec() -> VQCodecModel:
 @pytest.fixture(scope="session")
 def recogniser() -> WhisperRecogniser:
     return WhisperRecogniser.from_pretrained("tiny.en")
+
+
+@pytest.fixture(scope="session")
+def ctc() -> CTCRecogniser:
+    return CTCRecogniser.from_pretrained("ctc-small")
+
+
+@pytest.fixture(scope="session")
+def codes(codec, clips) -> np.ndarray:
+    """Four codebooks of the first bundled clip."""
+    return compress(clips[0].samples, codec=codec, num_quantizers=4).codes
 
 
 @pytest.fixture(scope="session")

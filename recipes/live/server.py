@@ -23,6 +23,7 @@ from aiohttp import WSMsgType, web
 from vqasr import LiveEncoder, StreamWriter, load_codec
 from vqasr.adapters.agreement import AgreementStream
 from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.audio.arrays import to_pcm
 from vqasr.audio.resampling import LiveResampler, check_rate
 from vqasr.codec.vocoder import Vocoder
 from vqasr.compression.compress import LiveDecoder, stream_header
@@ -43,6 +44,10 @@ class Models:
         self.prior = bundled_prior(self.codec.fingerprint())
         self.bps, self.chunk_frames = arguments.bps, arguments.chunk_frames
         self.vocoder = Vocoder.from_pretrained(arguments.vocoder) if arguments.vocoder else None
+        self.sent = open(os.devnull, "wb")  # noqa: SIM115 (bytes are only counted)
+
+
+MODELS = web.AppKey("models", Models)
 
 
 class Session:
@@ -51,10 +56,9 @@ class Session:
     def __init__(self, models: Models, rate_hz: int):
         self._resampler = LiveResampler(check_rate(rate_hz, "microphone"), SAMPLING_RATE_HZ)
         self._encoder = LiveEncoder(models.codec, bps=models.bps, prior=models.prior)
-        self._sent = open(os.devnull, "wb")  # noqa: SIM115 (bytes are only counted)
         n = self._encoder.num_quantizers
         header = stream_header(models.codec, n, models.chunk_frames)
-        self._writer = StreamWriter(self._sent, header, models.prior)
+        self._writer = StreamWriter(models.sent, header, models.prior)
         self._text = AgreementStream(models.recogniser)
         vocoder = models.vocoder
         self._decoder = None if vocoder is None else LiveDecoder(models.codec, vocoder)
@@ -84,15 +88,11 @@ class Session:
         return facts, audio
 
 
-def to_pcm(samples: np.ndarray) -> bytes:
-    return np.clip(np.rint(samples * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype("<i2").tobytes()
-
-
 async def speak(request: web.Request) -> web.WebSocketResponse:
     """Serve one session: {"rate_hz"}, samples, ..., "stop"."""
     line = web.WebSocketResponse()
     await line.prepare(request)
-    models, session, text = request.app["models"], None, ""
+    models, session, text = request.app[MODELS], None, ""
     async for message in line:
         try:
             if session is None:
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--vocoder", help="folder of a trained vocoder, to hear the codes")
     arguments = parser.parse_args()
     app = web.Application()
-    app["models"] = Models(arguments)
+    app[MODELS] = Models(arguments)
     app.add_routes([web.get("/", page), web.get("/speak", speak)])
     web.run_app(app, host=arguments.host, port=arguments.port)
 

@@ -8,7 +8,6 @@ Wav2Vec2's convolution over positions starts near zero. The head stays untrained
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperForConditionalGeneration
 
 POSITION_SCALE = 0.05  # of the convolution's initial weights
@@ -18,7 +17,8 @@ POSITION_SCALE = 0.05  # of the convolution's initial weights
 def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC) -> None:
     """Overwrite the model's layers with Whisper's first ones.
 
-    A narrower feed-forward keeps the strongest neurons.
+    A narrower feed-forward keeps the neurons with the largest product of the norms of their input
+    and output weights.
     """
     encoder: Any = model.wav2vec2.encoder
     source: Any = whisper.model.encoder
@@ -33,15 +33,10 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
         own.layer_norm.load_state_dict(its.self_attn_layer_norm.state_dict())
         own.final_layer_norm.load_state_dict(its.final_layer_norm.state_dict())
         into, out = own.feed_forward.intermediate_dense, own.feed_forward.output_dense
-        kept = strongest(its.fc1, its.fc2, into.out_features)
+        strength = its.fc1.weight.norm(dim=1) * its.fc2.weight.norm(dim=0)
+        kept = strength.topk(into.out_features).indices.sort().values
         into.weight.copy_(its.fc1.weight[kept]), into.bias.copy_(its.fc1.bias[kept])
         out.weight.copy_(its.fc2.weight[:, kept]), out.bias.copy_(its.fc2.bias)
-
-
-def strongest(into: nn.Linear, out: nn.Linear, count: int) -> Tensor:
-    """Return, in order, the neurons with the largest product of norms of their two weights."""
-    strength = into.weight.norm(dim=1) * out.weight.norm(dim=0)
-    return strength.topk(count).indices.sort().values
 
 
 def make_config(

@@ -6,20 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqasr.adapters.agreement import AgreementStream, agreeing, continuation
-from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.compression.compress import compress
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.evaluation.error_rates import word_errors
-
-
-@pytest.fixture(scope="module")
-def ctc() -> CTCRecogniser:
-    return CTCRecogniser.from_pretrained("ctc-small")
-
-
-@pytest.fixture(scope="module")
-def codes(codec, clips) -> np.ndarray:
-    return compress(clips[0].samples, codec=codec, num_quantizers=4).codes
 
 
 def read(recogniser, codes: np.ndarray, cuts: list[int], update_s: float = 1.0) -> str:

@@ -5,21 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.ctc_stream import CTCStream
-from vqasr.compression.compress import compress
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.evaluation.error_rates import word_errors
-
-
-@pytest.fixture(scope="module")
-def ctc() -> CTCRecogniser:
-    return CTCRecogniser.from_pretrained("ctc-small")
-
-
-@pytest.fixture(scope="module")
-def codes(codec, clips) -> np.ndarray:
-    return compress(clips[0].samples, codec=codec, num_quantizers=4).codes
 
 
 def read(recogniser, codes: np.ndarray, cuts: list[int], **durations: float) -> str:

@@ -12,7 +12,6 @@ from transformers import pipeline
 
 from vqasr import Transcriber
 from vqasr.adapters.code_features import CodesFeatureExtractor
-from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.loop_guard import COPIES, LOOP_TOKENS, LoopGuard
 from vqasr.adapters.pipeline import CodesPipeline
 from vqasr.adapters.processor import CodesProcessor
@@ -45,11 +44,6 @@ def silent_sounds(seconds: float) -> dict[str, np.ndarray]:
         "one bit": (hiss > 0) / 32768,
     }
     return {name: wave.astype(np.float32) for name, wave in sounds.items()}
-
-
-@pytest.fixture(scope="module")
-def ctc(codec) -> CTCRecogniser:
-    return CTCRecogniser.from_pretrained("ctc-small")
 
 
 @pytest.fixture(scope="module")

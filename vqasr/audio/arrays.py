@@ -48,6 +48,12 @@ def frames_to_mono(frames: np.ndarray, name: str = "audio") -> np.ndarray:
     return to_mono(frames.mean(1) if len(frames) <= MOST_CHANNELS else frames.T, name)
 
 
+def to_pcm(samples: np.ndarray) -> bytes:
+    """Convert (samples,) floats to 16-bit little-endian samples, clipped."""
+    rounded = np.rint(samples * np.float32(32768.0))
+    return np.clip(rounded, -32768, 32767).astype("<i2").tobytes()
+
+
 def as_float(samples: Any, name: str = "audio") -> np.ndarray:
     """Convert to native float32 of the same shape; raise AudioError unless it holds floats."""
     if hasattr(samples, "detach"):  # a torch tensor; numpy has no bfloat16

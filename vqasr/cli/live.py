@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
+from vqasr.audio.arrays import to_pcm
 from vqasr.audio.live import LiveAudio
 from vqasr.cli.inputs import standard_input
 from vqasr.cli.options import audio_warnings, err
@@ -91,10 +92,9 @@ def decode_live(
         nonlocal written
         if reader.samples is not None:
             samples = samples[: max(0, reader.samples - written)]
-        pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2")
-        write_all(sys.stdout.buffer, pcm.tobytes())
+        write_all(sys.stdout.buffer, to_pcm(samples))
         sys.stdout.buffer.flush()
-        written += len(pcm)
+        written += len(samples)
 
     write_all(sys.stdout.buffer, wav_header())
     for codes in reader.codes():

@@ -26,7 +26,7 @@ from vqasr.grid import SAMPLING_RATE_HZ
 
 Row = dict[str, Any]
 # Settings that matter only for vqasr's own codes.
-VQASR_SETTINGS = ("adapter", "codec", "prior", "chunk_frames", "seed")
+VQASR_SETTINGS = ("adapter", "codec", "prior", "chunk_frames", "seed", "vocoder")
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",

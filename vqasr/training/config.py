@@ -243,7 +243,9 @@ class VocoderTrainConfig(_Table):
     crop_frames: Count = 50  # of a crop, 40 ms each
     lost: Probability = 0.1  # share of the crops with a lost piece of up to 1 s
     # Relative frequency of using n codebooks, as {"n": frequency}.
-    levels: dict[int, float] = {1: 1, 2: 3, 3: 2, 4: 4, 8: 2}
+    levels: dict[Count, Annotated[float, Field(gt=0)]] = Field(
+        {1: 1, 2: 3, 3: 2, 4: 4, 8: 2}, min_length=1
+    )
     schedule: VocoderSchedule = VocoderSchedule()
     loss: VocoderLossConfig = VocoderLossConfig()
     vocoder: dict[str, Any]  # instead of `VocoderConfig`'s defaults
