@@ -172,6 +172,28 @@ def test_save_and_load_keep_codes_and_fingerprint(codec, clips, tmp_path) -> Non
     assert isinstance(AutoModel.from_pretrained(tmp_path), VQCodecModel)
 
 
+def test_fingerprint_follows_every_change(small_config) -> None:
+    codec = VQCodecModel(small_config)
+    weight = codec.encoder.to_latent.weight
+    seen = [codec.fingerprint()]
+
+    def changed() -> bool:
+        seen.append(codec.fingerprint())
+        return seen[-1] not in seen[:-1]
+
+    with torch.no_grad():
+        weight.add_(1.0)
+    assert changed()
+    weight.data.mul_(2.0)
+    assert changed()
+    state = {name: tensor + 1.0 for name, tensor in codec.state_dict().items()}
+    codec.load_state_dict(state)
+    assert changed()
+    assert codec.fingerprint() == copy.deepcopy(codec).fingerprint() == seen[-1]
+    codec.encoder.to_latent.weight = torch.nn.Parameter(torch.zeros_like(weight))
+    assert changed()
+
+
 def test_fingerprint_names_the_weights(codec, small_config) -> None:
     torch.manual_seed(0)
     one, other = VQCodecModel(small_config), VQCodecModel(small_config)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +14,6 @@ from datasets import Dataset
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
 from vqasr.compression.compress import compress, encode_audio
-from vqasr.data import tokenized
 from vqasr.data.tokenized import TokenizeConfig, load_tokenized, row_codes, tokenize
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.training.collator import CodesCollator
@@ -36,7 +36,7 @@ def test_codes_are_those_of_the_audio(data, codec, tmp_path) -> None:
     seen = []
     config = TokenizeConfig((data,), num_quantizers=2, speeds=(1.0, 1.1))
     assert tokenize(config, tmp_path, 2, advance=lambda *x: seen.append(x)) == []
-    assert seen == [(2, 3), (3, 3)]
+    assert seen == [(0, 2), (1, 2), (2, 2)]
     rows = load_tokenized(tmp_path, codec.fingerprint())
     assert rows.column_names == ["id", "text", "codes", "samples", "speed"]
     assert rows["id"][:] == ["r0", "r0", "r1", "r1", "r2", "r2"]
@@ -56,25 +56,42 @@ def test_streams_are_whole(data, codec, tmp_path) -> None:
     )
 
 
-def test_an_interrupted_run_goes_on(data, codec, tmp_path, monkeypatch) -> None:
+def test_webdataset(data, codec, tmp_path) -> None:
+    config = TokenizeConfig((data,), num_quantizers=1, column="vqs", form="webdataset")
+    for folder in ("once", "again"):
+        tokenize(config, tmp_path / folder, 2)
+    tars = sorted((tmp_path / "once").glob("*.tar"))
+    assert [path.read_bytes() for path in tars] == [
+        path.read_bytes() for path in sorted((tmp_path / "again").glob("*.tar"))
+    ]
+    with tarfile.open(tars[0]) as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar}
+    assert [*files] == [f"00000-{i:06d}-r{i}.{s}" for i in (0, 1) for s in ("vqs", "txt", "json")]
+    assert files["00000-000001-r1.txt"] == b"text 1"
+    expected = compress(read_audio(CLIPS / NAMES[0]), codec=codec, num_quantizers=1)
+    assert files["00000-000000-r0.vqs"] == expected.to_bytes()
+    about = json.loads(files["00000-000000-r0.json"])
+    assert about["samples"] == expected.samples
+    assert about["vqasr"]["codec"] == codec.fingerprint().hex()
+    with pytest.raises(VqasrError, match="must be parquet or webdataset"):
+        tokenize(TokenizeConfig((data,), form="csv"), tmp_path / "other")
+
+
+def test_an_interrupted_run_goes_on(data, codec, tmp_path) -> None:
     config = TokenizeConfig((data,), num_quantizers=1)
-    write, written = tokenized._write_shard, []
 
-    def write_one(config, data, path, numbers):
-        if written:
+    def interrupt(done: int, total: int) -> None:
+        if done:
             raise KeyboardInterrupt
-        written.append(path.name)
-        return write(config, data, path, numbers)
 
-    monkeypatch.setattr(tokenized, "_write_shard", write_one)
     with pytest.raises(KeyboardInterrupt):
-        tokenize(config, tmp_path, 1)
+        tokenize(config, tmp_path, 1, advance=interrupt)
     with pytest.raises(VqasrError, match="1 of 3 files"):
         load_tokenized(tmp_path)
-    before = (tmp_path / written[0]).stat().st_mtime_ns
-    monkeypatch.setattr(tokenized, "_write_shard", write)
+    (first,) = tmp_path.glob("*.parquet")
+    before = first.stat().st_mtime_ns
     tokenize(config, tmp_path, 1)
-    assert (tmp_path / written[0]).stat().st_mtime_ns == before
+    assert first.stat().st_mtime_ns == before
     assert len(load_tokenized(tmp_path)) == 3
     with pytest.raises(VqasrError, match="num_quantizers differ"):
         tokenize(TokenizeConfig((data,), num_quantizers=2), tmp_path, 1)
@@ -90,7 +107,7 @@ def test_the_command_in_two_processes_leaves_out_what_is_broken(data, codec, tmp
         capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 1
-    assert "left out: row 1" in result.stdout
+    assert "left out: broken.parquet, row 1: " in result.stdout
     assert "1 recordings were left out" in result.stderr
     found = load_tokenized(tmp_path / "codes", codec.fingerprint())
     assert found["id"][:] == ["r0", "r2"]
@@ -115,7 +132,7 @@ def test_a_recording_that_is_null_and_a_column_that_is_taken(data, tmp_path) -> 
     rows[1]["audio"] = None
     Dataset.from_list(rows).to_parquet(tmp_path / "null.parquet")
     config = TokenizeConfig((str(tmp_path / "null.parquet"),), num_quantizers=1)
-    assert tokenize(config, tmp_path / "codes")[0].startswith("row 1: ")
+    assert tokenize(config, tmp_path / "codes")[0].startswith("null.parquet, row 1: ")
     assert len(load_tokenized(tmp_path / "codes")) == 2
     Dataset.from_list([row | {"speed": 1.0} for row in rows]).to_parquet(tmp_path / "speed.parquet")
     with pytest.raises(VqasrError, match=r"\['speed'\], which tokenizing writes"):

@@ -166,8 +166,8 @@ def _with_pyav(data: bytes, name: str, reason: Exception) -> tuple[np.ndarray, i
         import av
     except ImportError:
         raise AudioError(
-            f"{name}: cannot be read as audio ({reason}). WAV, FLAC, Ogg/Opus and MP3 are read; "
-            "for M4A, AAC, WebM and others: pip install 'vqasr[formats]'."
+            f"{name}: cannot be read as audio ({_described(reason)}). WAV, FLAC, Ogg/Opus and MP3 "
+            "are read; for M4A, AAC, WebM and others: pip install 'vqasr[formats]'."
         ) from reason
     blocks: list[np.ndarray] = []
     try:
@@ -190,10 +190,18 @@ def _with_pyav(data: bytes, name: str, reason: Exception) -> tuple[np.ndarray, i
                 if frame is None:
                     break
     except (av.error.FFmpegError, ValueError, IndexError) as error:
-        raise AudioError(f"{name}: cannot be read as audio ({reason}; {error}).") from error
+        raise AudioError(
+            f"{name}: cannot be read as audio ({_described(reason)}; {_described(error)})."
+        ) from error
     if not blocks:
         raise AudioError(f"{name}: holds no samples. Was the recording interrupted?")
     return np.concatenate(blocks), rate_hz
+
+
+def _described(error: Exception) -> str:
+    """Return the message of a library's error, without the objects that it names."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return str(text).rstrip(".")
 
 
 def _warn(message: str) -> None:

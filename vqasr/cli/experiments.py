@@ -91,13 +91,17 @@ def evaluate(
     ] = 0,
     seed: Annotated[int, Option(help="Seed of the lost chunks.")] = 0,
     threads: options.Threads = 0,
+    engine: options.EngineName = options.EngineKind.local,
+    processes: options.Processes = None,
+    address: options.Address = None,
 ) -> None:
     """Measure WER against bitrate for several systems.
 
     Lists are separated by commas. The folder gets results.json and .csv, table.md, the hypotheses
     of each system, curve.png and .svg, and report.html; with several data sets or conditions, a
     folder for each and slices.md, which compares their error rates. The same command continues an
-    interrupted run, and measures only systems with new settings.
+    interrupted run, and measures only systems with new settings. Several processes measure
+    systems, data sets and conditions beside each other; their times are of no use then.
     """
     from vqasr.evaluation.evaluate import evaluate as measure_systems
     from vqasr.evaluation.run import format_value
@@ -109,7 +113,8 @@ def evaluate(
             text_column=text_column, limit=limit, batch_size=batch_size,
             conditions=_names(conditions), adapter=adapter, codec=codec, prior=load_prior(prior),
             chunk_frames=chunk_frames(chunk_s), chunk_losses=_percentages(chunk_loss),
-            vocoder=vocoder, listening=listening, seed=seed, bar=bar,
+            vocoder=vocoder, listening=listening, seed=seed,
+            engine=options.make_engine(engine, processes, address), bar=bar,
         )  # fmt: skip
     for label, rows in slices.items():
         table = Table(*COLUMNS, title=label or None)

@@ -8,8 +8,9 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +22,9 @@ from typer import Option
 from vqasr import __version__
 from vqasr.errors import AudioWarning, VqasrError
 from vqasr.grid import FRAME_RATE_HZ
+
+if TYPE_CHECKING:
+    from vqasr.data.shard_work import Engine
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,9 +43,18 @@ def _no_nan(value: float | None) -> float | None:
     return value
 
 
+EngineKind = StrEnum("EngineKind", ["local", "ray"])
+
 Adapter = Annotated[
     str | None,
     Option(help="Adapter: folder or hub id. Default: the one bundled for the recogniser."),
+]
+Address = Annotated[
+    str | None,
+    Option(
+        help="Address of a running Ray cluster, or auto to find it. Default: one of this machine "
+        "alone."
+    ),
 ]
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 Asr = Annotated[
@@ -68,8 +81,15 @@ ChunkS = Annotated[
     ),
 ]
 Codec = Annotated[str, Option(help="Codec: vqasr-base (bundled), a folder or a hub id.")]
+EngineName = Annotated[
+    EngineKind, Option("--engine", help="local: processes of this machine; ray: a Ray cluster.")
+]
 EndS = Annotated[float | None, Option(help="End at this second.", min=0.0, callback=_no_nan)]
 Force = Annotated[bool, Option("--force", help="Allow the output to replace an input.")]
+GpusPerProcess = Annotated[
+    float,
+    Option(help="GPU of each Ray worker; 0.25 puts four on one, 0 uses the CPU.", min=0.0),
+]
 NumQuantizers = Annotated[
     int | None, Option("--num-quantizers", "-n", help="Number of codebooks to use. Default: all.")
 ]
@@ -84,6 +104,12 @@ Partial = Annotated[bool, Option("--partial", help="Use the intact part of a dam
 Prior = Annotated[
     str | None, Option(help="Code prior: folder or hub id. Default: the one bundled for the codec.")
 ]
+Processes = Annotated[
+    int | None,
+    Option(
+        help="Number of worker processes, one thread each. Default: 1; with Ray, all CPUs.", min=1
+    ),
+]
 SkipExisting = Annotated[
     bool, Option(help="Skip inputs whose output exists, to continue an interrupted job.")
 ]
@@ -97,6 +123,22 @@ Vocoder = Annotated[
         "training, but sounds unnatural."
     ),
 ]
+
+
+def make_engine(
+    kind: EngineKind,
+    processes: int | None,
+    address: str | None,
+    gpus_per_process: float = 0.0,
+) -> "Engine":
+    """Make the engine of --engine, --processes, --address and --gpus-per-process."""
+    from vqasr.data.engines import LocalEngine, RayEngine
+
+    if kind == EngineKind.ray:
+        return RayEngine(processes, address, gpus_per_process)
+    if address is not None or gpus_per_process:
+        raise VqasrError("--address and --gpus-per-process are for Ray: add --engine ray.")
+    return LocalEngine(processes or 1)
 
 
 def progress(transient: bool = False) -> Progress:
@@ -160,18 +202,38 @@ def shown(text: object) -> str:
     return escape("".join(printable))
 
 
+def describe_error(error: BaseException) -> str:
+    """Describe an error in one line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}."
+    text = str(error) or type(error).__name__
+    if isinstance(error, VqasrError | OSError):
+        return text
+    return f"{type(error).__name__}: {text} (VQASR_DEBUG=1 shows where.)"
+
+
+def print_line(kind: str, text: str) -> None:
+    """Print an error or warning on stderr."""
+    color = "red" if kind == "error" else "yellow"
+    err.print(f"[{color}]{kind}:[/{color}] {shown(text)}", highlight=False)
+
+
 def print_error(error: BaseException) -> None:
     """Print an error in one line that begins with the path of its file."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{os.fsdecode(error.filename)}: {error.strerror}."
-    elif not isinstance(error, VqasrError | OSError):
-        text = f"{type(error).__name__}: {text} (VQASR_DEBUG=1 shows where.)"
+    text = describe_error(error)
     for start in (f"{name}: " for name in getattr(error, "__notes__", [])):
         text = text if text.startswith(start) else start + text
-    err.print(f"[red]error:[/red] {shown(text)}", highlight=False)
+    print_line("error", text)
     if os.environ.get("VQASR_DEBUG"):
         err.print(escape("".join(traceback.format_exception(error))), highlight=False)
+
+
+def report_left_out(messages: list[str], output: str) -> None:
+    """Print the rows that are missing in an output folder; raise VqasrError if there are any."""
+    for message in messages:
+        out.print(f"left out: {shown(message)}", highlight=False)
+    if messages:
+        raise VqasrError(f"{len(messages)} recordings were left out; the others are in {output}.")
 
 
 @contextmanager
@@ -186,7 +248,7 @@ def audio_warnings() -> Iterator[list[str]]:
             about_audio = (w for w in caught if issubclass(w.category, AudioWarning))
             notes += dict.fromkeys(str(warning.message) for warning in about_audio)
             for note in notes:
-                err.print(f"[yellow]warning:[/yellow] {shown(note)}", highlight=False)
+                print_line("warning", note)
 
 
 def process_files(paths: list[Path], description: str, process: Callable[[Path], None]) -> int:

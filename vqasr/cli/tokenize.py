@@ -1,13 +1,12 @@
 """Define the command tokenize."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from vqasr.cli import options
 from vqasr.cli.inputs import expand_lists
-from vqasr.cli.options import app, example, out, progress
+from vqasr.cli.options import app, example, progress, report_left_out, set_threads
 from vqasr.errors import VqasrError
 
 
@@ -16,17 +15,19 @@ from vqasr.errors import VqasrError
         "vqasr tokenize train-00000.parquet train-00001.parquet -o codes/train -n 4",
         "vqasr tokenize user/corpus --split train -o codes/corpus --processes 8",
         "vqasr tokenize train.parquet -o codes/faster --speeds 0.9,1.0,1.1 --column vqs",
+        "vqasr tokenize 's3://bucket/speech/*.tar' -o s3://bucket/codes --column vqs "
+        "--format webdataset --engine ray --address auto",
     )
 )
 def tokenize(
     data: Annotated[
         list[str],
         Argument(
-            help="Parquet or WebDataset tar files, folders of them, folders with metadata.csv, "
-            "patterns, hub ids, or @list.txt."
+            help="Parquet or WebDataset tar files, folders or patterns of them, URLs (s3://...), "
+            "folders of audio files, hub ids, or @list.txt."
         ),
     ],
-    output: Annotated[Path, Option("-o", "--output", help="Folder for the codes.")],
+    output: Annotated[str, Option("-o", "--output", help="Folder or URL for the codes.")],
     split: Annotated[str | None, Option(help="Split of a hub data set.")] = None,
     codec: options.Codec = "vqasr-base",
     num_quantizers: options.NumQuantizers = None,
@@ -35,13 +36,23 @@ def tokenize(
         str, Option(help="codes: lists of integers; vqs: streams, with their real bitrate.")
     ] = "codes",
     speeds: Annotated[str, Option(help="Encode every recording at each of these speeds.")] = "1.0",
-    shard_rows: Annotated[int, Option(help="Recordings per file.", min=1)] = 500,
-    processes: Annotated[int, Option(help="Number of worker processes.", min=1)] = 1,
+    form: Annotated[
+        str,
+        Option("--format", help="parquet, or webdataset: tar files with KEY.vqs, .txt and .json."),
+    ] = "parquet",
+    shard_rows: Annotated[
+        int, Option(help="Recordings per file, the unit of work; a tar file is one.", min=1)
+    ] = 500,
+    engine: options.EngineName = options.EngineKind.local,
+    processes: options.Processes = None,
+    address: options.Address = None,
+    gpus_per_process: options.GpusPerProcess = 0.0,
 ) -> None:
     """Encode a data set to codes, for training without audio and codec.
 
-    All other columns are kept. The same command continues an interrupted run. Recordings that
-    cannot be read are reported and left out.
+    All other columns are kept. The same command continues an interrupted run, on any engine and
+    number of processes, with the same bytes. Recordings that cannot be read are reported, in
+    _left_out.json too, and left out.
     """
     from vqasr.data.tokenized import TokenizeConfig, tokenize
 
@@ -50,15 +61,14 @@ def tokenize(
     except ValueError:
         raise VqasrError(f"--speeds {speeds}: use numbers, as in 0.9,1.0,1.1.") from None
     config = TokenizeConfig(
-        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers
+        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers, form
     )
+    set_threads(0)
+    workers = options.make_engine(engine, processes, address, gpus_per_process)
     with progress() as bar:
-        task = bar.add_task(str(output), total=None)
+        task = bar.add_task(output, total=None)
         problems = tokenize(
-            config, output, shard_rows, processes,
+            config, output, shard_rows, workers,
             lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-    for problem in problems:
-        out.print(f"left out: {problem}", highlight=False)
-    if problems:
-        raise VqasrError(f"{len(problems)} recordings were left out; the others are in {output}.")
+    report_left_out(problems, output)

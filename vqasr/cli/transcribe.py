@@ -1,6 +1,7 @@
 """Define the command transcribe."""
 
 import json
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,21 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from vqasr.cli import options
-from vqasr.cli.inputs import STANDARD, find_inputs, output_paths, read_input
+from vqasr.cli.inputs import STANDARD, expand_lists, find_inputs, output_paths, read_input
 from vqasr.cli.options import (
     app,
     audio_warnings,
+    describe_error,
     example,
     load_prior,
     loading,
+    print_line,
     process_files,
+    progress,
+    report_left_out,
     set_threads,
 )
 from vqasr.cli.outputs import check_output, write_output
 from vqasr.errors import VqasrError
 
 if TYPE_CHECKING:
+    from vqasr.adapters.transcribe_data import TranscribeConfig
     from vqasr.adapters.transcriber import Transcript
+    from vqasr.data.shard_work import Engine
 
 
 Format = StrEnum("Format", ["text", "json", "srt", "vtt", "tsv"])
@@ -40,18 +47,30 @@ Format = StrEnum("Format", ["text", "json", "srt", "vtt", "tsv"])
         "cat talk.vqs | vqasr transcribe -",
         "arecord -f S16_LE -r 16000 | vqasr transcribe - --live",
         "vqasr receive :5004 -o - | vqasr transcribe - --live --asr ctc-small",
+        "vqasr transcribe --data 'corpus/*.parquet' -o texts/ --engine ray --processes 8",
     )
 )
 def transcribe(
     inputs: Annotated[
         list[str],
         Argument(
-            help="Audio files, .vqs streams, - for standard input, folders, patterns, or @list.txt."
+            help="Audio files, .vqs streams, - for standard input, folders, patterns, or "
+            "@list.txt; with --data, data sets as in tokenize."
         ),
     ],
     output: Annotated[
-        Path | None, Option("-o", "--output", help="Folder for one file per input.")
+        str | None,
+        Option("-o", "--output", help="Folder for one file per input; of data sets, also a URL."),
     ] = None,
+    data: Annotated[
+        bool,
+        Option(
+            "--data",
+            help="Inputs are data sets of audio, codes or streams; -o gets parquet files with a "
+            "column transcript.",
+        ),
+    ] = False,
+    split: Annotated[str | None, Option(help="Split of a hub data set.")] = None,
     form: Annotated[
         Format, Option("--format", help="srt, vtt and tsv have timestamps.")
     ] = Format.text,
@@ -89,16 +108,34 @@ def transcribe(
     as_json: options.AsJson = False,
     force: options.Force = False,
     threads: options.Threads = 0,
+    engine: options.EngineName = options.EngineKind.local,
+    processes: options.Processes = None,
+    address: options.Address = None,
 ) -> None:
     """Transcribe audio or streams.
 
     The recogniser reads the codes of a stream directly. Audio is encoded first, so that its
     transcript equals that of its stream; --uncompressed is for comparison. Files that cannot be
-    read are reported, and the others are transcribed.
+    read are reported, and the others are transcribed. With several --processes or --engine ray,
+    they are shared among workers; then -o is needed.
     """
-    from vqasr.adapters.transcriber import Transcriber
-
     form = Format.json if as_json else form
+    workers = options.make_engine(engine, processes, address)
+    if data:
+        if output is None or live or uncompressed or prior or start_s or end_s or partial:
+            raise VqasrError(
+                "--data writes a folder of transcripts: give -o, and leave --live, --uncompressed, "
+                "--prior, --start-s, --end-s and --partial out."
+            )
+        set_threads(threads)
+        from vqasr.adapters.transcribe_data import TranscribeConfig
+
+        config = TranscribeConfig(
+            tuple(expand_lists(inputs)), split, asr, adapter, language, task, codec,
+            num_quantizers, bps, timestamps,
+        )  # fmt: skip
+        _transcribe_data(config, output, workers)
+        return
     paths = find_inputs(inputs)
     timed = timestamps or form not in ("text", "json")
     if live:
@@ -120,42 +157,122 @@ def transcribe(
             f"{len(paths)} inputs with timestamps cannot share one {form} output: give -o DIR."
         )
     suffix = ".txt" if form == "text" else f".{form}"
-    targets = {} if output is None else output_paths(paths, output, suffix)
+    targets = {} if output is None else output_paths(paths, Path(output), suffix)
     lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
     for target in targets.values():
         check_output(target, [*paths, *lists], suffix, force)
     set_threads(threads)
+    job = _FileJob(
+        {
+            "asr": asr, "adapter": adapter, "codec": codec, "uncompressed": uncompressed,
+            "prior": load_prior(prior), "language": language, "task": task,
+        },
+        {
+            "num_quantizers": num_quantizers, "bps": bps, "partial": partial, "start_s": start_s,
+            "end_s": end_s, "timestamps": timed,
+        },
+        form,
+    )  # fmt: skip
+    if skip_existing:
+        paths = [path for path in paths if path not in targets or not targets[path].is_file()]
+    if workers.in_process:
+        failed = _transcribe_here(job, paths, targets)
+    else:
+        if output is None or STANDARD in map(str, paths):
+            raise VqasrError("several workers write files: give -o DIR, and files as inputs.")
+        failed = _transcribe_in_workers(job, paths, targets, workers)
+    if failed:
+        raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
+
+
+@dataclass(frozen=True)
+class _FileJob:
+    """Settings of `Transcriber` and of its calls, and the format of the outputs."""
+
+    models: dict[str, Any]
+    options: dict[str, Any]
+    form: str
+
+    def start(self) -> "_FileTranscriber":
+        """Load the models."""
+        return _FileTranscriber(self)
+
+
+class _FileTranscriber:
+    """Transcribe one file after the other, here or in a worker."""
+
+    def __init__(self, job: _FileJob):
+        from vqasr.adapters.transcriber import Transcriber
+
+        self._job, self._transcriber = job, Transcriber(**job.models)
+
+    def transcribe(self, path: Path, target: Path | None) -> tuple[dict[str, Any], str]:
+        """Return facts and text of a file, which is written to the target if there is one."""
+        source = read_input(path) if str(path) == STANDARD else path
+        with audio_warnings() as notes:
+            transcript = self._transcriber(source, **self._job.options)
+        facts = {"file": str(path)} | transcript.to_dict() | {"warnings": notes}
+        form = self._job.form
+        text = json.dumps(facts, indent=1) + "\n" if form == "json" else _format(transcript, form)
+        if target is not None:
+            write_output(target, text.encode())
+        return facts, text
+
+    def __call__(self, task: dict[str, str]) -> dict[str, Any]:
+        """Transcribe a task's "path" to its "target"; return its error, if there is one."""
+        try:
+            facts, _ = self.transcribe(Path(task["path"]), Path(task["target"]))
+        except Exception as error:  # whatever it is, the other files are transcribed
+            return task | {"error": describe_error(error), "facts": {}}
+        return task | {"error": "", "facts": facts}
+
+
+def _transcribe_here(job: _FileJob, paths: list[Path], targets: dict[Path, Path]) -> int:
+    """Transcribe files one after the other; return the number of failed ones."""
     with loading():
-        transcriber = Transcriber(
-            asr, adapter=adapter, codec=codec, uncompressed=uncompressed, prior=load_prior(prior),
-            language=language, task=task,
-        )  # fmt: skip
+        transcriber = job.start()
     results: list[dict[str, Any]] = []
 
     def transcribe_file(path: Path) -> None:
-        target = targets.get(path)
-        if skip_existing and target is not None and target.is_file():
-            return
-        source = read_input(path) if str(path) == STANDARD else path
-        with audio_warnings() as notes:
-            transcript = transcriber(
-                source, num_quantizers=num_quantizers, bps=bps, partial=partial, start_s=start_s,
-                end_s=end_s, timestamps=timed,
-            )  # fmt: skip
-        facts = {"file": str(path)} | transcript.to_dict() | {"warnings": notes}
-        if form == "json":
+        facts, text = transcriber.transcribe(path, targets.get(path))
+        if job.form == "json":
             results.append(facts)
-        if target is not None:
-            text = json.dumps(facts, indent=1) + "\n" if form == "json" else ""
-            write_output(target, (text or _format(transcript, form)).encode())
-        elif form != "json":
-            print(_format(transcript, form), end="", flush=True)
+        elif path not in targets:
+            print(text, end="", flush=True)
 
     failed = process_files(paths, "transcribing", transcribe_file)
-    if output is None and form == "json":
+    if not targets and job.form == "json":
         print(json.dumps(results))
-    if failed:
-        raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
+    return failed
+
+
+def _transcribe_in_workers(
+    job: _FileJob, paths: list[Path], targets: dict[Path, Path], engine: "Engine"
+) -> int:
+    """Share files among workers; return the number of failed ones."""
+    tasks = [{"path": str(path), "target": str(targets[path])} for path in paths]
+    failed = 0
+    with progress(transient=True) as bar:
+        done = engine.run(job.start, tasks)
+        for result in bar.track(done, len(tasks), description="transcribing"):
+            if result["error"]:
+                failed += 1
+                print_line("error", f"{result['path']}: {result['error']}")
+            for note in result["facts"].get("warnings", []):
+                print_line("warning", f"{result['path']}: {note}")
+    return failed
+
+
+def _transcribe_data(config: "TranscribeConfig", output: str, engine: "Engine") -> None:
+    from vqasr.adapters.transcribe_data import transcribe_data
+
+    with progress() as bar:
+        task = bar.add_task(output, total=None)
+        left_out = transcribe_data(
+            config, output, engine=engine,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    report_left_out(left_out, output)
 
 
 def _transcribe_live(

@@ -150,6 +150,7 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
             config.base_dim,
         )  # fmt: skip
         self.mel_decoder = VQCodecMelDecoder(config)
+        self._fingerprint: tuple[list[object], bytes] | None = None
         self.post_init()
 
     @classmethod
@@ -297,9 +298,16 @@ class VQCodecModel(PreTrainedAudioTokenizerBase):
         The log-mel decoder is left out: training it further keeps streams readable.
         """
         tensors = {n: t for n, t in self.state_dict().items() if not n.startswith("mel_decoder.")}
-        return weights_fingerprint(
-            tensors, f"vqcodec {self.config.hop_length} {self.config.kernel_size}"
-        )
+        # Hashing takes a sixth of the time of encoding an utterance, so that it is done again only
+        # if the weights may have changed. Changes through .data are seen by the sum alone.
+        state: list[object] = [
+            (t.data_ptr(), 0 if t.is_inference() else t._version, float(t.sum()))
+            for t in tensors.values()
+        ]
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            context = f"vqcodec {self.config.hop_length} {self.config.kernel_size}"
+            self._fingerprint = (state, weights_fingerprint(tensors, context))
+        return self._fingerprint[1]
 
 
 def _checked_padding(padding_mask: Tensor, samples: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Speech data sets from parquet files, folders, tar files or the hub, with undecoded audio."""
 
-import glob
 import hashlib
 import os
 import re
@@ -12,14 +11,10 @@ import numpy as np
 from datasets import Audio, Dataset, concatenate_datasets, load_dataset
 
 from vqasr.audio.sources import load_audio
-from vqasr.data.webdataset import load_webdataset
+from vqasr.data.places import ACCEPTED, METADATA, find_files, is_hub_id
+from vqasr.data.webdataset import AUDIO_ENDINGS, load_webdataset
 from vqasr.errors import AudioError
 
-ACCEPTED = (
-    "parquet files, a folder of them or a pattern; an audiofolder (metadata.csv with "
-    "file_name,text beside audio files); WebDataset tar files; or a data set on the hub"
-)
-SUFFIXES = (".parquet", ".tar")
 ENCODED = ("bytes", "array", "path")  # fields of a row's audio, of which one is enough
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 
@@ -30,9 +25,10 @@ def load_speech(
     """Load a data set with an `audio` column, without decoding the audio.
 
     Args:
-        source: parquet file, a folder of them, a folder in the hub's `audiofolder` layout (audio
-            files and a metadata.csv or metadata.jsonl with file_name, text, ...), WebDataset tar
-            file or a folder of them, a pattern of files, or a hub id; or a list of these.
+        source: parquet or WebDataset tar file, a folder or pattern of them, or their URL (through
+            fsspec); a folder in the hub's `audiofolder` layout (audio files and a metadata.csv or
+            metadata.jsonl with file_name, text, ...), or one of audio files alone, whose paths
+            become the column id; or a hub id; or a list of these.
         split: of a hub data set ("test" by default) or an audiofolder with several splits; in a
             folder of parquet files, prefix of their names.
 
@@ -76,30 +72,14 @@ def load_speech(
 
 
 def _load(source: str, split: str | None) -> Dataset:
-    folder = Path(source)
-    if folder.is_dir():
-        files = sorted(folder.glob(f"{split or ''}*.parquet"))
-        files = files or sorted(folder.glob(f"{split or ''}*.tar"))
-        return _load_files(files) if files else _load_audiofolder(folder, split)
-    if folder.is_file():
-        return _load_files([folder])
-    if glob.has_magic(source):
-        files = sorted(Path(name) for name in glob.glob(source, recursive=True))
-        if not files:
-            raise AudioError(f"{source}: no file has such a name.")
-        return _load_files(files)
-    if folder.suffix in SUFFIXES or "/" not in source or source.startswith((".", "/", "~")):
-        raise AudioError(f"{source}: no such file or folder, and no hub id. Use {ACCEPTED}.")
-    return load_dataset(source, split=split or "test")
-
-
-def _load_files(files: list[Path]) -> Dataset:
-    kinds = {path.suffix for path in files}
-    if kinds == {".parquet"}:
-        return load_dataset("parquet", data_files=[*map(str, files)], split="train")
-    if kinds == {".tar"}:
+    if is_hub_id(source):
+        return load_dataset(source, split=split or "test")
+    files = find_files(source, split)
+    if Path(source).is_dir() and files == [source]:
+        return _load_audiofolder(Path(source), split)
+    if files[0].endswith(".tar"):
         return load_webdataset(files)
-    raise AudioError(f"{files[0]}: files {sorted(kinds)} are no data set. Use {ACCEPTED}.")
+    return load_dataset("parquet", data_files=files, split="train")
 
 
 def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
@@ -108,13 +88,20 @@ def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
     splits = {
         name: path
         for name, place in places.items()
-        for path in (place / "metadata.csv", place / "metadata.jsonl")
+        for path in (place / file for file in METADATA)
         if path.is_file()
     }
     if not splits:
+        sounds = [p for p in sorted(folder.rglob("*")) if p.suffix[1:].lower() in AUDIO_ENDINGS]
+        if sounds:
+            columns = {
+                "id": [str(path.relative_to(folder)) for path in sounds],
+                "audio": [str(path) for path in sounds],
+            }
+            return Dataset.from_dict(columns).cast_column("audio", Audio(decode=False))
         raise AudioError(
-            f"{folder}: the folder holds no {split or ''}*.parquet file, and neither metadata.csv "
-            "nor metadata.jsonl beside audio files."
+            f"{folder}: the folder holds no {split or ''}*.parquet file, no audio files, and "
+            "neither metadata.csv nor metadata.jsonl."
         )
     name = next(iter(splits)) if len(splits) == 1 or "." in splits else split
     if name not in splits:

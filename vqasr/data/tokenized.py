@@ -1,10 +1,8 @@
 """Data sets of codes: parquet files for training without audio and codec."""
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,19 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from datasets import Dataset
 
 from vqasr.audio.acoustics import change_speed
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import LiveEncoder, compress
-from vqasr.data.speech import data_fingerprint, load_speech, row_audio
-from vqasr.errors import CodecMismatchError, VqasrError
-from vqasr.files import replace_file
-from vqasr.processes import end_with_parent
+from vqasr.data.engines import LocalEngine
+from vqasr.data.shard_folder import ShardFolder
+from vqasr.data.shard_work import Added, Engine, process_shards
+from vqasr.data.shards import AUDIO, ShardedData
+from vqasr.data.speech import row_audio
+from vqasr.errors import AudioError, CodecMismatchError, VqasrError
 from vqasr.stream.stream import Stream
 
-KEY = b"vqasr"
+KEY, NAME = b"vqasr", "codes"
 COLUMNS = ("codes", "vqs")
 
 
@@ -39,6 +38,8 @@ class TokenizeConfig:
         num_quantizers, bps: the rate, see `operating_point`.
         column: "codes" for lists (num_quantizers, frames) of uint16, "vqs" for streams.
         speeds: each row is written once at every speed (which changes its pitch too).
+        form: "parquet", or "webdataset" for tar files with KEY.vqs or codes in KEY.json, KEY.txt
+            and the other columns in KEY.json.
     """
 
     data: tuple[str, ...]
@@ -48,14 +49,15 @@ class TokenizeConfig:
     bps: float | None = None
     column: str = "codes"
     speeds: tuple[float, ...] = (1.0,)
+    form: str = "parquet"
 
 
 def tokenize(
     config: TokenizeConfig,
-    folder: Path,
+    folder: str | os.PathLike[str],
     shard_rows: int = 500,
-    processes: int = 1,
-    advance: Callable[[int, int], None] = lambda rows, total: None,
+    engine: Engine = LocalEngine(),  # noqa: B008 - frozen
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
     """Encode a data set; continue if the folder holds the beginning of an interrupted run.
 
@@ -63,13 +65,15 @@ def tokenize(
 
     Args:
         config: data set, codec and rate.
-        folder: gets codes-00000-of-00007.parquet, ...
-        shard_rows: rows of the data set in a file (times the number of speeds).
-        processes: number of worker processes, one thread each.
-        advance: called with the number of finished rows and of all rows.
+        folder: path or URL; gets codes-00000-of-00007.parquet, ...
+        shard_rows: rows of a file of the data set in a shard (times the number of speeds); a tar
+            file is one shard.
+        engine: shares the shards among workers.
+        advance: called with the number of finished shards and of all shards.
 
     Returns:
-        A message for each row that could not be encoded and was left out.
+        A message for each row that could not be encoded and was left out; _left_out.json holds them
+        too.
 
     Raises:
         VqasrError: the folder holds another data set's codes, or a setting is impossible.
@@ -78,33 +82,59 @@ def tokenize(
         raise VqasrError(f"column {config.column!r}: must be {' or '.join(COLUMNS)}.")
     if not config.speeds or not all(0.5 <= speed <= 2.0 for speed in config.speeds):
         raise VqasrError(f"speeds {config.speeds}: must be one or more numbers from 0.5 to 2.")
-    data = load_speech(list(config.data), config.split)
-    taken = {*COLUMNS, "samples", "speed"} & set(data.column_names)
+    codec = VQCodecModel.from_pretrained(config.codec).eval()
+    LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)  # checks the rate
+    data = ShardedData.open(config.data, config.split, shard_rows)
+    if AUDIO not in data.schema.names:
+        raise AudioError(
+            f"{list(config.data)}: no column named audio; the columns are {data.schema.names}."
+        )
+    taken = {*COLUMNS, "samples", "speed"} & set(data.schema.names)
     if taken:
         raise VqasrError(
             f"{list(config.data)}: rename the columns {sorted(taken)}, which tokenizing writes."
         )
-    codec = VQCodecModel.from_pretrained(config.codec).eval()
-    LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)  # checks the rate
-    settings = asdict(config) | {
-        "rows": data_fingerprint(data),
-        "codec": codec.fingerprint().hex(),
-        "shard_rows": shard_rows,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_settings(folder / "tokenized.json", settings)
-    starts = range(0, len(data), shard_rows)
-    shards = {
-        folder / f"codes-{i:05d}-of-{len(starts):05d}.parquet": range(len(data))[k : k + shard_rows]
-        for i, k in enumerate(starts)
-    }
-    problems: list[str] = []
-    done = 0
-    for path, messages in _run(partial(_write_shard, config, data), shards, processes):
-        problems += messages
-        done += len(shards[path])
-        advance(done, len(data))
-    return problems
+    shards = ShardFolder(os.fspath(folder), NAME, config.form, len(data.shards))
+    settings = asdict(config) | {"codec": codec.fingerprint().hex(), "shard_rows": shard_rows}
+    shards.begin(settings | {"data": data.fingerprint})
+    return process_shards(data, shards, config.split, partial(Tokenizer, config), engine, advance)
+
+
+class Tokenizer:
+    """Encode the rows of a data set, see `RowWork`."""
+
+    def __init__(self, config: TokenizeConfig):
+        self._config = config
+        self._codec = VQCodecModel.from_pretrained(config.codec).eval()
+        self._lists = config.column == "codes"
+        kind = pa.list_(pa.list_(pa.uint16())) if self._lists else pa.binary()
+        self.fields = [
+            pa.field(config.column, kind),
+            pa.field("samples", pa.int64()),
+            pa.field("speed", pa.float32()),
+        ]
+        sizes = self._codec.config
+        about = {"codec": self._codec.fingerprint().hex(), "hop_length": sizes.hop_length}
+        self.metadata = {KEY: json.dumps(about).encode()}
+
+    def __call__(self, rows: Iterator[dict[str, Any]]) -> Iterator[Added | VqasrError]:
+        """Yield codes or streams at each speed, or the error of a recording."""
+        for row in rows:
+            try:
+                recorded = row_audio(row)
+            except VqasrError as error:
+                yield error
+                continue
+            yield [self._encode(recorded, speed) for speed in self._config.speeds]
+
+    def _encode(self, recorded: np.ndarray, speed: float) -> dict[str, Any]:
+        config = self._config
+        stream = compress(
+            change_speed(recorded, speed), codec=self._codec,
+            num_quantizers=config.num_quantizers, bps=config.bps,
+        )  # fmt: skip
+        codes = [*stream.codes.astype(np.uint16)] if self._lists else stream.to_bytes()
+        return {config.column: codes, "samples": stream.samples, "speed": speed}
 
 
 def load_tokenized(
@@ -157,74 +187,3 @@ def row_codes(row: dict[str, Any]) -> np.ndarray:
     raise VqasrError(
         f"a row has columns {sorted(row)}, but neither codes nor vqs. Use rows of `vqasr tokenize`."
     )
-
-
-def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Save the settings, or raise VqasrError if others are saved there."""
-    text = json.dumps(settings, indent=2)
-    if not path.exists():
-        replace_file(path, text.encode())
-        return
-    saved, settings = json.loads(path.read_text()), json.loads(text)
-    if saved != settings:
-        changed = sorted(k for k in settings if saved.get(k) != settings[k])
-        raise VqasrError(
-            f"{path.parent}: holds codes with other settings ({', '.join(changed)} differ). Choose "
-            "another folder, or delete this one."
-        )
-
-
-def _run(
-    write: Callable[[Path, range], list[str]], shards: dict[Path, range], processes: int
-) -> Iterator[tuple[Path, list[str]]]:
-    missing = {path: rows for path, rows in shards.items() if not path.is_file()}
-    yield from ((path, []) for path in shards if path not in missing)
-    if processes <= 1 or len(missing) <= 1:
-        yield from ((path, write(path, rows)) for path, rows in missing.items())
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _begin_worker) as pool:
-        running = {pool.submit(write, path, rows): path for path, rows in missing.items()}
-        yield from ((running[future], future.result()) for future in as_completed(running))
-
-
-def _begin_worker() -> None:
-    torch.set_num_threads(1)
-    end_with_parent()
-
-
-def _write_shard(config: TokenizeConfig, data: Dataset, path: Path, numbers: range) -> list[str]:
-    """Encode a shard's rows to a file, which appears only when complete."""
-    codec = VQCodecModel.from_pretrained(config.codec).eval()
-    lists = config.column == "codes"
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for i in numbers:
-        row = data[i]
-        try:
-            recorded = row_audio(row)
-        except VqasrError as error:
-            problems.append(f"row {i}: {error}")
-            continue
-        del row["audio"]
-        for speed in config.speeds:
-            stream = compress(
-                change_speed(recorded, speed), codec=codec,
-                num_quantizers=config.num_quantizers, bps=config.bps,
-            )  # fmt: skip
-            codes = stream.codes.astype(np.uint16).tolist() if lists else stream.to_bytes()
-            rows.append(row | {config.column: codes, "samples": stream.samples, "speed": speed})
-    source = data.features.arrow_schema
-    fields = [source.field(name) for name in data.column_names if name != "audio"]
-    kind = pa.list_(pa.list_(pa.uint16())) if lists else pa.binary()
-    fields += [
-        pa.field(config.column, kind),
-        pa.field("samples", pa.int64()),
-        pa.field("speed", pa.float32()),
-    ]
-    metadata = {"codec": codec.fingerprint().hex(), "hop_length": codec.config.hop_length}
-    table = pa.Table.from_pylist(rows, pa.schema(fields, {KEY: json.dumps(metadata)}))
-    unfinished = path.with_suffix(".partial")
-    pq.write_table(table, unfinished)
-    os.replace(unfinished, path)
-    return problems

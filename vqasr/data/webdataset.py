@@ -4,37 +4,78 @@ Not datasets' own reader: it decodes audio with torchcodec while it reads.
 """
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
+from vqasr.data.places import is_url, open_place
 from vqasr.errors import AudioError
 
 AUDIO_ENDINGS = ("wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "webm")
 
 
-def load_webdataset(shards: list[Path]) -> Dataset:
+def load_webdataset(shards: list[str]) -> Dataset:
     """Load shards with the columns key, audio, text (from .txt) and those of .json files.
 
+    Args:
+        shards: paths or URLs of tar files.
+
     Raises:
-        AudioError: a shard is no tar file, or holds no audio.
+        AudioError: a shard is no tar file, or the first one holds no audio.
     """
-    first = next(_samples([str(shards[0])]), None)
-    if first is None:
-        raise AudioError(
-            f"{shards[0]}: no sample with audio. Its files need names such as 0001.flac and "
-            f"0001.txt; audio ends with {', '.join(AUDIO_ENDINGS)}."
-        )
-    columns: dict[str, Any] = {name: Value("string") for name in first if name != "audio"}
+    columns: dict[str, Any] = {
+        name: Value("string") for name in sample_columns(shards[0]) if name != "audio"
+    }
     columns["audio"] = {"bytes": Value("binary"), "path": Value("string")}
-    state = [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in shards]  # names the cache
+    state = [(name, *_version(name)) for name in shards]  # names the cache
     rows: Dataset = Dataset.from_generator(
         _rows, Features(columns), gen_kwargs={"state": state, "columns": tuple(columns)}
     )
     return rows
+
+
+def sample_columns(shard: str) -> list[str]:
+    """Return the columns of a shard's first sample.
+
+    Raises:
+        AudioError: it is no tar file, or holds no audio.
+    """
+    first = next(_samples([shard]), None)
+    if first is None:
+        raise AudioError(
+            f"{shard}: no sample with audio. Its files need names such as 0001.flac and "
+            f"0001.txt; audio ends with {', '.join(AUDIO_ENDINGS)}."
+        )
+    return list(first)
+
+
+def tar_rows(shard: str, count: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the samples of a shard, `count` at a time; those before a damage, then the error.
+
+    Raises:
+        AudioError: it is no tar file, or damaged.
+    """
+    rows: list[dict[str, Any]] = []
+    try:
+        for sample in _samples([shard]):
+            rows.append(sample)
+            if len(rows) == count:
+                yield rows
+                rows = []
+    except AudioError:
+        yield rows
+        raise
+    yield rows
+
+
+def _version(shard: str) -> tuple[int, int]:
+    if is_url(shard):
+        return 0, 0
+    state = os.stat(shard)
+    return state.st_mtime_ns, state.st_size
 
 
 def _rows(state: list[tuple[str, int, int]], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -47,7 +88,8 @@ def _samples(paths: list[str]) -> Iterator[dict[str, Any]]:
     for path in paths:
         sample: dict[str, Any] = {}
         try:
-            with tarfile.open(path) as tar:
+            # "r|*" reads a stream: nothing is kept and nothing is read twice.
+            with open_place(path) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
                 for member in tar:
                     if not member.isfile():
                         continue
@@ -58,11 +100,10 @@ def _samples(paths: list[str]) -> Iterator[dict[str, Any]]:
                         if "audio" in sample:
                             yield sample
                         sample = {"key": key}
-                    file = tar.extractfile(member)
-                    assert (
-                        file is not None
-                    )  # for the type checker; members that are no files have none
-                    _add(sample, ending.lower(), file.read(), member.name)
+                    content = tar.extractfile(member)
+                    # For the type checker: members that are no files have none.
+                    assert content is not None
+                    _add(sample, ending.lower(), content.read(), member.name)
         except (tarfile.TarError, OSError, ValueError) as error:
             raise AudioError(f"{path}: cannot be read as a WebDataset shard ({error}).") from error
         if "audio" in sample:

@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
-from vqasr.compression.compress import load_codec
+from vqasr.data.engines import LocalEngine
+from vqasr.data.shard_work import Engine
 from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
-from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import VqasrError
+from vqasr.evaluation.bench import Bench, BenchConfig, DataConfig, Measurer
 from vqasr.evaluation.classical import UnavailableError
 from vqasr.evaluation.comparison import compare_rates
 from vqasr.evaluation.conditions import CLEAN, make_condition
@@ -29,6 +30,7 @@ from vqasr.evaluation.report import AUDIO_CLIPS, REFERENCE, write_report
 from vqasr.evaluation.run import (
     ResultsFolder,
     Row,
+    check_utterances,
     evaluate_system,
     read_utterances,
     text_row,
@@ -36,7 +38,6 @@ from vqasr.evaluation.run import (
 )
 from vqasr.evaluation.system_names import (
     expand_systems,
-    make_system,
     supported_systems,
     with_greedy,
     with_losses,
@@ -88,6 +89,7 @@ def evaluate(
     vocoder: str = GRIFFIN_LIM,
     listening: int = 0,
     seed: int = 0,
+    engine: Engine = LocalEngine(),  # noqa: B008 - frozen
     bar: Progress | None = None,
 ) -> dict[str, list[Row]]:
     """Measure systems, and write results, pictures and report.
@@ -110,6 +112,8 @@ def evaluate(
         vocoder: of vqasr's decoded audio, see `decode`.
         listening: number of utterances whose decoded audio is scored, see `listening_scores`.
         seed: of the lost chunks.
+        engine: shares the systems, data sets and conditions among workers of one thread each. Times
+            are then those of workers that disturb each other.
         bar: shows the progress of each system.
 
     Returns:
@@ -122,22 +126,20 @@ def evaluate(
         measures_available()  # before any work
     sources = [data] if isinstance(data, str) else list(data)
     opened = [load_speech(source, split) for source in sources]  # all, before any work
-    model = load_codec(codec)
-    recogniser = load_recogniser(asr, adapter)
+    models = BenchConfig(asr, adapter, codec, prior, chunk_frames, seed, vocoder)
+    shared = not engine.in_process
+    if shared:
+        torch.set_num_threads(1)  # as in the workers, on which settings depend
+    bench = Bench(models)
+    model, recogniser = bench.codec, bench.recogniser
     expanded = expand_systems(systems or supported_systems(DEFAULT_SYSTEMS, recogniser), model)
     names = with_losses(with_greedy(expanded, recogniser), list(chunk_losses))
     changes = {name: make_condition(name) for name in conditions}
-    coder = prior or bundled_prior(model.fingerprint())
-    decoder = vocoder if vocoder == GRIFFIN_LIM else Vocoder.from_pretrained(vocoder)
-    make = partial(
-        make_system, codec=model, recogniser=recogniser, prior=coder, chunk_frames=chunk_frames,
-        seed=seed, vocoder=decoder,
-    )  # fmt: skip
     available, skipped = [], {}
     for name in names:
         try:
             if name not in TEXT_FLOORS:
-                make(name)
+                bench.make(name)
                 available.append(name)
         except UnavailableError as error:
             skipped[name] = str(error)
@@ -149,35 +151,78 @@ def evaluate(
             f"data sets are called {set_names}; each needs its own folder. Rename a file, or "
             "evaluate them one at a time."
         )
-    slices: dict[str, list[Row]] = {}
-    for source, data_name, rows in zip(sources, set_names, opened, strict=True):
-        clips, references = read_utterances(rows, text_column, limit)
+    parts: list[_Slice] = []
+    for number, (data_name, rows) in enumerate(zip(set_names, opened, strict=True)):
+        check_utterances(rows, text_column)
         settings = {
-            "split": split, "text_column": text_column, "utterances": len(clips),
+            "split": split, "text_column": text_column,
+            "utterances": len(rows) if limit is None else min(limit, len(rows)),
             "rows": data_fingerprint(rows), "asr": recogniser.fingerprint().hex(),
             "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
             "batch_size": batch_size, "threads": torch.get_num_threads(),
-            "chunk_frames": chunk_frames, "prior": coder.fingerprint.hex() if coder else None,
-            "seed": seed,
+            "chunk_frames": chunk_frames,
+            "prior": bench.prior.fingerprint.hex() if bench.prior else None, "seed": seed,
         }  # fmt: skip
-        if isinstance(decoder, Vocoder):
-            settings["vocoder"] = weights_fingerprint(decoder.state_dict()).hex()
-        for name, change in changes.items():
-            parts = [data_name] if data_name else []
-            parts += [name] if len(changes) > 1 else []
-            folder = Path(out).joinpath(*(part.replace(":", "-") for part in parts))
+        if isinstance(bench.vocoder, Vocoder):
+            settings["vocoder"] = weights_fingerprint(bench.vocoder.state_dict()).hex()
+        for name in changes:
+            labels = [data_name] if data_name else []
+            labels += [name] if len(changes) > 1 else []
+            place = Path(out).joinpath(*(label.replace(":", "-") for label in labels))
             condition = {} if name == CLEAN else {"condition": name}
-            slices[", ".join(parts)] = _measure(
+            folder = ResultsFolder(place, settings | condition)
+            parts.append(_Slice(", ".join(labels), number, name, folder))
+    bar = bar or Progress(disable=True)
+    if shared:
+        own = DataConfig(tuple(sources), split, text_column, limit, batch_size)
+        _measure_in_workers(partial(Measurer, models, own), parts, available, engine, bar)
+    slices: dict[str, list[Row]] = {}
+    for number, group in groupby(parts, key=lambda part: part.source):
+        clips, references = read_utterances(opened[number], text_column, limit)
+        speakers = speakers_of(opened[number])
+        for part in group:
+            change = changes[part.condition]
+            slices[part.label] = _measure(
                 # New systems, so that lost chunks do not depend on earlier conditions.
-                [make(system) for system in available], floors, skipped,
-                TestSet([change(clip) for clip in clips], references, speakers_of(rows)),
-                batch_size, ResultsFolder(folder, settings | condition),
-                {"data": source, "asr": asr, "condition": name}, listening,
-                bar or Progress(disable=True),
+                [bench.make(system) for system in available], floors, skipped,
+                TestSet([change(clip) for clip in clips], references, speakers),
+                batch_size, part.folder,
+                {"data": sources[number], "asr": asr, "condition": part.condition}, listening, bar,
             )  # fmt: skip
     if len(slices) > 1:
         replace_file(Path(out) / "slices.md", _slices_table(slices).encode())
     return slices
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A data set under a condition."""
+
+    label: str
+    source: int
+    condition: str
+    folder: ResultsFolder
+
+
+def _measure_in_workers(
+    start: Callable[[], Measurer],
+    slices: list[_Slice],
+    systems: list[str],
+    engine: Engine,
+    bar: Progress,
+) -> None:
+    """Measure what has no results yet, each system on each slice in one worker."""
+    folders = {(part.source, part.condition): part.folder for part in slices}
+    tasks = [
+        {"source": source, "condition": condition, "system": system}
+        for (source, condition), folder in folders.items()
+        for system in systems
+        if folder.finished(system) is None
+    ]
+    for done in bar.track(engine.run(start, tasks), len(tasks), description="systems"):
+        task = done["task"]
+        folder = folders[task["source"], task["condition"]]
+        folder.add(done["row"], done["references"], done["texts"])
 
 
 def _measure(

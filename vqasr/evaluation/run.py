@@ -45,14 +45,9 @@ def read_utterances(
     Raises:
         AudioError: there is no such column, there are no rows, or audio cannot be decoded.
     """
-    if text_column not in data.column_names:
-        raise AudioError(
-            f"no column {text_column!r}. Choose one of {data.column_names} with --text-column."
-        )
+    check_utterances(data, text_column)
     if limit is not None:
         data = data.select(range(min(limit, len(data))))
-    if len(data) == 0:
-        raise AudioError("the data set has no rows.")
     clips, texts = [], []
     for i, row in enumerate(data):
         try:
@@ -61,6 +56,16 @@ def read_utterances(
             raise AudioError(f"row {i}: {error}") from error
         texts.append(row[text_column] or "")
     return clips, texts
+
+
+def check_utterances(data: Dataset, text_column: str) -> None:
+    """Raise AudioError if there is no such column, or no row."""
+    if text_column not in data.column_names:
+        raise AudioError(
+            f"no column {text_column!r}. Choose one of {data.column_names} with --text-column."
+        )
+    if len(data) == 0:
+        raise AudioError("the data set has no rows.")
 
 
 def evaluate_system(
