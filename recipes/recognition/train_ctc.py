@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, IterableDataset, concatenate_datasets
 from from_whisper import copy_layers, make_config
 from narrowing import narrow
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.original_whisper import load_whisper
-from vqasr.data.tokenized import load_tokenized
+from vqasr.data.tokenized import load_tokenized, stream_tokenized
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.files import replace_file
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
@@ -95,8 +95,20 @@ def main() -> None:
         base.requires_grad_(False)
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(arguments.base)
     upper = "A" in tokenizer.get_vocab()
-    data = [load_tokenized(folder, adapter.codec_fingerprint) for folder in arguments.codes]
-    train = concatenate_datasets(data)
+    if arguments.buffer_rows and (arguments.transcripts or arguments.start):
+        parser.error(
+            "--buffer-rows reads a stream, whose rows --transcripts and --start cannot use"
+        )
+    if arguments.buffer_rows:
+        if arguments.max_steps < 0:
+            parser.error("--buffer-rows reads a stream, whose length is unknown: give --max-steps")
+        train = stream_tokenized(
+            arguments.codes, adapter.codec_fingerprint, buffer_rows=arguments.buffer_rows,
+            batch_size=arguments.batch_size, seed=arguments.seed,
+        )  # fmt: skip
+    else:
+        data = [load_tokenized(folder, adapter.codec_fingerprint) for folder in arguments.codes]
+        train = concatenate_datasets(data)
     if arguments.transcripts is not None:
         train = with_transcripts(train, Path(arguments.transcripts), arguments.least)
     train = ctc_rows(train, upper)
@@ -149,6 +161,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--warmup-steps", type=int, default=100)
     parser.add_argument("--eval-steps", type=int, default=500)
     parser.add_argument("--patience", type=int, default=4, help="evaluations without a lower WER")
+    parser.add_argument(
+        "--buffer-rows",
+        type=int,
+        default=0,
+        help="read the codes as a stream, in the order that a buffer of this size allows: for data "
+        "of any size; 0 knows all rows",
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
@@ -206,13 +225,15 @@ def fit(
     arguments: argparse.Namespace,
     model: VQWav2Vec2ForCTC,
     tokenizer: Wav2Vec2CTCTokenizer,
-    train: Dataset,
+    train: Dataset | IterableDataset,
     dev: Dataset,
     collate: Any,
     dev_collate: Any,
 ) -> Trainer:
     """Train with early stopping, resuming from the last checkpoint; keep the best weights."""
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(train)} rows")
+    streamed = isinstance(train, IterableDataset)
+    rows = "a stream" if streamed else f"{len(train)} rows"
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {rows}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
     head_factor = HEAD_FACTOR if arguments.start is None else 1
@@ -224,7 +245,8 @@ def fit(
             learning_rate=arguments.learning_rate, warmup_steps=arguments.warmup_steps,
             lr_scheduler_type="cosine", max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
-            train_sampling_strategy="group_by_length", length_column_name="samples",
+            train_sampling_strategy="random" if streamed else "group_by_length",
+            length_column_name="samples",
             accelerator_config=SAME_ORDER,
             eval_strategy="steps", eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
             save_total_limit=2, load_best_model_at_end=True, metric_for_best_model="wer",
@@ -285,7 +307,7 @@ def with_transcripts(data: Dataset, path: Path, least: float) -> Dataset:
     return data.remove_columns("text").add_column("text", texts)
 
 
-def ctc_rows(data: Dataset, upper: bool = False) -> Dataset:
+def ctc_rows(data: Any, upper: bool = False) -> Any:
     """Keep rows of up to 30 s whose text has only letters, few enough for CTC at 50 Hz."""
 
     def prepare(row: dict) -> dict:

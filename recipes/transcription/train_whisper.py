@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from blend import blend, tuned_weights
-from datasets import Dataset, concatenate_datasets
+from datasets import concatenate_datasets
 from torch.optim import AdamW
 from transformers import (
     EarlyStoppingCallback,
@@ -34,7 +34,7 @@ from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.original_whisper import load_whisper
 from vqasr.adapters.whisper import VQWhisperForConditionalGeneration
-from vqasr.data.tokenized import load_tokenized
+from vqasr.data.tokenized import load_tokenized, stream_tokenized
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
@@ -68,6 +68,13 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--eval-steps", type=int, default=250)
     parser.add_argument("--patience", type=int, default=4, help="evaluations without a lower WER")
+    parser.add_argument(
+        "--buffer-rows",
+        type=int,
+        default=0,
+        help="read the codes as a stream, in the order that a buffer of this size allows: for data "
+        "of any size; 0 knows all rows",
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     set_seed(arguments.seed)
@@ -85,8 +92,15 @@ def main() -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"{trained / 1e6:.2f} M parameters are trained ({arguments.tune})")
     texts = json.loads(arguments.written.read_text()) if arguments.written else None
-    data = [written(load_tokenized(f, adapter.codec_fingerprint), texts) for f in arguments.codes]
-    train = concatenate_datasets(data)
+    if arguments.buffer_rows:
+        train = stream_tokenized(
+            arguments.codes, adapter.codec_fingerprint, buffer_rows=arguments.buffer_rows,
+            batch_size=arguments.batch_size, seed=arguments.seed,
+        )  # fmt: skip
+    else:
+        data = [load_tokenized(folder, adapter.codec_fingerprint) for folder in arguments.codes]
+        train = concatenate_datasets(data)
+    train = written(train, texts)
     dev = written(load_tokenized(arguments.dev, adapter.codec_fingerprint))
     dev = dev.select(range(min(arguments.dev_rows, len(dev))))
     tokenizer = recogniser.tokenizer
@@ -97,7 +111,8 @@ def main() -> None:
             per_device_train_batch_size=arguments.batch_size, per_device_eval_batch_size=8,
             warmup_steps=100, lr_scheduler_type="cosine", max_grad_norm=1.0,
             bf16=fast_dtype(device) == torch.bfloat16,
-            train_sampling_strategy="group_by_length", length_column_name="samples",
+            train_sampling_strategy="random" if arguments.buffer_rows else "group_by_length",
+            length_column_name="samples",
             accelerator_config=SAME_ORDER,
             eval_on_start=True, eval_strategy="steps",
             eval_steps=arguments.eval_steps, save_steps=arguments.eval_steps,
@@ -202,11 +217,11 @@ def make_optimizer(
     return AdamW(groups, lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
-def written(data: Dataset, texts: dict[str, str] | None = None) -> Dataset:
+def written(data: Any, texts: dict[str, str] | None = None) -> Any:
     """Keep rows of up to 30 s with a text; change upper case to sentence case.
 
     Args:
-        data: of `vqasr tokenize`.
+        data: of `load_tokenized` or `stream_tokenized`.
         texts: id -> text that replaces the transcript; other rows are dropped. None keeps all.
     """
     if texts is not None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import run_recipes
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
@@ -66,8 +67,9 @@ def run(script: str, *arguments: object, launch: list[str] | None = None) -> str
         finally:
             sys.argv, sys.path = before
         return out.getvalue()
-    start = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(path)]
-    result = subprocess.run([*start, *map(str, arguments)], capture_output=True, text=True)
+    start = [sys.executable, "-m", "accelerate.commands.launch", *launch, run_recipes.__file__]
+    command = [*start, str(path), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
@@ -128,21 +130,34 @@ def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:
 
 
 def test_two_processes_are_one(codes, tmp_path) -> None:
-    """Half the batch in each of two processes gives what the whole batch gives in one."""
-    logs, dev = [], tokenized(tmp_path, times=10)  # more than one batch for each process
-    for name, batch_size, launch in (("one", 2, None), ("two", 1, TWO_PROCESSES)):
-        settings = (
-            "--codes", codes, "--dev", dev, "--out", tmp_path / name, "--whisper", "none",
-            "--hidden-size", 48, "--layers", 1, "--inner", 96, "--batch-size", batch_size,
-            "--eval-steps", 4, "--max-steps", 8, "--warmup-steps", 1, "--num-quantizers", 2,
-        )  # fmt: skip
-        run("recognition/train_ctc.py", *settings, launch=launch)
-        log = json.loads((tmp_path / name / "final" / "log.json").read_text())
-        logs.append([entry for entry in log if "eval_loss" in entry])
-    for one, two in zip(*logs, strict=True):
-        assert one["epoch"] == two["epoch"]  # each process saw its half of the rows
-        assert one["eval_words"] == two["eval_words"]  # and evaluated its half of dev
-        assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=0.1)
+    """Half the batch in each of two processes gives what the whole batch gives in one.
+
+    Once with all rows known, once with a stream of rows.
+    """
+    dev = tokenized(tmp_path, times=10)  # more than one batch for each process
+    buffers = (0, 8)
+
+    def settings(name: str, batch_size: int, buffer_rows: int) -> list[str]:
+        return [str(part) for part in (
+            "--codes", codes, "--dev", dev, "--out", tmp_path / name / str(buffer_rows),
+            "--whisper", "none", "--hidden-size", 48, "--layers", 1, "--inner", 96,
+            "--batch-size", batch_size, "--eval-steps", 4, "--max-steps", 8, "--warmup-steps", 1,
+            "--num-quantizers", 2, "--buffer-rows", buffer_rows,
+        )]  # fmt: skip
+
+    for rows in buffers:
+        run("recognition/train_ctc.py", *settings("one", 2, rows))
+    both = [*settings("two", 1, buffers[0]), "--", *settings("two", 1, buffers[1])]
+    run("recognition/train_ctc.py", *both, launch=TWO_PROCESSES)
+    for rows in buffers:
+        logs = []
+        for name in ("one", "two"):
+            log = json.loads((tmp_path / name / str(rows) / "final" / "log.json").read_text())
+            logs.append([entry for entry in log if "eval_loss" in entry])
+        for one, two in zip(*logs, strict=True):
+            assert one["epoch"] == two["epoch"]  # each process saw its half of the rows
+            assert one["eval_words"] == two["eval_words"]  # and evaluated its half of dev
+            assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=0.1)
 
 
 def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> None:

@@ -14,7 +14,13 @@ from datasets import Dataset
 from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
 from vqasr.compression.compress import compress, encode_audio
-from vqasr.data.tokenized import TokenizeConfig, load_tokenized, row_codes, tokenize
+from vqasr.data.tokenized import (
+    TokenizeConfig,
+    load_tokenized,
+    row_codes,
+    stream_tokenized,
+    tokenize,
+)
 from vqasr.errors import CodecMismatchError, VqasrError
 from vqasr.training.collator import CodesCollator
 
@@ -137,6 +143,29 @@ def test_a_recording_that_is_null_and_a_column_that_is_taken(data, tmp_path) -> 
     Dataset.from_list([row | {"speed": 1.0} for row in rows]).to_parquet(tmp_path / "speed.parquet")
     with pytest.raises(VqasrError, match=r"\['speed'\], which tokenizing writes"):
         tokenize(TokenizeConfig((str(tmp_path / "speed.parquet"),)), tmp_path / "other")
+
+
+def test_a_stream_of_codes(data, tmp_path) -> None:
+    for name, n in (("one", 1), ("two", 2)):
+        tokenize(TokenizeConfig((data,), num_quantizers=n, speeds=(1.0, 1.1)), tmp_path / name, 1)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    rows = stream_tokenized(folders, buffer_rows=5, batch_size=4, seed=3)
+    epochs = []
+    for epoch in (0, 1):
+        rows.set_epoch(epoch)
+        seen = [(row["id"], row["samples"], len(row["codes"])) for row in rows]
+        assert len(set(seen)) == len(seen) == 12
+        # All are in one group, whose batches are sorted by length.
+        batches = [[samples for _, samples, _ in seen[i : i + 4]] for i in (0, 4, 8)]
+        assert all(batch == sorted(batch) for batch in batches)
+        assert batches[-1][-1] == max(samples for _, samples, _ in seen)
+        epochs.append(seen)
+    assert epochs[0] != epochs[1]
+    rows.set_epoch(0)
+    assert [(row["id"], row["samples"], len(row["codes"])) for row in rows] == epochs[0]
+    (tmp_path / "one" / "codes-00001-of-00003.parquet").unlink()
+    with pytest.raises(VqasrError, match="2 of 3 files"):
+        stream_tokenized(folders)
 
 
 def test_codes_of_another_codec_are_refused(data, codec, tmp_path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, IterableDataset, load_dataset
 
 from vqasr.audio.acoustics import change_speed
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import LiveEncoder, compress
 from vqasr.data.engines import LocalEngine
+from vqasr.data.places import find_files, open_place
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shard_work import Added, Engine, process_shards
 from vqasr.data.shards import AUDIO, ShardedData
@@ -26,6 +27,7 @@ from vqasr.stream.stream import Stream
 
 KEY, NAME = b"vqasr", "codes"
 COLUMNS = ("codes", "vqs")
+BATCHES_SORTED = 50  # of a stream of codes, by length
 
 
 @dataclass(frozen=True)
@@ -140,37 +142,87 @@ class Tokenizer:
 def load_tokenized(
     source: str | os.PathLike[str], codec_fingerprint: bytes | None = None
 ) -> Dataset:
-    """Load a folder that `tokenize` wrote.
+    """Load a folder that `tokenize` wrote as parquet files.
 
     Args:
-        source: the folder.
+        source: the folder, a path or URL.
         codec_fingerprint: 6 bytes of the codec whose codes are expected; None accepts any.
 
     Raises:
         VqasrError: the folder holds no codes, or is incomplete.
         CodecMismatchError: the codes are another codec's.
     """
-    folder = Path(source)
-    paths = sorted(folder.glob("codes-*-of-*.parquet"))
+    return Dataset.from_parquet(_code_files(os.fspath(source), codec_fingerprint))
+
+
+def stream_tokenized(
+    sources: Sequence[str | os.PathLike[str]],
+    codec_fingerprint: bytes | None = None,
+    *,
+    buffer_rows: int = 2000,
+    batch_size: int = 1,
+    seed: int = 0,
+) -> IterableDataset:
+    """Read folders that `tokenize` wrote as a stream, for data of any size.
+
+    Files come in random order, and their rows through a buffer, from which rows are drawn at
+    random; both anew in each epoch. Memory does not grow with the data.
+
+    Args:
+        sources, codec_fingerprint: as in `load_tokenized`; the files of all folders are mixed.
+        buffer_rows: rows in the buffer.
+        batch_size: of the training; so many neighbouring rows have similar lengths.
+        seed: of the order.
+
+    Raises:
+        VqasrError, CodecMismatchError: as `load_tokenized`.
+    """
+    files = [f for source in sources for f in _code_files(os.fspath(source), codec_fingerprint)]
+    rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
+    rows = rows.shuffle(seed, buffer_size=buffer_rows)
+    group = partial(_by_length, batch_size=batch_size)
+    return rows.map(group, batched=True, batch_size=BATCHES_SORTED * batch_size)
+
+
+def _by_length(rows: dict[str, list[Any]], batch_size: int) -> dict[str, list[Any]]:
+    """Sort rows by length into batches, and put the batches in random order."""
+    lengths = np.array(rows["samples"])
+    order = np.argsort(lengths, kind="stable")
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    # The last batch may be smaller and stays the last: others would be cut elsewhere.
+    mixed = np.random.default_rng(lengths).permutation(len(batches) - 1)
+    places = np.concatenate([*(batches[i] for i in mixed), batches[-1]])
+    return {name: [values[i] for i in places] for name, values in rows.items()}
+
+
+def _code_files(source: str, codec_fingerprint: bytes | None) -> list[str]:
+    """Return the parquet files of a folder of codes that have rows; raise as `load_tokenized`."""
+    try:
+        found = find_files(source, f"{NAME}-")
+    except AudioError:
+        found = []
+    paths = [path for path in found if path.endswith(".parquet")]
     if not paths:
-        raise VqasrError(f"{folder}: holds no codes. Make them with `vqasr tokenize`.")
-    expected = int(paths[0].stem.rsplit("-", 1)[1])
+        raise VqasrError(f"{source}: holds no codes. Make them with `vqasr tokenize`.")
+    expected = int(Path(paths[0]).stem.rsplit("-", 1)[1])
     if len(paths) != expected:
         raise VqasrError(
-            f"{folder}: holds {len(paths)} of {expected} files. Run that `vqasr tokenize` again."
+            f"{source}: holds {len(paths)} of {expected} files. Run that `vqasr tokenize` again."
         )
+    filled = []  # datasets cannot read a file without rows (none of which could be encoded)
     for path in paths:
-        codec = json.loads((pq.read_schema(path).metadata or {}).get(KEY, b"{}")).get("codec")
+        with open_place(path) as file, pq.ParquetFile(file) as parquet:
+            metadata, rows = parquet.schema_arrow.metadata or {}, parquet.metadata.num_rows
+        codec = json.loads(metadata.get(KEY, b"{}")).get("codec")
         if codec_fingerprint is not None and codec != codec_fingerprint.hex():
             raise CodecMismatchError(
                 f"{path}: holds codes of codec {codec}, not of {codec_fingerprint.hex()}. Tokenize "
                 "the data set with that codec."
             )
-    # datasets cannot read a file without rows (none of which could be encoded).
-    filled = [str(path) for path in paths if pq.read_metadata(path).num_rows]
+        filled += [path] if rows else []
     if not filled:
-        raise VqasrError(f"{folder}: none of the recordings could be encoded.")
-    return Dataset.from_parquet(filled)
+        raise VqasrError(f"{source}: none of the recordings could be encoded.")
+    return filled
 
 
 def row_codes(row: dict[str, Any]) -> np.ndarray:

@@ -14,7 +14,9 @@ from vqasr.grid import MISSING, NO_FRAME
 
 # `accelerator_config` of Trainer: several processes share one order of the rows. Else each draws
 # its own, and once dropout has moved their generators apart some rows come twice.
-SAME_ORDER = {"use_seedable_sampler": False}
+# Of a stream, each process takes its rows of a batch: batches of one process that are handed
+# to the others would need one width.
+SAME_ORDER = {"use_seedable_sampler": False, "dispatch_batches": False}
 
 
 class CleanEvaluation:
