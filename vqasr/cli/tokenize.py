@@ -43,6 +43,9 @@ def tokenize(
     shard_rows: Annotated[
         int, Option(help="Recordings per file, the unit of work; a tar file is one.", min=1)
     ] = 500,
+    device: Annotated[
+        str, Option(help="cpu, or cuda: batches on a GPU, after a comparison with the CPU's codes.")
+    ] = "cpu",
     engine: options.EngineName = options.EngineKind.local,
     processes: options.Processes = None,
     address: options.Address = None,
@@ -61,7 +64,7 @@ def tokenize(
     except ValueError:
         raise VqasrError(f"--speeds {speeds}: use numbers, as in 0.9,1.0,1.1.") from None
     config = TokenizeConfig(
-        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers, form
+        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers, form, device
     )
     set_threads(0)
     workers = options.make_engine(engine, processes, address, gpus_per_process)

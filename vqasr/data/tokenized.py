@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, IterableDataset, load_dataset
 
+from vqasr.assets import CLIPS
 from vqasr.audio.acoustics import change_speed
+from vqasr.audio.files import read_audio
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression.compress import LiveEncoder, compress
+from vqasr.compression.compress import LiveEncoder, encode_audio, stream_of
+from vqasr.compression.device_encoder import DeviceEncoder
+from vqasr.compression.rates import operating_point
 from vqasr.data.engines import LocalEngine
 from vqasr.data.places import find_files, open_place
 from vqasr.data.shard_folder import ShardFolder
@@ -27,6 +32,8 @@ from vqasr.stream.stream import Stream
 
 KEY, NAME = b"vqasr", "codes"
 COLUMNS = ("codes", "vqs")
+CPU = "cpu"
+ROWS_TOGETHER = 256  # are encoded together on another device than the CPU
 BATCHES_SORTED = 50  # of a stream of codes, by length
 
 
@@ -42,6 +49,8 @@ class TokenizeConfig:
         speeds: each row is written once at every speed (which changes its pitch too).
         form: "parquet", or "webdataset" for tar files with KEY.vqs or codes in KEY.json, KEY.txt
             and the other columns in KEY.json.
+        device: "cpu", or another one, such as "cuda", whose codes are compared with the CPU's
+            first, see `DeviceEncoder`.
     """
 
     data: tuple[str, ...]
@@ -52,6 +61,7 @@ class TokenizeConfig:
     column: str = "codes"
     speeds: tuple[float, ...] = (1.0,)
     form: str = "parquet"
+    device: str = CPU
 
 
 def tokenize(
@@ -85,7 +95,8 @@ def tokenize(
     if not config.speeds or not all(0.5 <= speed <= 2.0 for speed in config.speeds):
         raise VqasrError(f"speeds {config.speeds}: must be one or more numbers from 0.5 to 2.")
     codec = VQCodecModel.from_pretrained(config.codec).eval()
-    LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)  # checks the rate
+    # Checks rate and prior.
+    LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)
     data = ShardedData.open(config.data, config.split, shard_rows)
     if AUDIO not in data.schema.names:
         raise AudioError(
@@ -107,7 +118,14 @@ class Tokenizer:
 
     def __init__(self, config: TokenizeConfig):
         self._config = config
-        self._codec = VQCodecModel.from_pretrained(config.codec).eval()
+        self._codec = codec = VQCodecModel.from_pretrained(config.codec).eval()
+        self._point = operating_point(
+            codec.config, num_quantizers=config.num_quantizers, bps=config.bps
+        )
+        self._on_device: DeviceEncoder | None = None
+        if config.device != CPU:
+            self._on_device = DeviceEncoder(codec, config.device, self._point)
+            self._on_device.check([read_audio(path) for path in sorted(CLIPS.glob("*.flac"))])
         self._lists = config.column == "codes"
         kind = pa.list_(pa.list_(pa.uint16())) if self._lists else pa.binary()
         self.fields = [
@@ -115,28 +133,43 @@ class Tokenizer:
             pa.field("samples", pa.int64()),
             pa.field("speed", pa.float32()),
         ]
-        sizes = self._codec.config
-        about = {"codec": self._codec.fingerprint().hex(), "hop_length": sizes.hop_length}
+        about = {"codec": codec.fingerprint().hex(), "hop_length": codec.config.hop_length}
         self.metadata = {KEY: json.dumps(about).encode()}
 
     def __call__(self, rows: Iterator[dict[str, Any]]) -> Iterator[Added | VqasrError]:
         """Yield codes or streams at each speed, or the error of a recording."""
-        for row in rows:
-            try:
-                recorded = row_audio(row)
-            except VqasrError as error:
-                yield error
-                continue
-            yield [self._encode(recorded, speed) for speed in self._config.speeds]
+        together = 1 if self._on_device is None else ROWS_TOGETHER
+        while window := list(islice(rows, together)):
+            recorded = [self._recorded(row) for row in window]
+            sounds = [s for clips in recorded if not isinstance(clips, VqasrError) for s in clips]
+            added = map(self._added, self._encode(sounds), map(len, sounds))
+            for clips in recorded:
+                if isinstance(clips, VqasrError):
+                    yield clips
+                else:
+                    yield [next(added) | {"speed": speed} for speed in self._config.speeds]
 
-    def _encode(self, recorded: np.ndarray, speed: float) -> dict[str, Any]:
-        config = self._config
-        stream = compress(
-            change_speed(recorded, speed), codec=self._codec,
-            num_quantizers=config.num_quantizers, bps=config.bps,
-        )  # fmt: skip
-        codes = [*stream.codes.astype(np.uint16)] if self._lists else stream.to_bytes()
-        return {config.column: codes, "samples": stream.samples, "speed": speed}
+    def _recorded(self, row: dict[str, Any]) -> list[np.ndarray] | VqasrError:
+        try:
+            recorded = row_audio(row)
+        except VqasrError as error:
+            return error
+        return [change_speed(recorded, speed) for speed in self._config.speeds]
+
+    def _encode(self, sounds: list[np.ndarray]) -> list[np.ndarray]:
+        if self._on_device is not None:
+            return self._on_device(sounds)
+        point = self._point
+        return [
+            encode_audio(self._codec, sound, point.num_quantizers, point.bit_price)
+            for sound in sounds
+        ]
+
+    def _added(self, codes: np.ndarray, samples: int) -> dict[str, Any]:
+        if self._lists:
+            return {"codes": [*codes.astype(np.uint16)], "samples": samples}
+        stream = stream_of(self._codec, codes, samples)
+        return {"vqs": stream.to_bytes(), "samples": samples}
 
 
 def load_tokenized(
