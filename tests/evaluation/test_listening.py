@@ -10,8 +10,9 @@ from training_helpers import training_data
 from vqasr.errors import VqasrError
 from vqasr.evaluation import listening
 from vqasr.evaluation.evaluate import evaluate, spread
-from vqasr.evaluation.listening import listening_scores, measures_available
+from vqasr.evaluation.listening import listening_scores, measures_available, pitch_errors
 
+HIGHER_IS_BETTER = ("pesq_wb", "stoi", "estoi")
 HAS_PESQ = importlib.util.find_spec("pesq") is not None
 
 
@@ -25,6 +26,7 @@ def test_the_same_audio_has_the_best_scores(clip) -> None:
     assert scores["listening_clips"] == 2
     assert scores["stoi"] == pytest.approx(1, abs=1e-3)
     assert scores["estoi"] == pytest.approx(1, abs=1e-3)
+    assert scores["f0_error_cents"] == scores["voicing_error"] == 0
     if HAS_PESQ:
         assert scores["pesq_wb"] > 4.6
 
@@ -36,7 +38,27 @@ def test_noise_lowers_them(clip) -> None:
         listening_scores([clip], lambda c, level=level: c + level * noise) for level in (0.01, 0.1)
     )
     for name in measures_available():
-        assert much[name] < little[name]
+        if name in HIGHER_IS_BETTER:
+            assert much[name] < little[name]
+        else:
+            assert much[name] > little[name]
+
+
+def test_errors_of_the_fundamental_frequency() -> None:
+    time_s = np.arange(32_000) / 16_000
+    voices = [
+        sum(np.sin(2 * np.pi * k * hz * time_s) / k for k in range(1, 9)).astype(np.float32)
+        for hz in (150.0, 150.0 * 2 ** (50 / 1200))
+    ]
+    cents, voicing = pitch_errors(*voices)
+    assert cents == pytest.approx(50, abs=1)
+    assert voicing == 0
+    half = voices[0] * (time_s < 1.0)
+    cents, voicing = pitch_errors(voices[0], half)
+    assert cents < 1
+    assert voicing == pytest.approx(0.5, abs=0.05)
+    assert pitch_errors(voices[0], 0 * half) == (None, 1.0)
+    assert pitch_errors(voices[0][:100], voices[0][:100]) == (None, None)
 
 
 def test_what_cannot_be_scored(clip) -> None:
@@ -54,7 +76,7 @@ def test_packages_that_are_missing(monkeypatch, caplog) -> None:
     monkeypatch.setattr(
         listening.importlib.util, "find_spec", lambda n: None if n == "pesq" else find(n)
     )
-    assert measures_available() == ["stoi", "estoi"]
+    assert measures_available() == ["stoi", "estoi", "f0_error_cents", "voicing_error"]
     assert "pesq is not installed" in caplog.text
     monkeypatch.setattr(listening.importlib.util, "find_spec", lambda n: None)
     with pytest.raises(VqasrError, match=r"vqasr\[listening\]"):

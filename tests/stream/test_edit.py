@@ -6,7 +6,7 @@ from prior_helpers import CODEC, PRIOR, likely_codes
 from stream_helpers import FIELDS, stream_to_bytes
 
 from vqasr.errors import InvalidCodesError, StreamError
-from vqasr.evaluation.packet_loss import drop_chunks
+from vqasr.evaluation.packet_loss import ChunkLoss, drop_chunks
 from vqasr.grid import MISSING
 from vqasr.stream.stream import Stream
 
@@ -80,10 +80,12 @@ def test_joining_what_does_not_belong_together() -> None:
 def test_lost_chunks_leave_gaps_where_they_were() -> None:
     data = write(CODES, 60 * 640 - 5)
     rng = np.random.default_rng(3)
-    assert drop_chunks(data, 0.0, rng, PRIOR) == data
+    assert drop_chunks(data, ChunkLoss(0), rng, PRIOR) == data
     seen = set()
     for _ in range(20):
-        stream = Stream.load(drop_chunks(data, 0.3, rng, PRIOR), partial=True, prior=PRIOR)
+        stream = Stream.load(
+            drop_chunks(data, ChunkLoss(30), rng, PRIOR), partial=True, prior=PRIOR
+        )
         frames = stream.frames
         lost = stream.codes[0] == MISSING
         expected = np.where(lost, MISSING, CODES[:, :frames])
@@ -91,19 +93,21 @@ def test_lost_chunks_leave_gaps_where_they_were() -> None:
         assert (lost.reshape(-1, 10).min(1) == lost.reshape(-1, 10).max(1)).all()
         seen.add(int(lost.sum()))
     assert len(seen) > 2
-    nothing = Stream.load(drop_chunks(data, 1.0, rng, PRIOR), partial=True, prior=PRIOR)
+    nothing = Stream.load(drop_chunks(data, ChunkLoss(100), rng, PRIOR), partial=True, prior=PRIOR)
     assert nothing.frames == nothing.samples == 0
 
 
 def test_the_same_seed_loses_the_same_chunks() -> None:
     data = write(CODES, 60 * 640 - 5)
-    one, again = (drop_chunks(data, 0.5, np.random.default_rng(1), PRIOR) for _ in range(2))
+    one, again = (
+        drop_chunks(data, ChunkLoss(50), np.random.default_rng(1), PRIOR) for _ in range(2)
+    )
     assert one == again != data
 
 
 def test_a_damaged_stream_cannot_be_thinned_out() -> None:
     with pytest.raises(StreamError):
-        drop_chunks(write(CODES, 60 * 640)[:-1], 0.1, np.random.default_rng(0), PRIOR)
+        drop_chunks(write(CODES, 60 * 640)[:-1], ChunkLoss(10), np.random.default_rng(0), PRIOR)
 
 
 def test_streams_without_a_prior_stay_without() -> None:

@@ -21,7 +21,7 @@ from vqasr.errors import (
     StreamError,
     TruncatedStreamError,
 )
-from vqasr.evaluation.packet_loss import drop_chunks
+from vqasr.evaluation.packet_loss import ChunkLoss, drop_chunks
 from vqasr.stream.reader import StreamReader
 from vqasr.stream.stream import Stream
 from vqasr.stream.writer import StreamWriter
@@ -165,6 +165,6 @@ def test_from_a_pipe_and_in_parts() -> None:
 
 def test_it_is_lost_as_a_whole() -> None:
     rng = np.random.default_rng(0)
-    assert drop_chunks(CODED, 0.0, rng, PRIOR) == CODED
-    gone = Stream.load(drop_chunks(CODED, 1.0, rng, PRIOR), partial=True, prior=PRIOR)
+    assert drop_chunks(CODED, ChunkLoss(0), rng, PRIOR) == CODED
+    gone = Stream.load(drop_chunks(CODED, ChunkLoss(100), rng, PRIOR), partial=True, prior=PRIOR)
     assert gone.frames == gone.samples == 0

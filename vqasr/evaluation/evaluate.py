@@ -85,7 +85,7 @@ def evaluate(
     codec: str | VQCodecModel = "vqasr-base",
     prior: CodePrior | None = None,
     chunk_frames: int | None = None,
-    chunk_losses: Sequence[float] = (),
+    chunk_losses: Sequence[float | str] = (),
     vocoder: str = GRIFFIN_LIM,
     listening: int = 0,
     seed: int = 0,
@@ -108,7 +108,8 @@ def evaluate(
         batch_size: clips that are decoded together.
         conditions: see `make_condition`.
         codec, prior, chunk_frames: of vqasr's streams, see `CodesSystem`.
-        chunk_losses: percentages of chunks to lose.
+        chunk_losses: percentages of chunks to lose, or strings as "10x4" for bursts, see
+            `ChunkLoss`.
         vocoder: of vqasr's decoded audio, see `decode`.
         listening: number of utterances whose decoded audio is scored, see `listening_scores`.
         seed: of the lost chunks.

@@ -2,7 +2,7 @@
 
 PESQ (ITU-T P.862.2, wideband) by the package `pesq`, STOI (Taal et al. 2011) and ESTOI (Jensen and
 Taal 2016) by `pystoi`. They compare waveforms in short windows, and were made for codecs that keep
-them.
+them. The fundamental frequency is that of Praat (Boersma 1993) by the package `praat-parselmouth`.
 """
 
 import importlib.util
@@ -16,8 +16,16 @@ import numpy as np
 from vqasr.errors import VqasrError
 from vqasr.grid import SAMPLING_RATE_HZ
 
-MEASURES = ("pesq_wb", "stoi", "estoi")
-PACKAGES = {"pesq_wb": "pesq", "stoi": "pystoi", "estoi": "pystoi"}
+MODULES = {
+    "pesq_wb": "pesq", "stoi": "pystoi", "estoi": "pystoi", "f0_error_cents": "parselmouth",
+    "voicing_error": "parselmouth",
+}  # fmt: skip
+MEASURES = tuple(MODULES)
+PACKAGES = {"pesq": "pesq", "pystoi": "pystoi", "parselmouth": "praat-parselmouth"}
+F0_STEP_S = 0.01
+LOWEST_F0_HZ, HIGHEST_F0_HZ = 60.0, 500.0
+# A larger difference is an octave error of the codec or the tracker; the median ignores it.
+CENTS_PER_OCTAVE = 1200.0
 
 logger = logging.getLogger("vqasr")
 
@@ -28,11 +36,13 @@ def measures_available() -> list[str]:
     Raises:
         VqasrError: none is installed.
     """
-    found = [m for m in MEASURES if importlib.util.find_spec(PACKAGES[m]) is not None]
+    found = [m for m in MEASURES if importlib.util.find_spec(MODULES[m]) is not None]
     if not found:
         raise VqasrError("listening measures need packages: pip install 'vqasr[listening]'.")
-    if missing := sorted({PACKAGES[m] for m in MEASURES} - {PACKAGES[m] for m in found}):
-        logger.warning("left out: %s is not installed: pip install 'vqasr[listening]'", missing[0])
+    for module in sorted(set(MODULES.values()) - {MODULES[m] for m in found}):
+        logger.warning(
+            "left out: %s is not installed: pip install 'vqasr[listening]'", PACKAGES[module]
+        )
     return found
 
 
@@ -49,7 +59,9 @@ def listening_scores(
 
     Returns:
         the available `MEASURES` and "listening_clips", the number of clips that were scored; all
-        None if there is no audio.
+        None if there is no audio. "f0_error_cents" is the median difference of the fundamental
+        frequency in frames that are voiced in both (1200 cents are an octave), "voicing_error" the
+        share of the frames that are voiced in one alone.
     """
     names = measures_available()
     scores: dict[str, list[float]] = {name: [] for name in names}
@@ -79,6 +91,9 @@ def _score(name: str, clip: np.ndarray, decoded: np.ndarray) -> float | None:
             return float(pesq.pesq(SAMPLING_RATE_HZ, clip, decoded, "wb"))
         except pesq.PesqError:  # no utterance was found, or the clip is too short
             return None
+    if name in ("f0_error_cents", "voicing_error"):
+        error_cents, voicing = pitch_errors(clip, decoded)
+        return error_cents if name == "f0_error_cents" else voicing
     import pystoi
 
     with warnings.catch_warnings():
@@ -87,3 +102,35 @@ def _score(name: str, clip: np.ndarray, decoded: np.ndarray) -> float | None:
             return float(pystoi.stoi(clip, decoded, SAMPLING_RATE_HZ, extended=name == "estoi"))
         except (RuntimeWarning, ValueError):  # too few frames with speech
             return None
+
+
+def pitch_errors(clip: np.ndarray, decoded: np.ndarray) -> tuple[float | None, float | None]:
+    """Compare the fundamental frequencies of two (samples,) float32 clips of one length.
+
+    Returns:
+        median difference in cents over frames that are voiced in both, and share of the frames
+        that are voiced in one alone; None if there are no such frames.
+    """
+    own, other = fundamental_hz(clip), fundamental_hz(decoded)
+    if not len(own):
+        return None, None
+    voiced = (own > 0) & (other > 0)
+    voicing = float(((own > 0) != (other > 0)).mean())
+    if not voiced.any():
+        return None, voicing
+    cents = CENTS_PER_OCTAVE * np.abs(np.log2(own[voiced] / other[voiced]))
+    return float(np.median(cents)), voicing
+
+
+def fundamental_hz(clip: np.ndarray) -> np.ndarray:
+    """Track the fundamental frequency of (samples,) at 16 kHz: (frames,) each 10 ms, 0 unvoiced."""
+    import parselmouth
+
+    try:
+        pitch = parselmouth.Sound(clip.astype(np.float64), SAMPLING_RATE_HZ).to_pitch_ac(
+            F0_STEP_S, LOWEST_F0_HZ, pitch_ceiling=HIGHEST_F0_HZ
+        )
+    except parselmouth.PraatError:  # shorter than three periods of the lowest frequency
+        return np.zeros(0)
+    found: np.ndarray = pitch.selected_array["frequency"]
+    return found

@@ -1,5 +1,7 @@
 """Make systems by their names, as `vqasr evaluate --systems` takes them."""
 
+from collections.abc import Sequence
+
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.codec.modeling import VQCodecModel
@@ -9,6 +11,7 @@ from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluation.classical import UnavailableError, classical_codec
 from vqasr.evaluation.neural import PREFIX as NEURAL
 from vqasr.evaluation.neural import RANDOM, NeuralCodec
+from vqasr.evaluation.packet_loss import ChunkLoss
 from vqasr.evaluation.systems import (
     CONTINUOUS,
     GREEDY,
@@ -111,21 +114,25 @@ def with_greedy(names: list[str], recogniser: Recogniser) -> list[str]:
     return [name for pair in twice for name in pair]
 
 
-def with_losses(names: list[str], losses_percent: list[float]) -> list[str]:
-    """Repeat each "vqasr:..." for each percentage of lost chunks; keep other systems as they are.
+def with_losses(names: list[str], losses: Sequence[float | str]) -> list[str]:
+    """Repeat each "vqasr:..." for each loss of chunks; keep other systems as they are.
+
+    Args:
+        names: of systems.
+        losses: percentages, or strings as `ChunkLoss.parse` takes them.
 
     Raises:
-        VqasrError: a percentage is out of range.
+        VqasrError: a loss is out of range.
     """
-    for loss in losses_percent:
-        if not 0 <= loss <= 100:
-            raise VqasrError(f"a loss of {loss} % of the chunks is impossible. Use 0 to 100.")
+    parsed = [
+        ChunkLoss.parse(f"{loss:g}" if not isinstance(loss, str) else loss) for loss in losses
+    ]
     expanded: list[str] = []
     for name in names:
-        if name.startswith(CONTINUOUS) or not name.startswith("vqasr:") or not losses_percent:
+        if name.startswith(CONTINUOUS) or not name.startswith("vqasr:") or not parsed:
             expanded.append(name)
         else:
-            expanded += [f"{name}{LOSS}{loss:g}" for loss in losses_percent]
+            expanded += [f"{name}{LOSS}{loss}" for loss in parsed]
     return expanded
 
 

@@ -27,7 +27,7 @@ from vqasr.evaluation.classical import classical_names
 from vqasr.evaluation.kmeans import KMeansTokens
 from vqasr.evaluation.neural import PREFIX as NEURAL
 from vqasr.evaluation.neural import RANDOM
-from vqasr.evaluation.packet_loss import drop_chunks
+from vqasr.evaluation.packet_loss import ChunkLoss, drop_chunks
 from vqasr.evaluation.text_floor import TEXT_FLOORS
 from vqasr.stream.rates import Rates
 from vqasr.stream.stream import Stream
@@ -198,7 +198,7 @@ class CodesSystem(System):
         if rate.endswith(GREEDY) and isinstance(recogniser, CTCRecogniser):
             recogniser, rate = recogniser.greedy(), rate.removesuffix(GREEDY)
         self._recogniser = recogniser
-        self._loss = float(loss or 0.0) / 100.0
+        self._loss = ChunkLoss.parse(loss or "0")
         self._rng = np.random.default_rng(seed)
         self._point = None if rate == CONTINUOUS else point_of(rate, codec)
 
@@ -249,7 +249,7 @@ class CodesSystem(System):
         ).to_bytes()
 
     def _receive(self, data: bytes) -> Stream:
-        if not self._loss:
+        if not self._loss.percent:
             return Stream.load(data, prior=self.prior)
         data = drop_chunks(data, self._loss, self._rng, self.prior)
         return Stream.load(data, prior=self.prior, partial=True)
