@@ -30,6 +30,7 @@ HELPERS = str(Path(slow_work.__file__).parent)
 @pytest.fixture(scope="module")
 def cluster():
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_worker_niceness", "0")
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = HELPERS  # workers inherit it
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

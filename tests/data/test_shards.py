@@ -156,3 +156,18 @@ def test_sources_that_are_no_data_set(tmp_path) -> None:
         find_files(str(tmp_path / "a.wav"))
     with pytest.raises(AudioError, match="no file has such a name"):
         find_files(str(tmp_path / "*.parquet"))
+
+
+def test_two_processes(tmp_path) -> None:
+    """Of this machine; both work, and write what one does."""
+    texts = tmp_path / "texts.parquet"
+    pq.write_table(pa.table({"text": [f"{i} " * i for i in range(30)]}), texts)
+    for name, engine in (("one", LocalEngine()), ("two", LocalEngine(2))):
+        slow_work.run(str(texts), str(tmp_path / name), str(tmp_path), engine, 0.01)
+    files = [sorted((tmp_path / name).glob("*.parquet")) for name in ("one", "two")]
+    assert [p.read_bytes() for p in files[0]] == [p.read_bytes() for p in files[1]]
+    assert len(files[0]) == 8
+    with pytest.raises(ZeroDivisionError):
+        [*LocalEngine(2).run(slow_work.divide, [{"by": 1}, {"by": 0}])]
+    with pytest.raises(VqasrError, match="a worker process was killed"):
+        [*LocalEngine(2).run(slow_work.die, [{}, {}])]

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import sys
 import time
 from functools import partial
@@ -44,6 +45,16 @@ def run(source: str, out: str, notes: str, engine, row_s: float = 0.0, advance=N
     folder.begin({})
     start = partial(SlowWork, notes, row_s)
     return process_shards(data, folder, None, start, engine, advance or (lambda *_: None))
+
+
+def divide():
+    """Divide by a task's number."""
+    return lambda task: 1 / task["by"]
+
+
+def die():
+    """End the worker, as the kernel does for want of memory."""
+    return lambda task: os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

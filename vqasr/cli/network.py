@@ -31,10 +31,10 @@ def send(
     address: Address,
     prior: options.Prior = None,
 ) -> None:
-    """Send a stream over UDP, each chunk in a datagram, at the pace of the speech.
+    """Send a stream over UDP, each chunk in a datagram.
 
-    Chunks from standard input are sent as they come in. Chunks are not sent again: those that are
-    lost on the way are missing (vqasr receive).
+    A file is sent at the pace of the speech, standard input as it comes in. Chunks are not sent
+    again: those that are lost on the way are missing (vqasr receive).
     """
     from vqasr.stream.packets import IP_AND_UDP_BYTES, datagrams
     from vqasr.stream.reader import StreamReader
@@ -45,8 +45,8 @@ def send(
         reader = StreamReader(file, prior=load_prior(prior))
         begun_s, end_s = time.monotonic(), 0.0
         for end_s, sent in datagrams(reader):
-            # Never earlier than it was spoken: a file must not flood the line.
-            time.sleep(max(0.0, begun_s + end_s - reader.header.chunk_s - time.monotonic()))
+            if str(stream) != STANDARD:  # a file must not flood the line
+                time.sleep(max(0.0, begun_s + end_s - reader.header.chunk_s - time.monotonic()))
             for data in sent:
                 line.sendto(data, target)
                 count, size = count + 1, size + len(data) + IP_AND_UDP_BYTES

@@ -126,6 +126,8 @@ class RayEngine:
         options: dict[str, Any] = {"address": self.address}
         if self.address is None:
             options |= {"address": "local", "num_cpus": self.processes, "include_dashboard": False}
+            # Ray's workers give way to all other processes, those of this machine's user too.
+            os.environ.setdefault("RAY_worker_niceness", "0")
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
