@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from vqasr.stream.stream import Stream
 from vqasr.training.config import TrainConfig, load_any_config, load_train_config
 from vqasr.training.optimizer import Muon
 from vqasr.training.trainer import Trainer
+from vqasr.training.windows import Windows
 
 ADAPTER = "vqasr-base-whisper-tiny.en"
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -104,6 +106,55 @@ def test_a_whole_training_and_resuming(folder, monkeypatch) -> None:
     check_rates(codec, adapter, prior, samples)
     suffixes = {p.suffix for p in (folder / "whole").rglob("*") if p.is_file()}
     assert suffixes == {".jsonl", ".json", ".safetensors", ".md"}
+
+
+WINDOWS = "window_shards = 2\nshard_rows = 2\nwindow_steps = 2\ntranscribe = false\n"
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_data_in_windows(folder, monkeypatch) -> None:
+    """Each step sees the recordings of its window, also after a resume."""
+
+    def run(name: str, ends: list[int]) -> tuple[dict, list[set[str]]]:
+        path = write_config(folder, name, autoencoder=6, joint=0)
+        text = path.read_text().replace("dev_utterances", f"{WINDOWS}dev_utterances")
+        path.write_text(text.replace("log_every = 3", "log_every = 1"))
+        seen = []
+        for end in ends:
+            trainer = Trainer(load_train_config(path))
+            assert trainer.windows.per_epoch == math.ceil(len(trainer.dev) / 4)
+            update, save = trainer.update, trainer.save
+
+            def watched(optimizer, step, trainer=trainer, update=update):
+                seen.append(set(trainer.train.texts))
+                return update(optimizer, step)
+
+            def save_then_die(step, optimizer, save=save, end=end):
+                save(step, optimizer)
+                if step == end:
+                    raise Interrupted
+
+            monkeypatch.setattr(trainer, "update", watched)
+            monkeypatch.setattr(trainer, "save", save_then_die)
+            with pytest.raises(Interrupted):
+                trainer.run()
+        return load_file(folder / name / "state.safetensors"), seen
+
+    whole, seen = run("windows", [6])
+    resumed, again = run("windows-resumed", [3, 6])
+    assert again == seen
+    assert seen[0] == seen[1] != seen[2] == seen[3] != seen[4] == seen[5]
+    assert all(2 <= len(texts) <= 4 for texts in seen)
+    weights = [name for name in whole if not name.startswith("extra.")]
+    assert len(weights) > 20
+    for name in weights:
+        torch.testing.assert_close(resumed[name], whole[name], rtol=1e-3, atol=1e-3)
+    config = load_train_config(folder / "windows.toml").data
+    windows = Windows(config, seed=1)
+    for epoch in (0, 1):
+        numbers = range(epoch * windows.per_epoch, (epoch + 1) * windows.per_epoch)
+        shards = [shard for number in numbers for shard in windows.shards(number)]
+        assert sorted(shards) == [*range(len(shards))]
 
 
 def check_rates(codec, adapter, prior, samples) -> None:
@@ -279,6 +330,10 @@ def test_recipes_are_configurations(path) -> None:
         (
             'output_dir = "x"\nstart_from = "vqasr-base"\n[data]\ntrain = ["a"]\ndev = ["b"]',
             "autoencoder_steps must be 0",
+        ),
+        (
+            'output_dir = "x"\n[data]\ntrain = ["a"]\ndev = ["b"]\nwindow_shards = 3',
+            "window_shards needs transcribe = false",
         ),
     ],
 )

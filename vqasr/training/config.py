@@ -47,6 +47,22 @@ class DataConfig(_Table):
     # CTC, which learns from letters alone.
     min_log_probability: float = -1.0
     sure_log_probability: float = -0.4
+    # Data that do not fit into memory: this many shards at a time, each of `shard_rows` rows of a
+    # parquet file or of a tar file, for `window_steps` steps; 0 keeps all data in memory. Speech
+    # heads and prior are fitted on the last window. Needs transcribe = false: `vqasr transcribe
+    # --data` makes the texts before.
+    window_shards: CountOrZero = 0
+    shard_rows: Count = 500
+    window_steps: Count = 500
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.window_shards and self.transcribe:
+            raise ValueError(
+                "window_shards needs transcribe = false. Transcribe recordings without text before "
+                "(vqasr transcribe --data), and name their column in text_column"
+            )
+        return self
 
 
 class AugmentConfig(_Table):

@@ -1,5 +1,6 @@
 """Recordings decoded once into one tensor, in the memory of the device that trains."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterable
@@ -35,6 +36,14 @@ class Recordings:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def to(self, device: torch.device) -> "Recordings":
+        """Return the same recordings with their samples on a device.
+
+        Raises:
+            TrainingError: they do not fit into its memory.
+        """
+        return dataclasses.replace(self, pcm=_moved(self.pcm, device))
+
     def samples(self, i: int) -> np.ndarray:
         """Return one recording, (samples,) float32."""
         start, length = int(self.starts[i]), int(self.lengths[i])
@@ -64,7 +73,12 @@ class Recordings:
 
     @classmethod
     def from_rows(
-        cls, rows: Dataset, device: torch.device, longest_s: float, text_column: str
+        cls,
+        rows: Dataset,
+        device: torch.device,
+        longest_s: float,
+        text_column: str,
+        show_progress: bool = True,
     ) -> "Recordings":
         """Decode all rows; leave out rows that cannot be decoded.
 
@@ -76,7 +90,7 @@ class Recordings:
         texts = list(rows[text_column]) if text_column in rows.column_names else [""] * len(rows)
         limit = round(longest_s * SAMPLING_RATE_HZ)
         clips, kept, cropped = [], [], []
-        for i, samples in enumerate(_decoded(rows)):
+        for i, samples in enumerate(_decoded(rows, show_progress)):
             if isinstance(samples, AudioError):
                 logger.warning("row %d is left out: %s", i, samples)
                 continue
@@ -97,18 +111,23 @@ class Recordings:
         if not clips:
             raise TrainingError("no recording can be decoded. The log names the reasons.")
         lengths = np.array([len(clip) for clip in clips], np.int64)
-        try:
-            pcm = torch.from_numpy(np.concatenate([_pcm(clip) for clip in clips])).to(device)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            hours = lengths.sum() / SAMPLING_RATE_HZ / 3600
-            raise TrainingError(
-                f"{hours:.1f} h of audio need {2 * lengths.sum() / 1e9:.1f} GB on {device}, which "
-                "are not free. Train on less data or on a larger machine."
-            ) from error
+        pcm = _moved(torch.from_numpy(np.concatenate([_pcm(clip) for clip in clips])), device)
         return cls(
             pcm, np.cumsum(lengths) - lengths, lengths, texts or [""] * len(clips),
             np.zeros(len(clips), bool) if cropped is None else cropped,
         )  # fmt: skip
+
+
+def _moved(pcm: Tensor, device: torch.device) -> Tensor:
+    try:
+        return pcm.to(device)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        hours = len(pcm) / SAMPLING_RATE_HZ / 3600
+        raise TrainingError(
+            f"{hours:.1f} h of audio need {2 * len(pcm) / 1e9:.1f} GB on {device}, which are not "
+            "free. Train on less data, on windows of it ([data] window_shards), or on a larger "
+            "machine."
+        ) from error
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:
@@ -117,7 +136,7 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values.astype(kind, copy=False)).to(device, non_blocking=True)
 
 
-def _decoded(rows: Dataset) -> Iterable[np.ndarray | AudioError]:
+def _decoded(rows: Dataset, show_progress: bool) -> Iterable[np.ndarray | AudioError]:
     """Decode all rows to (samples,) int16 in threads."""
 
     def decode(row: dict[str, Any]) -> np.ndarray | AudioError:
@@ -128,7 +147,8 @@ def _decoded(rows: Dataset) -> Iterable[np.ndarray | AudioError]:
 
     rows = rows.select_columns([c for c in ("audio", "sampling_rate") if c in rows.column_names])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(pool.map(decode, rows), "decoding", total=len(rows))
+        decoded = pool.map(decode, rows)
+        yield from track(decoded, "decoding", total=len(rows), disable=not show_progress)
 
 
 def _pcm(samples: np.ndarray) -> np.ndarray:

@@ -40,6 +40,7 @@ from vqasr.training.speech_head import fit_speech_head
 from vqasr.training.student import Student
 from vqasr.training.texts import LetterTable, TokenTable
 from vqasr.training.transcripts import transcribe_missing
+from vqasr.training.windows import Windows
 
 CPU_PIECE_S = 48.0
 # Moving averages of the codebooks: while they settle, afterwards, and towards the end.
@@ -74,21 +75,38 @@ class Trainer:
 
     def _load_data(self) -> None:
         data, device = self.config.data, self.device
-        self.train, self.dev = (
-            Recordings.from_rows(
-                load_speech(source, split), device, data.max_utterance_s, data.text_column
-            )
-            for source, split in ((data.train, data.train_split), (data.dev, data.dev_split))
-        )
+        dev = self._decoded(data.dev, data.dev_split)
         self.noise = load_speech(data.noise, "train") if data.noise else None
-        augment = Augment(self.noise, device)
+        self._augment = Augment(self.noise, device)
         whole = data.batch_s if device.type == "cuda" else min(CPU_PIECE_S, data.batch_s)
-        piece_s = data.piece_s or whole
-        dev = self.dev.spread(data.dev_utterances)
-        self.batches = Batches(self.train, augment, self.config, piece_s)
-        self.dev_batches = Batches(dev, augment, self.config, piece_s)
-        hours = self.train.lengths.sum() / SAMPLING_RATE_HZ / 3600
-        logger.info("%.2f h of speech in %d recordings, on %s", hours, len(self.train), device)
+        self._piece_s = data.piece_s or whole
+        self.dev = dev
+        spread = dev.spread(data.dev_utterances)
+        self.dev_batches = Batches(spread, self._augment, self.config, self._piece_s)
+        self.windows = Windows(data, self.config.seed) if data.window_shards else None
+        if self.windows is None:
+            self._use(self._decoded(data.train, data.train_split))
+
+    def _decoded(self, source: list[str], split: str) -> Recordings:
+        data = self.config.data
+        rows = load_speech(source, split)
+        return Recordings.from_rows(rows, self.device, data.max_utterance_s, data.text_column)
+
+    def _use(self, recordings: Recordings) -> None:
+        """Train on these recordings from now on."""
+        self.train = recordings
+        self.batches = Batches(recordings, self._augment, self.config, self._piece_s)
+        hours = recordings.lengths.sum() / SAMPLING_RATE_HZ / 3600
+        count = len(recordings)
+        logger.info("%.2f h of speech in %d recordings, on %s", hours, count, self.device)
+
+    def _enter_window(self, step: int) -> None:
+        """Load the recordings of a step, where the data come in windows."""
+        if self.windows is not None:
+            window = self.windows.load(self.windows.number(step))
+            self.train = self.batches = None  # type: ignore[assignment]  # room for the next
+            self._use(window.to(self.device))
+        self.tokenise()
 
     def run(self) -> None:
         """Train the steps that are missing; an interrupted run resumes at its last checkpoint.
@@ -100,7 +118,7 @@ class Trainer:
         if first == self.config.schedule.total_steps and self._is_finished():
             logger.info("%s is finished: nothing to train", self.folder)
             return
-        self.tokenise()
+        self._enter_window(min(first, max(0, self.config.schedule.total_steps - 1)))
         self._train_steps(first)
         self.student.to("cpu").eval()  # codes are defined by the CPU's float32
         self.student.copy_codebooks()
@@ -138,6 +156,8 @@ class Trainer:
             self.evaluate(0)
         with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
             for step in range(first, schedule.total_steps):
+                if step != first and step % self.config.data.window_steps == 0 and self.windows:
+                    self._enter_window(step)
                 if step == schedule.autoencoder_steps and not self.config.start_from:
                     frames = fit_codebooks(self.student, self.batches, self.config.seed)
                     self.run_folder.log({"stage": "codebooks", "frames": frames})
