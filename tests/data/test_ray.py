@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -79,18 +80,28 @@ def test_the_same_bytes_as_here(cluster, clips, tmp_path) -> None:
     assert len(here) == 5  # two shards, settings, two lists of what was left out
 
 
-def test_killed_workers_cost_nothing(cluster, texts, expected, tmp_path) -> None:
-    killed: set[str] = set()
+def test_a_full_disk_and_killed_workers(cluster, texts, expected, tmp_path) -> None:
+    (tmp_path / "full").touch()
+    with pytest.raises(VqasrError, match=r"texts-00006-of-00010.parquet: File too large"):
+        slow_work.run(texts, str(tmp_path / "out"), str(tmp_path), TWO)
+    found = contents(tmp_path / "out")
+    assert found.items() < expected.items()
+    (tmp_path / "full").unlink()
+    for note in tmp_path.glob("*.pid"):
+        note.unlink()
+    killed: set[int] = set()
 
-    def kill_a_worker(done: int, total: int) -> None:
-        alive = {path.stem for path in tmp_path.glob("*.pid")} - killed
-        if done in (2, 5) and alive:
-            victim = min(alive)
-            killed.add(victim)
-            os.kill(int(victim), signal.SIGKILL)
+    def kill_two_at_work() -> None:
+        while len(killed) < 2:
+            time.sleep(0.05)
+            for victim in {int(path.stem) for path in tmp_path.glob("*.pid")} - killed:
+                time.sleep(0.3)
+                killed.add(victim)
+                os.kill(victim, signal.SIGKILL)
 
-    slow_work.run(texts, str(tmp_path / "out"), str(tmp_path), TWO, 0.1, kill_a_worker)
-    assert killed
+    threading.Thread(target=kill_two_at_work, daemon=True).start()
+    slow_work.run(texts, str(tmp_path / "out"), str(tmp_path), TWO, 0.3)
+    assert len(killed) >= 2
     assert len([*tmp_path.glob("*.pid")]) > 2  # others took their place
     assert contents(tmp_path / "out") == expected
     assert not [*(tmp_path / "out").glob(".vqasr-*")]
@@ -122,22 +133,10 @@ def is_running(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
-def test_a_full_disk(cluster, texts, expected, tmp_path) -> None:
-    (tmp_path / "full").touch()
-    with pytest.raises(VqasrError, match=r"texts-00006-of-00010.parquet: File too large"):
-        slow_work.run(texts, str(tmp_path / "out"), str(tmp_path), TWO)
-    found = contents(tmp_path / "out")
-    assert found.items() < expected.items()
-    (tmp_path / "full").unlink()
-    slow_work.run(texts, str(tmp_path / "out"), str(tmp_path), LocalEngine())
-    assert contents(tmp_path / "out") == expected
-
-
-def test_transcripts(cluster, clips, tmp_path) -> None:
+def test_transcripts(clips, tmp_path) -> None:
     config = TranscribeConfig((clips,), asr="ctc-small", num_quantizers=2)
     left_out = transcribe_data(config, tmp_path / "here", 2)
-    assert left_out == transcribe_data(config, tmp_path / "there", 2, RayEngine(1))
-    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert [text.split(":")[0] for text in left_out] == ["clips.parquet, row 1"]
     rows = Dataset.from_parquet([str(p) for p in sorted((tmp_path / "here").glob("*.parquet"))])
     assert rows.column_names == ["id", "text", "transcript"]
     assert len(rows) == 3
