@@ -23,6 +23,8 @@ assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/t
 	cp -r runs/vqasr-base/prior vqasr/assets/vqasr-base-prior
 	cp -r runs/vqasr-base/adapter-tiny.en vqasr/assets/vqasr-base-whisper-tiny.en
 	cp -r runs/vqasr-base/adapter-base vqasr/assets/vqasr-base-whisper-base
+	.venv/bin/vqasr train recipes/train_vocoder/vocoder.toml
+	cp -r runs/vqasr-base-vocoder/vocoder-int8 vqasr/assets/vqasr-base-vocoder
 	.venv/bin/vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1 --processes 2
 	.venv/bin/vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 	.venv/bin/python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev \

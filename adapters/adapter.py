@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save
 from transformers.utils.hub import cached_file
 
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.adapters.model_card import model_card
 from vqasr.assets import resolve
+from vqasr.codec.int8_weights import from_int8, to_int8
 from vqasr.errors import RecogniserError
 from vqasr.files import replace_file
 

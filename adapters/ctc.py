@@ -6,12 +6,10 @@ waveform nor the projection are computed. Encoder and head keep the base model's
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -22,22 +20,19 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.models.whisper.modeling_whisper import sinusoids
-from transformers.utils.hub import cached_file
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.int8_weights import from_int8, to_int8
 from vqasr.adapters.windows import have_speech
 from vqasr.codec.convolution import StreamBlock
+from vqasr.codec.int8_weights import load_int8, save_int8
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import InvalidCodesError, RecogniserError
-from vqasr.files import replace_file
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import NO_FRAME, WINDOW_FRAMES
 
 BASES = ("wav2vec2", "hubert", "wavlm")
 IGNORED = -100  # pads labels, as everywhere in transformers
-INT8_FILE = "model_int8.safetensors"
 
 
 class VQWav2Vec2Config(PretrainedConfig):
@@ -145,21 +140,15 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         cls, source: Any, *args: Any, **kwargs: Any
     ) -> "VQWav2Vec2ForCTC":
         """Load as transformers does, or a folder or hub id that `save_int8` wrote."""
-        path = None
-        if source is not None:
-            path = cached_file(source, INT8_FILE, _raise_exceptions_for_missing_entries=False)
-        if path is None:
+        state = None if source is None else load_int8(source)
+        if state is None:
             return super().from_pretrained(source, *args, **kwargs)
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(source)
-        state = from_int8(load_file(path))
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
     def save_int8(self, folder: str | os.PathLike[str]) -> None:
         """Save configuration and weights, with one byte per weight."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.config.save_pretrained(folder)
-        weights = save(to_int8(self.state_dict()), {"format": "pt"})
-        replace_file(Path(folder) / INT8_FILE, weights)
+        save_int8(self, folder)
 
     def _share(self, base: Any) -> None:
         self.encoder = getattr(base, base.base_model_prefix).encoder

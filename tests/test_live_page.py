@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -48,7 +49,7 @@ def test_a_session(server) -> None:
         0
     ].tobytes()
 
-    async def speak() -> list[dict]:
+    async def speak() -> tuple[list[dict], bytes]:
         async with aiohttp.ClientSession() as client:
             page = await client.get(f"http://127.0.0.1:{port}/")
             assert "<title>vqasr live</title>" in await page.text()
@@ -57,9 +58,14 @@ def test_a_session(server) -> None:
                 for start in range(0, len(pcm), 8_000):
                     await line.send_bytes(pcm[start : start + 8_000])
                 await line.send_str("stop")
-                return [json.loads(message.data) async for message in line]
+                messages = [message.data async for message in line]
+        audio = b"".join(data for data in messages if isinstance(data, bytes))
+        return [json.loads(data) for data in messages if isinstance(data, str)], audio
 
-    answers = asyncio.run(speak())
+    answers, audio = asyncio.run(speak())
+    heard = np.frombuffer(audio, "<i2")
+    assert abs(len(heard) - len(pcm) // 2) <= 640
+    assert np.abs(heard).max() > 1000
     assert answers[-1]["done"]
     assert any(answer["text"] for answer in answers[:-1])  # while the speech goes on
     text = "".join(answer["text"] for answer in answers)

@@ -1,10 +1,10 @@
 """Speak into a browser: text while you speak, and what it costs.
 
 python recipes/live/server.py                 # then open http://localhost:8000
-python recipes/live/server.py --asr ctc-small --vocoder runs/vqasr-base-vocoder/vocoder
+python recipes/live/server.py --asr ctc-small --bps 300
 
 The page sends the microphone's samples; the server encodes them, reads the codes and sends back
-text, bytes and, with a vocoder, the decoded audio.
+text, bytes and the decoded audio.
 """
 
 import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
@@ -25,7 +25,7 @@ from vqasr.adapters.agreement import AgreementStream
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.audio.arrays import to_pcm
 from vqasr.audio.resampling import LiveResampler, check_rate
-from vqasr.codec.vocoder import Vocoder
+from vqasr.codec.vocoder import load_vocoder
 from vqasr.compression.compress import LiveDecoder, stream_header
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.errors import VqasrError
@@ -43,7 +43,7 @@ class Models:
         self.recogniser = load_recogniser(arguments.asr)
         self.prior = bundled_prior(self.codec.fingerprint())
         self.bps, self.chunk_frames = arguments.bps, arguments.chunk_frames
-        self.vocoder = Vocoder.from_pretrained(arguments.vocoder) if arguments.vocoder else None
+        self.vocoder = load_vocoder(arguments.vocoder, self.codec.fingerprint())
         self.sent = open(os.devnull, "wb")  # noqa: SIM115 (bytes are only counted)
 
 
@@ -130,7 +130,9 @@ def main() -> None:
     parser.add_argument("--asr", default="tiny.en", help="as for vqasr transcribe")
     parser.add_argument("--bps", type=float, default=420.0, help="rate of the codes")
     parser.add_argument("--chunk-frames", type=int, default=15, help="of a packet, 40 ms each")
-    parser.add_argument("--vocoder", help="folder of a trained vocoder, to hear the codes")
+    parser.add_argument(
+        "--vocoder", help="folder of another vocoder than the bundled one; griffin-lim for none"
+    )
     arguments = parser.parse_args()
     app = web.Application()
     app[MODELS] = Models(arguments)

@@ -15,11 +15,12 @@ from transformers import (
 )
 
 from vqasr.adapters.adapter import CodesAdapter
-from vqasr.adapters.ctc import INT8_FILE, VQWav2Vec2ForCTC, base_fingerprint
+from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_recogniser import CTCRecogniser, group_words
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.adapters.segments import Segment
+from vqasr.codec.int8_weights import INT8_FILE
 from vqasr.compression.compress import compress, encode_audio
 from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError
 from vqasr.stream.stream import Stream

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqasr.codec.convolution import StreamState
+from vqasr.codec.int8_weights import INT8_FILE
 from vqasr.codec.vocoder import (
     N_FFT,
     STFT_HOP_LENGTH,
@@ -21,20 +22,22 @@ from vqasr.grid import HOP_LENGTH
 SIZES = {"latent_dim": 8, "hidden_size": 16, "num_layers": 2, "fine_hidden_size": 12}
 
 
-def vocoder(ahead: int = 1) -> Vocoder:
+def vocoder(ahead: int = 1, delay: int = 0) -> Vocoder:
     torch.manual_seed(0)
-    made = Vocoder(Config(**SIZES, num_fine_layers=2, lookahead_frames=ahead)).eval()
+    config = Config(**SIZES, num_fine_layers=2, lookahead_frames=ahead, delay_frames=delay)
+    made = Vocoder(config).eval()
     torch.nn.init.normal_(made.missing_frame)
     return made
 
 
 @torch.no_grad()
 @given(
-    pieces=st.lists(st.integers(0, 9), max_size=8), ahead=st.integers(0, 2), seed=st.integers(0, 9)
-)
+    pieces=st.lists(st.integers(0, 9), max_size=8), ahead=st.integers(0, 2),
+    delay=st.integers(0, 2), seed=st.integers(0, 9),
+)  # fmt: skip
 @settings(max_examples=30, deadline=None)
-def test_piece_by_piece_as_whole(pieces: list[int], ahead: int, seed: int) -> None:
-    model, frames = vocoder(ahead), sum(pieces)
+def test_piece_by_piece_as_whole(pieces: list[int], ahead: int, delay: int, seed: int) -> None:
+    model, frames = vocoder(ahead, delay), sum(pieces)
     generator = torch.Generator().manual_seed(seed)
     latents = torch.randn(frames, 8, generator=generator)
     lost = torch.rand(frames, generator=generator) < 0.3
@@ -43,7 +46,7 @@ def test_piece_by_piece_as_whole(pieces: list[int], ahead: int, seed: int) -> No
         piece = slice(begin, begin + size)
         out.append(live.push(latents[piece], lost[piece]))
         begin += size
-        assert sum(map(len, out)) == max(0, begin - ahead) * HOP_LENGTH
+        assert sum(map(len, out)) == max(0, begin - ahead - delay) * HOP_LENGTH
     out.append(live.finish())
     whole = model(latents[None], lost[None])[0]
     assert len(whole) == frames * HOP_LENGTH
@@ -51,9 +54,11 @@ def test_piece_by_piece_as_whole(pieces: list[int], ahead: int, seed: int) -> No
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_lookahead(ahead: int) -> None:
-    model = vocoder(ahead)
+@pytest.mark.parametrize(("ahead", "delay"), [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)])
+def test_lookahead(ahead: int, delay: int) -> None:
+    model = vocoder(ahead, delay)
+    ahead += delay
+    assert model.config.lookahead_s == pytest.approx(0.04 * ahead)
     latents = torch.randn(1, 20, 8)
     changed = latents.clone()
     changed[:, 10] += 1.0
@@ -77,3 +82,12 @@ def test_save_and_load(tmp_path) -> None:
         Vocoder.from_pretrained(tmp_path / "missing")
     with pytest.raises(ValueError, match="lookahead_frames=3"):
         Config(**SIZES, lookahead_frames=3)
+    with pytest.raises(ValueError, match="delay_frames=-1"):
+        Config(**SIZES, delay_frames=-1)
+    model.save_int8(tmp_path / "int8")
+    again = Vocoder.from_pretrained(tmp_path / "int8")
+    for name, weight in again.state_dict().items():
+        torch.testing.assert_close(weight, model.state_dict()[name], atol=0.01, rtol=0.01)
+    (tmp_path / "int8" / INT8_FILE).write_bytes(b"\x1f\x8b damaged")
+    with pytest.raises(CodecError, match="cannot be loaded"):
+        Vocoder.from_pretrained(tmp_path / "int8")

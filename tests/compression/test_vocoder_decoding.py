@@ -3,13 +3,15 @@
 import io
 
 import numpy as np
+import pystoi
 import pytest
 import soundfile
 import torch
 from cli_helpers import vqasr
 
 from vqasr.assets import CLIPS
-from vqasr.codec.vocoder import Vocoder, VocoderConfig
+from vqasr.audio.files import read_audio
+from vqasr.codec.vocoder import Vocoder, VocoderConfig, load_vocoder
 from vqasr.compression.compress import LiveDecoder, compress, decode
 from vqasr.errors import CodecError, CodecMismatchError
 from vqasr.grid import MISSING
@@ -67,7 +69,7 @@ def test_lost_chunks_are_guessed(codec, folder, stream) -> None:
     wav = vqasr("decode", "-", "-o", "-", "--partial", "--vocoder", folder, stdin=lossy).stdout
     samples, _ = soundfile.read(io.BytesIO(wav))
     np.testing.assert_allclose(samples, audio, atol=1e-4)
-    silent = decode(content, codec=codec)
+    silent = decode(content, codec=codec, vocoder="griffin-lim")
     assert np.abs(silent[np.repeat(lost, 640)[: len(silent)]]).max() == 0
 
 
@@ -83,3 +85,21 @@ def test_refused(codec, folder, stream, tmp_path) -> None:
         decode(stream, codec=codec, vocoder=tmp_path)
     with pytest.raises(CodecError, match="griffin-lim"):
         decode(stream, codec=codec, vocoder="nowhere")
+    with pytest.raises(CodecError, match="cannot decode while codes come in"):
+        LiveDecoder(codec, "griffin-lim")
+
+
+def test_the_bundled_vocoder_is_the_default(codec, stream, small_config) -> None:
+    audio = decode(stream, codec=codec)
+    assert len(audio) == stream.samples
+    np.testing.assert_array_equal(audio, decode(stream, codec=codec, vocoder="vqasr-base-vocoder"))
+    assert load_vocoder(None, b"others") is None  # another codec has Griffin-Lim
+    assert load_vocoder("griffin-lim", codec.fingerprint()) is None
+    # Better than Griffin-Lim, by far.
+    recorded = read_audio(CLIPS / "clip01_af_heart.flac")
+    four = compress(recorded, codec=codec, num_quantizers=4)
+    scores = [
+        pystoi.stoi(recorded, decode(four, codec=codec, vocoder=v), 16_000, extended=True)
+        for v in (None, "griffin-lim")
+    ]
+    assert scores[0] > scores[1] > 0.3, scores

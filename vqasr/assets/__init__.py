@@ -8,10 +8,11 @@ CLIPS = ASSETS / "clips"
 
 BUNDLED_ADAPTERS = ("vqasr-base-whisper-tiny.en", "vqasr-base-whisper-base")
 BUNDLED_PRIORS = ("vqasr-base-prior",)
-_MODELS = ("vqasr-base", "ctc-small", *BUNDLED_ADAPTERS, *BUNDLED_PRIORS)
+BUNDLED_VOCODERS = ("vqasr-base-vocoder",)
+_MODELS = ("vqasr-base", "ctc-small", *BUNDLED_ADAPTERS, *BUNDLED_PRIORS, *BUNDLED_VOCODERS)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> str:
-    """Return the folder of a bundled codec, prior, adapter or recogniser, or the name itself."""
+    """Return the folder of a bundled model, or the name itself."""
     name = str(name_or_path)
     return str(ASSETS / name) if name in _MODELS else name

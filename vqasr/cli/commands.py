@@ -120,7 +120,7 @@ def encode(
     epilog=example(
         "vqasr decode talk.vqs -o talk.wav",
         "vqasr decode meeting.vqs -o minute.wav --start-s 600 --end-s 660",
-        "vqasr encode - -o - | vqasr decode - -o - --vocoder runs/vocoder | aplay",
+        "vqasr encode - -o - | vqasr decode - -o - | aplay",
     )
 )
 def decode(
@@ -129,7 +129,7 @@ def decode(
         Path,
         Option("-o", "--output", help="WAV file to write, 16 kHz mono; - for standard output."),
     ],
-    vocoder: options.Vocoder = "griffin-lim",
+    vocoder: options.Vocoder = None,
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     start_s: options.StartS = 0.0,
@@ -156,7 +156,7 @@ def decode(
     check_output(output, [stream], ".wav", force)
     loaded_prior = load_prior(prior)
     whole = start_s == 0 and end_s is None
-    if str(stream) == str(output) == STANDARD and whole and vocoder != GRIFFIN_LIM:
+    if str(stream) == str(output) == STANDARD and whole and str(vocoder) != GRIFFIN_LIM:
         set_threads(threads)
         with error_context(stream):
             decode_live(load_codec(codec), vocoder, loaded_prior, partial)

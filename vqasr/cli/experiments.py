@@ -84,7 +84,7 @@ def evaluate(
             "on average (Gilbert's model)."
         ),
     ] = "",
-    vocoder: options.Vocoder = "griffin-lim",
+    vocoder: options.Vocoder = None,
     listening: Annotated[
         int,
         Option(

@@ -77,7 +77,7 @@ def encode_live(
 
 
 def decode_live(
-    codec: "VQCodecModel", vocoder: str, prior: "CodePrior | None", partial: bool
+    codec: "VQCodecModel", vocoder: str | None, prior: "CodePrior | None", partial: bool
 ) -> None:
     """Decode standard input to a WAV file on standard output, whose header has no length.
 

@@ -60,7 +60,7 @@ def send(
 @app.command(
     epilog=example(
         "vqasr receive 0.0.0.0:5004 -o talk.vqs",
-        "vqasr receive :5004 -o - | vqasr decode - -o - --vocoder runs/vocoder | aplay",
+        "vqasr receive :5004 -o - | vqasr decode - -o - | aplay",
         "vqasr receive :5004 -o - | vqasr transcribe - --live",
     )
 )

@@ -117,10 +117,10 @@ StartS = Annotated[float, Option(help="Start at this second.", min=0.0, callback
 Threads = Annotated[int, Option(help="Number of CPU threads; 0: torch's default.", min=0)]
 
 Vocoder = Annotated[
-    str,
+    str | None,
     Option(
-        help="Trained vocoder: folder or hub id (recipes/train_vocoder). griffin-lim needs no "
-        "training, but sounds unnatural."
+        help="Vocoder: folder or hub id (recipes/train_vocoder), or griffin-lim, which needs no "
+        "training. Default: the one bundled for the codec."
     ),
 ]
 

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from vqasr.assets import BUNDLED_VOCODERS
 from vqasr.codec.convolution import StreamBlock, StreamState
+from vqasr.codec.int8_weights import load_int8, save_int8
 from vqasr.codec.loading import load_checked
 from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH
 
@@ -40,10 +42,12 @@ class VocoderConfig(PretrainedConfig):
         kernel_size: of the depthwise convolutions, in frames.
         lookahead_frames: codes (40 ms each) after a frame that its audio depends on; at most
             num_layers.
+        delay_frames: so many frames more go through all blocks before a frame's audio is written:
+            look-ahead for every block, not for the last ones alone.
         codec_fingerprint: of the codec whose codes it decodes, hexadecimal.
 
     Raises:
-        ValueError: the look-ahead is negative or longer than num_layers.
+        ValueError: the look-ahead is negative or longer than num_layers, or the delay negative.
     """
 
     model_type = "vqasr_vocoder"
@@ -56,6 +60,7 @@ class VocoderConfig(PretrainedConfig):
     expansion: int = 3
     kernel_size: int = 7
     lookahead_frames: int = 1
+    delay_frames: int = 0
     codec_fingerprint: str = ""
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -64,12 +69,19 @@ class VocoderConfig(PretrainedConfig):
                 f"lookahead_frames={self.lookahead_frames}: must be 0 to num_layers="
                 f"{self.num_layers}; every block at 25 Hz can look one frame ahead."
             )
+        if self.delay_frames < 0:
+            raise ValueError(f"delay_frames={self.delay_frames}: must be 0 or more.")
         super().__post_init__(**kwargs)
+
+    @property
+    def frames_ahead(self) -> int:
+        """Return the number of codes after a frame that its audio needs."""
+        return self.lookahead_frames + self.delay_frames
 
     @property
     def lookahead_s(self) -> float:
         """Return the look-ahead in seconds."""
-        return self.lookahead_frames / FRAME_RATE_HZ
+        return self.frames_ahead / FRAME_RATE_HZ
 
 
 @lru_cache(maxsize=8)
@@ -135,16 +147,28 @@ class Vocoder(PreTrainedModel):
         """Load a vocoder in float32.
 
         Args:
-            name_or_path: folder or hub id.
+            name_or_path: "vqasr-base-vocoder" (ships with the package), a folder or a hub id.
 
         Raises:
             CodecError: it cannot be found, or is no complete vocoder.
         """
         kwargs["dtype"] = torch.float32
-        advice = f"{GRIFFIN_LIM}, a folder or a hub id"
-        load = super().from_pretrained
+        advice = f"{BUNDLED_VOCODERS[0]} (bundled), {GRIFFIN_LIM}, a folder or a hub id"
+        parent = super()
+
+        def load(source: str, *args: Any, **kwargs: Any) -> Any:
+            state = load_int8(source)
+            if state is None:
+                return parent.from_pretrained(source, *args, **kwargs)
+            config = VocoderConfig.from_pretrained(source)
+            return parent.from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
+
         model: Vocoder = load_checked(load, "vocoder", advice, name_or_path, *args, **kwargs)
         return model.eval()
+
+    def save_int8(self, folder: str | os.PathLike[str]) -> None:
+        """Save configuration and weights, with one byte per weight."""
+        save_int8(self, folder)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, StreamBlock | nn.Linear | nn.LayerNorm):
@@ -160,9 +184,9 @@ class Vocoder(PreTrainedModel):
         Returns:
             (batch, 640 x frames) float32 at 16 kHz.
         """
-        ahead = self.config.lookahead_frames
-        samples = self.step(F.pad(self.conceal(latents, lost), (0, 0, 1, ahead)), StreamState())
-        return samples[:, HOP_LENGTH:]
+        config = self.config
+        latents = F.pad(self.conceal(latents, lost), (0, 0, 1, config.frames_ahead))
+        return self.step(latents, StreamState())[:, HOP_LENGTH * (1 + config.delay_frames) :]
 
     def conceal(self, latents: Tensor, lost: Tensor | None) -> Tensor:
         """Replace (batch, frames, latent_dim) latents of lost frames (batch, frames) bool."""
@@ -188,10 +212,36 @@ class Vocoder(PreTrainedModel):
         return self.overlap_add(torch.polar(magnitude, phase), state)
 
 
+@lru_cache(maxsize=1)
+def _bundled() -> list[Vocoder]:
+    return [Vocoder.from_pretrained(name) for name in BUNDLED_VOCODERS]
+
+
+def load_vocoder(
+    vocoder: str | os.PathLike[str] | Vocoder | None, codec_fingerprint: bytes
+) -> Vocoder | None:
+    """Return a vocoder itself, or load it.
+
+    Args:
+        vocoder: loaded, or its name, folder or hub id; None for the one that ships for the codec,
+            if one does; "griffin-lim" for none.
+        codec_fingerprint: 6 bytes.
+
+    Raises:
+        CodecError: it cannot be loaded.
+    """
+    if vocoder is None:
+        own = codec_fingerprint.hex()
+        return next((v for v in _bundled() if v.config.codec_fingerprint == own), None)
+    if isinstance(vocoder, Vocoder):
+        return vocoder
+    return None if str(vocoder) == GRIFFIN_LIM else Vocoder.from_pretrained(vocoder)
+
+
 class LiveVocoder:
     """Decode one clip piece by piece to the samples of `Vocoder.forward`.
 
-    The samples of a frame are complete when the codes of `lookahead_frames` more have come in.
+    The samples of a frame are complete when the codes of `frames_ahead` more have come in.
 
     Args:
         vocoder: in evaluation mode.
@@ -200,7 +250,8 @@ class LiveVocoder:
     def __init__(self, vocoder: Vocoder):
         self._vocoder, self._state = vocoder, StreamState()
         self._begun = False
-        self._early = HOP_LENGTH  # samples to drop, before the clip
+        # Samples to drop, before the clip.
+        self._early = HOP_LENGTH * (1 + vocoder.config.delay_frames)
 
     @torch.no_grad()
     def push(self, latents: Tensor, lost: Tensor | None = None) -> Tensor:
@@ -221,4 +272,4 @@ class LiveVocoder:
     def finish(self) -> Tensor:
         """End the clip; return the (samples,) that waited for look-ahead."""
         config = self._vocoder.config
-        return self.push(torch.zeros(config.lookahead_frames, config.latent_dim))
+        return self.push(torch.zeros(config.frames_ahead, config.latent_dim))

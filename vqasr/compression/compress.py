@@ -11,11 +11,11 @@ from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import bits_per_code
 from vqasr.codec.streaming import LatentEncoder
-from vqasr.codec.vocoder import GRIFFIN_LIM, LiveVocoder, Vocoder
+from vqasr.codec.vocoder import GRIFFIN_LIM, LiveVocoder, Vocoder, load_vocoder
 from vqasr.compression.choice import CodeChoice
 from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import CodecMismatchError
+from vqasr.errors import CodecError, CodecMismatchError
 from vqasr.grid import FRAME_RATE_HZ, MISSING, NO_FRAME, SAMPLING_RATE_HZ
 from vqasr.stream.header import (
     CODEC_BYTES,
@@ -182,15 +182,16 @@ def decode(
     stream: Stream,
     *,
     codec: str | os.PathLike[str] | VQCodecModel = "vqasr-base",
-    vocoder: str | os.PathLike[str] | Vocoder = GRIFFIN_LIM,
+    vocoder: str | os.PathLike[str] | Vocoder | None = None,
 ) -> np.ndarray:
     """Decode a stream to (samples,) float32 at 16 kHz.
 
     Args:
         stream: the stream.
         codec: the one that wrote it: loaded, or its name, folder or hub id.
-        vocoder: trained for that codec: loaded, or its folder or hub id; it guesses lost frames.
-            "griffin-lim" needs no training; lost frames are silent.
+        vocoder: trained for that codec: loaded, or its name, folder or hub id; it guesses lost
+            frames. "griffin-lim" is another method, for any codec; lost frames are silent. None for
+            the vocoder that ships for the codec, if one does, and Griffin-Lim otherwise.
 
     Raises:
         CodecMismatchError: it was written by another codec, or the vocoder is another codec's.
@@ -198,7 +199,8 @@ def decode(
     """
     codec = load_codec(codec)
     stream.header.check_codec(codec.fingerprint())
-    if vocoder == GRIFFIN_LIM:
+    loaded = load_vocoder(vocoder, codec.fingerprint())
+    if loaded is None:
         lost = stream.codes[0] == MISSING
         codes = np.where(lost, NO_FRAME, stream.codes)
         with torch.no_grad():
@@ -207,7 +209,7 @@ def decode(
         samples: np.ndarray = audio[0, 0].numpy()
         samples[np.repeat(lost, codec.config.hop_length)[: len(samples)]] = 0.0
         return samples
-    decoder = LiveDecoder(codec, vocoder)
+    decoder = LiveDecoder(codec, loaded)
     starts = range(0, stream.frames, PIECE_FRAMES)
     pieces = [decoder.push(stream.codes[:, start : start + PIECE_FRAMES]) for start in starts]
     return np.concatenate([*pieces, decoder.finish()])[: stream.samples]
@@ -218,18 +220,25 @@ class LiveDecoder:
 
     Args:
         codec: that wrote the codes, in evaluation mode.
-        vocoder: trained for it: loaded, or its folder or hub id.
+        vocoder: trained for it, see `decode`.
 
     Attributes:
         lookahead_s: a frame's audio is complete when the codes of this many seconds more are in.
 
     Raises:
         CodecMismatchError: the vocoder is another codec's.
-        CodecError: it cannot be loaded.
+        CodecError: it cannot be loaded, or there is none.
     """
 
-    def __init__(self, codec: VQCodecModel, vocoder: str | os.PathLike[str] | Vocoder):
-        loaded = vocoder if isinstance(vocoder, Vocoder) else Vocoder.from_pretrained(vocoder)
+    def __init__(
+        self, codec: VQCodecModel, vocoder: str | os.PathLike[str] | Vocoder | None = None
+    ):
+        loaded = load_vocoder(vocoder, codec.fingerprint())
+        if loaded is None:
+            raise CodecError(
+                f"{GRIFFIN_LIM} cannot decode while codes come in. Give a vocoder that was trained "
+                "for the codec (recipes/train_vocoder)."
+            )
         own, fingerprint = loaded.config.codec_fingerprint, codec.fingerprint().hex()
         if own != fingerprint:
             raise CodecMismatchError(

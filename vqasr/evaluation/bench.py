@@ -8,7 +8,7 @@ import numpy as np
 
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
+from vqasr.codec.vocoder import GRIFFIN_LIM, load_vocoder
 from vqasr.compression.compress import load_codec
 from vqasr.data.engines import Task
 from vqasr.data.speech import load_speech
@@ -30,7 +30,7 @@ class BenchConfig:
     prior: CodePrior | None = None
     chunk_frames: int | None = None
     seed: int = 0
-    vocoder: str = GRIFFIN_LIM
+    vocoder: str | None = None
 
 
 class Bench:
@@ -44,8 +44,8 @@ class Bench:
         self.codec = load_codec(config.codec)
         self.recogniser = load_recogniser(config.asr, config.adapter)
         self.prior = config.prior or bundled_prior(self.codec.fingerprint())
-        own = config.vocoder != GRIFFIN_LIM
-        self.vocoder = Vocoder.from_pretrained(config.vocoder) if own else GRIFFIN_LIM
+        loaded = load_vocoder(config.vocoder, self.codec.fingerprint())
+        self.vocoder = GRIFFIN_LIM if loaded is None else loaded
         self._make = partial(
             make_system, codec=self.codec, recogniser=self.recogniser, prior=self.prior,
             chunk_frames=config.chunk_frames, seed=config.seed, vocoder=self.vocoder,

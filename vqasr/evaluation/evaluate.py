@@ -14,7 +14,7 @@ import torch
 from rich.progress import Progress
 
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
+from vqasr.codec.vocoder import Vocoder
 from vqasr.data.engines import LocalEngine
 from vqasr.data.shard_work import Engine
 from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
@@ -86,7 +86,7 @@ def evaluate(
     prior: CodePrior | None = None,
     chunk_frames: int | None = None,
     chunk_losses: Sequence[float | str] = (),
-    vocoder: str = GRIFFIN_LIM,
+    vocoder: str | None = None,
     listening: int = 0,
     seed: int = 0,
     engine: Engine = LocalEngine(),  # noqa: B008 - frozen

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
+from vqasr.codec.vocoder import Vocoder
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluation.classical import UnavailableError, classical_codec
@@ -38,7 +38,7 @@ def make_system(
     prior: CodePrior | None = None,
     chunk_frames: int | None = None,
     seed: int = 0,
-    vocoder: str | Vocoder = GRIFFIN_LIM,
+    vocoder: str | Vocoder | None = None,
 ) -> System:
     """Return the system of that name; for arguments and further errors see `CodesSystem`.
 

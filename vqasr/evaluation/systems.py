@@ -12,7 +12,7 @@ from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import GRIFFIN_LIM, Vocoder
+from vqasr.codec.vocoder import Vocoder
 from vqasr.compression.compress import (
     decode,
     encode_audio,
@@ -182,7 +182,7 @@ class CodesSystem(System):
         prior: CodePrior | None = None,
         chunk_frames: int | None = None,
         seed: int = 0,
-        vocoder: str | Vocoder = GRIFFIN_LIM,
+        vocoder: str | Vocoder | None = None,
     ):
         fingerprint = codec.fingerprint()
         if recogniser.codec_fingerprint != fingerprint:

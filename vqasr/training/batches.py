@@ -126,6 +126,19 @@ class Batches:
         """Return the numbers of the recordings in the order of `one_pass`."""
         return np.concatenate(self._buckets)
 
+    def pass_lengths(self) -> np.ndarray:
+        """Return the samples of each recording in `one_pass`, without augmentation.
+
+        A recording that is hardly longer than a width loses its last samples.
+        """
+        limits = np.concatenate(
+            [
+                np.full(len(members), round(width_s * SAMPLING_RATE_HZ) - TAIL_SAMPLES)
+                for width_s, members in zip(WIDTHS_S, self._buckets, strict=True)
+            ]
+        )
+        return np.minimum(self.recordings.lengths[self.pass_order()], limits)
+
     def fingerprint(self) -> str:
         """Name the recordings and how they are changed."""
         recordings = self.recordings

@@ -39,12 +39,17 @@ class CodedRecordings:
             folder: for the codes.
         """
         codes = training_codes(codec, batches, 1, seed, folder)
-        order = batches.pass_order()
-        frames = np.array([frames_of(n) for n in recordings.lengths[order].tolist()])
+        order, lengths = batches.pass_order(), batches.pass_lengths()
+        frames = np.array([frames_of(n) for n in lengths.tolist()])
+        if frames.sum() != codes.shape[1]:
+            raise TrainingError(
+                f"the recordings have {frames.sum()} frames, but {codes.shape[1]} were encoded. "
+                f"Delete the codes in {folder}: they are other recordings'."
+            )
         pcm = torch.zeros(int(frames.sum()) * HOP_LENGTH, dtype=torch.int16)
         starts = np.cumsum(frames) - frames
-        for row, start in zip(order, starts, strict=True):
-            begin, length = int(recordings.starts[row]), int(recordings.lengths[row])
+        for row, start, length in zip(order, starts, lengths.tolist(), strict=True):
+            begin = int(recordings.starts[row])
             at = int(start) * HOP_LENGTH
             pcm[at : at + length] = recordings.pcm[begin : begin + length].cpu()
         device = batches.device

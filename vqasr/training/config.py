@@ -247,6 +247,7 @@ class VocoderTrainConfig(_Table):
 
     output_dir: str  # of checkpoints, log and the finished vocoder
     codec: str = "vqasr-base"  # name or folder; it stays unchanged
+    start_from: str = ""  # name or folder of a vocoder to train further; empty for random weights
     train: list[str] = Field(min_length=1)  # parquet files, folders or hub ids with clean speech
     dev: list[str] = Field(min_length=1)  # the same
     train_split: str = "train"

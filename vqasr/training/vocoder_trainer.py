@@ -70,11 +70,24 @@ class VocoderTrainer:
             **config.vocoder,
         )  # fmt: skip
         vocoder: Any = Vocoder(own)  # transformers' types refuse `to`
+        if config.start_from:
+            self._copy_weights(vocoder)
         self.vocoder: Vocoder = vocoder.to(self.device)
         self.train = self._encoded(config.train, config.train_split, None)
         self.dev = self._encoded(config.dev, config.dev_split, config.dev_utterances)
         self.codebooks = self.codec.quantizer.codebooks.to(self.device)
         self.run_folder = RunFolder(self.folder, "vocoder", config_hash(config))
+
+    def _copy_weights(self, vocoder: Vocoder) -> None:
+        """Begin with the weights of another vocoder of the same sizes."""
+        start = Vocoder.from_pretrained(self.config.start_from)
+        try:
+            vocoder.load_state_dict(start.state_dict())
+        except RuntimeError as error:
+            raise TrainingError(
+                f"start_from = {self.config.start_from!r} has other sizes than [vocoder]: "
+                f"{str(error).splitlines()[-1].strip()}"
+            ) from error
 
     def _encoded(self, data: list[str], split: str, count: int | None) -> CodedRecordings:
         rows = load_speech(data, split)
@@ -114,6 +127,7 @@ class VocoderTrainer:
                     measured = self.evaluate()
                     self.run_folder.log({"stage": "dev", "step": done, **measured})
                     logger.info("step %d: %s", done, json.dumps(measured))
+        self.vocoder.save_int8(self.folder / "vocoder-int8")
 
     def update(self, optimizer: Optimizer, step: int) -> tuple[dict[str, Tensor], float]:
         """Make one step; return the parts of the loss and the seconds of audio."""

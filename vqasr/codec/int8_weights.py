@@ -1,13 +1,24 @@
-"""Store weights as int8 with a scale per row: half the size of float16.
+"""Store weights as int8 with a scale per row: half the size of float16, in gzip an eighth less.
 
 Symmetric rounding per row, as LLM.int8() does for matrices (Dettmers et al., arXiv 2208.07339), but
 of the weights alone: in memory they are float32 again.
 """
 
+import gzip
+import os
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file
+
+from vqasr.files import replace_file
+
+INT8_FILE = "model_int8.safetensors.gz"
 
 SCALE = ".int8_scale"
 HIGHEST = 127
@@ -40,3 +51,28 @@ def from_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if not name.endswith(SCALE)
     }
+
+
+def save_int8(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:
+    """Save configuration and weights of a model, with one byte per weight."""
+    model.config.save_pretrained(folder)
+    weights = save(to_int8(model.state_dict()), {"format": "pt"})
+    replace_file(Path(folder) / INT8_FILE, gzip.compress(weights, 9, mtime=0))
+
+
+def load_int8(source: str | os.PathLike[str]) -> dict[str, Tensor] | None:
+    """Load the weights that `save_int8` wrote, in float32; None if there are none.
+
+    Args:
+        source: folder or hub id.
+
+    Raises:
+        OSError: the file is damaged.
+    """
+    path = cached_file(str(source), INT8_FILE, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return None
+    try:
+        return from_int8(load(gzip.decompress(Path(path).read_bytes())))
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"{path}: is damaged ({error})") from error
