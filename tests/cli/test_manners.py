@@ -66,7 +66,7 @@ def test_rates_that_do_not_exist(value, tmp_path) -> None:
 
 
 def damage(folder: Path, how: str) -> None:
-    weights = next(folder.glob("*.safetensors"))
+    weights = next(folder.glob("*.safetensors*"))
     config = next(
         (p for n in ("config", "adapter_config") if (p := folder / f"{n}.json").exists()), None
     )
@@ -101,6 +101,7 @@ MODELS = {
     "prior": ("vqasr-base-prior", ("encode", CLIP, "-o", "a.vqs", "-n", "1", "--prior")),
     "adapter": ("vqasr-base-whisper-tiny.en", ("transcribe", CLIP, "--adapter")),
     "ctc": ("ctc-small", ("transcribe", CLIP, "--asr")),
+    "vocoder": ("vqasr-base-vocoder", ("decode", "clip.vqs", "-o", "a.wav", "--vocoder")),
 }
 
 
@@ -120,6 +121,8 @@ def test_broken_models(kind, how, tmp_path, monkeypatch) -> None:
     folder = tmp_path / "model"
     shutil.copytree(ASSETS / name, folder)
     damage(folder, how)
+    if kind == "vocoder":
+        vqasr("encode", CLIP, "-o", "clip.vqs", "-n", 1)
     error = one_line(*command, folder)
     assert str(folder) in error
     for advice in ("unpickle", "weights_only", "torch.load", "trust_remote_code"):

@@ -154,13 +154,15 @@ class Vocoder(PreTrainedModel):
         """
         kwargs["dtype"] = torch.float32
         advice = f"{BUNDLED_VOCODERS[0]} (bundled), {GRIFFIN_LIM}, a folder or a hub id"
-        parent = super()
+        parent: Any = super()
 
         def load(source: str, *args: Any, **kwargs: Any) -> Any:
             state = load_int8(source)
             if state is None:
                 return parent.from_pretrained(source, *args, **kwargs)
             config = VocoderConfig.from_pretrained(source)
+            if not config.codec_fingerprint:
+                raise ValueError("config.json names no codec: it is no vocoder's")
             return parent.from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
         model: Vocoder = load_checked(load, "vocoder", advice, name_or_path, *args, **kwargs)
