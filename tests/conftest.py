@@ -20,7 +20,8 @@ SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
 # Longest first, so that two workers end together.
 LONGEST = (
-    "test_training.py", "test_finetuning.py", "test_cli.py", "test_evaluate.py", "test_quality.py",
+    "test_ray.py", "test_quality.py", "test_training.py", "test_finetuning.py", "test_cli.py",
+    "test_evaluate.py", "test_live_page.py",
     "test_guards.py", "test_transcribe.py", "test_manners.py", "test_files.py", "test_docs.py",
     "test_pipeline.py", "test_whisper.py", "test_whisper_base.py", "test_demo.py",
 )  # fmt: skip
