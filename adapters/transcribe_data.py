@@ -1,6 +1,7 @@
 """Transcribe data sets of audio, codes or streams, on one machine or many."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,10 +18,11 @@ from vqasr.compression.compress import compress
 from vqasr.data.engines import LocalEngine
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shard_work import Added, Engine, process_shards
-from vqasr.data.shards import AUDIO, ShardedData
+from vqasr.data.shards import AUDIO, CODES_KEY, ShardedData
 from vqasr.data.speech import row_audio
 from vqasr.data.tokenized import COLUMNS, row_codes
-from vqasr.errors import AudioError, VqasrError
+from vqasr.errors import AudioError, CodecMismatchError, VqasrError
+from vqasr.stream.stream import Stream
 
 NAME, TRANSCRIPT, SEGMENTS = "texts", "transcript", "segments"
 # Rows whose codes are kept together, to make batches of similar length.
@@ -70,6 +72,7 @@ def transcribe_data(
 
     Raises:
         RecogniserError: the recogniser cannot be loaded.
+        CodecMismatchError: the codes are another codec's than the recogniser's.
     """
     recogniser = load_recogniser(config.asr, config.adapter, config.language, config.task)
     data = ShardedData.open(config.data, config.split, shard_rows)
@@ -77,6 +80,12 @@ def transcribe_data(
         raise AudioError(
             f"{list(config.data)}: no column audio, codes or vqs; the columns are "
             f"{data.schema.names}."
+        )
+    about = json.loads((data.schema.metadata or {}).get(CODES_KEY, b"{}"))
+    if about and about["codec"] != recogniser.codec_fingerprint.hex():
+        raise CodecMismatchError(
+            f"{list(config.data)}: holds codes of codec {about['codec']}; the recogniser reads "
+            f"{recogniser.codec_fingerprint.hex()}. Tokenize the data with that codec."
         )
     taken = {TRANSCRIPT, SEGMENTS} & set(data.schema.names)
     if taken:
@@ -123,6 +132,8 @@ class RowTranscriber:
                     row_audio(row), codec=self._codec,
                     num_quantizers=config.num_quantizers, bps=config.bps,
                 ).codes  # fmt: skip
+            if "vqs" in row:
+                Stream.load(row["vqs"]).header.check_codec(self._recogniser.codec_fingerprint)
             codes = row_codes(row)[: config.num_quantizers]
             self._recogniser.checked([codes])
         except VqasrError as error:

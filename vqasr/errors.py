@@ -59,6 +59,10 @@ class AudioError(VqasrError, ValueError):
     """Audio that cannot be read or encoded: wrong format, empty, NaN or of an impossible rate."""
 
 
+class PlaceError(AudioError):
+    """A file or store cannot be reached now; what it holds is not known to be damaged."""
+
+
 class AudioWarning(UserWarning):
     """Audio that differs from what its file promises, or of which a part is not used."""
 

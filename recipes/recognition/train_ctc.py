@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset, concatenate_datasets
+from datasets import Dataset, IterableDataset
 from from_whisper import copy_layers, make_config
 from narrowing import narrow
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ from vqasr.adapters.ctc import IGNORED, VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.original_whisper import load_whisper
-from vqasr.data.tokenized import load_tokenized, stream_tokenized
+from vqasr.data.tokenized import load_tokenized, rows_to_train_on
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.files import replace_file
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
@@ -99,16 +99,12 @@ def main() -> None:
         parser.error(
             "--buffer-rows reads a stream, whose rows --transcripts and --start cannot use"
         )
-    if arguments.buffer_rows:
-        if arguments.max_steps < 0:
-            parser.error("--buffer-rows reads a stream, whose length is unknown: give --max-steps")
-        train = stream_tokenized(
-            arguments.codes, adapter.codec_fingerprint, buffer_rows=arguments.buffer_rows,
-            batch_size=arguments.batch_size, seed=arguments.seed,
-        )  # fmt: skip
-    else:
-        data = [load_tokenized(folder, adapter.codec_fingerprint) for folder in arguments.codes]
-        train = concatenate_datasets(data)
+    if arguments.buffer_rows and arguments.max_steps < 0:
+        parser.error("--buffer-rows reads a stream, whose length is unknown: give --max-steps")
+    train = rows_to_train_on(
+        arguments.codes, adapter.codec_fingerprint, buffer_rows=arguments.buffer_rows,
+        batch_size=arguments.batch_size, seed=arguments.seed,
+    )  # fmt: skip
     if arguments.transcripts is not None:
         train = with_transcripts(train, Path(arguments.transcripts), arguments.least)
     train = ctc_rows(train, upper)

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from blend import blend, tuned_weights
-from datasets import concatenate_datasets
 from torch.optim import AdamW
 from transformers import (
     EarlyStoppingCallback,
@@ -34,7 +33,7 @@ from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import IGNORED
 from vqasr.adapters.original_whisper import load_whisper
 from vqasr.adapters.whisper import VQWhisperForConditionalGeneration
-from vqasr.data.tokenized import load_tokenized, stream_tokenized
+from vqasr.data.tokenized import load_tokenized, rows_to_train_on
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
@@ -92,14 +91,10 @@ def main() -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"{trained / 1e6:.2f} M parameters are trained ({arguments.tune})")
     texts = json.loads(arguments.written.read_text()) if arguments.written else None
-    if arguments.buffer_rows:
-        train = stream_tokenized(
-            arguments.codes, adapter.codec_fingerprint, buffer_rows=arguments.buffer_rows,
-            batch_size=arguments.batch_size, seed=arguments.seed,
-        )  # fmt: skip
-    else:
-        data = [load_tokenized(folder, adapter.codec_fingerprint) for folder in arguments.codes]
-        train = concatenate_datasets(data)
+    train = rows_to_train_on(
+        arguments.codes, adapter.codec_fingerprint, buffer_rows=arguments.buffer_rows,
+        batch_size=arguments.batch_size, seed=arguments.seed,
+    )  # fmt: skip
     train = written(train, texts)
     dev = written(load_tokenized(arguments.dev, adapter.codec_fingerprint))
     dev = dev.select(range(min(arguments.dev_rows, len(dev))))

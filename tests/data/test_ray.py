@@ -1,6 +1,7 @@
 """Work on a real Ray cluster of two workers: each shard once, whatever is killed."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +23,9 @@ from vqasr.assets import CLIPS
 from vqasr.cli.commands import app
 from vqasr.data.engines import LocalEngine, RayEngine
 from vqasr.data.tokenized import TokenizeConfig, tokenize
-from vqasr.errors import VqasrError
+from vqasr.errors import CodecMismatchError, VqasrError
+from vqasr.stream.header import StreamHeader
+from vqasr.stream.stream import Stream
 
 ray = pytest.importorskip("ray")
 TWO = RayEngine(2)
@@ -147,6 +151,27 @@ def test_transcripts(clips, tmp_path) -> None:
     again = Dataset.from_parquet([str(p) for p in (tmp_path / "of_codes").glob("*.parquet")])
     assert again["transcript"][:] == rows["transcript"][:]
     assert again[0]["segments"][-1]["end_s"] > 1
+    for column in ("codes", "vqs"):
+        folder = tmp_path / column / "others"
+        tokenize(TokenizeConfig((clips,), num_quantizers=2, column=column), folder)
+        (path,) = folder.glob("*.parquet")
+        table = pq.read_table(path)
+        about = {"codec": "00" * 6}
+        if column == "vqs":  # the stream itself names another codec
+            other = Stream(StreamHeader(b"abc", 2, 10, 640), np.zeros((2, 50), np.int64), 32_000)
+            wrong = [other.to_bytes()] * len(table)
+            table = table.set_column(table.column_names.index("vqs"), "vqs", [wrong])
+        else:
+            table = table.replace_schema_metadata({"vqasr": json.dumps(about)})
+        pq.write_table(table, path)
+        config = TranscribeConfig((str(path),), asr="ctc-small")
+        if column == "codes":
+            with pytest.raises(CodecMismatchError, match="holds codes of codec 000000000000"):
+                transcribe_data(config, tmp_path / "refused")
+        else:
+            messages = transcribe_data(config, tmp_path / "left_out")
+            assert len(messages) == 3
+            assert all("codec 616263" in message for message in messages), messages
 
 
 def test_systems_are_measured_beside_each_other(cluster, clips, tmp_path) -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import slow_work
 import soundfile
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_speech import audiofolder, shard
@@ -20,7 +21,7 @@ from vqasr.data.places import find_files
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shards import PIECE_ROWS, ShardedData, read_pieces
 from vqasr.data.speech import load_speech
-from vqasr.errors import AudioError, VqasrError
+from vqasr.errors import AudioError, PlaceError, VqasrError
 
 
 def rows_of(data: ShardedData) -> list[list[dict]]:
@@ -110,7 +111,7 @@ def test_urls(server, tmp_path) -> None:
     assert [row["n"] for rows in rows_of(data) for row in rows] == [*range(9)]
     texts = [row["text"] for row in rows_of(ShardedData.open([f"{server}/b.tar"]))[0]]
     assert texts == ["text, one", "text, two"]
-    with pytest.raises(AudioError, match=r"c.parquet: cannot be opened \(FileNotFound"):
+    with pytest.raises(AudioError, match=r"c.parquet: cannot be reached \(FileNotFound"):
         ShardedData.open([f"{server}/c.parquet"])
 
 
@@ -148,6 +149,31 @@ def test_damage_costs_the_rows_after_it(tmp_path) -> None:
     broken.write_bytes(b"PAR1 no parquet PAR1")
     with pytest.raises(AudioError, match=r"b.parquet: cannot be read as parquet"):
         ShardedData.open([str(broken)])
+
+
+def test_a_place_that_cannot_be_reached_loses_nothing(tmp_path) -> None:
+    """The run stops, instead of taking the rows for damaged."""
+    for name, make in (("a.parquet", write), ("b.tar", shard)):
+        source, out = tmp_path / name, tmp_path / f"out-{name}"
+        if name == "b.tar":
+            make(source, ["one", "two"])
+        else:
+            pq.write_table(pa.table({"text": [str(i) for i in range(9)]}), source)
+        hidden = tmp_path / "hidden"
+
+        def hide(done: int, total: int, source=source, hidden=hidden) -> None:
+            if not done:
+                source.rename(hidden)
+
+        with pytest.raises(FileNotFoundError):
+            slow_work.run(str(source), str(out), str(tmp_path), LocalEngine(), advance=hide)
+        assert not [*out.glob("texts-*")]
+        hidden.rename(source)
+        assert slow_work.run(str(source), str(out), str(tmp_path), LocalEngine()) == []
+        rows = Dataset.from_parquet([str(p) for p in out.glob("*.parquet")])
+        assert len(rows) == (2 if name == "b.tar" else 9)
+    with pytest.raises(PlaceError, match=r"no/such: cannot be found on the hub"):
+        find_files("no/such")
 
 
 def test_sources_that_are_no_data_set(tmp_path) -> None:

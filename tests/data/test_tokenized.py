@@ -78,6 +78,7 @@ def test_webdataset(data, codec, tmp_path) -> None:
     assert files["00000-000000-r0.vqs"] == expected.to_bytes()
     about = json.loads(files["00000-000000-r0.json"])
     assert about["samples"] == expected.samples
+    assert about["id"] == "r0"
     assert about["vqasr"]["codec"] == codec.fingerprint().hex()
     with pytest.raises(VqasrError, match="must be parquet or webdataset"):
         tokenize(TokenizeConfig((data,), form="csv"), tmp_path / "other")

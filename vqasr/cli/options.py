@@ -203,13 +203,15 @@ def shown(text: object) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an error in one line."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}."
+    """Describe an error in one line that begins with the path of its file."""
     text = str(error) or type(error).__name__
-    if isinstance(error, VqasrError | OSError):
-        return text
-    return f"{type(error).__name__}: {text} (VQASR_DEBUG=1 shows where.)"
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}."
+    elif not isinstance(error, VqasrError | OSError):
+        text = f"{type(error).__name__}: {text} (VQASR_DEBUG=1 shows where.)"
+    for start in (f"{name}: " for name in getattr(error, "__notes__", [])):
+        text = text if text.startswith(start) else start + text
+    return text
 
 
 def print_line(kind: str, text: str) -> None:
@@ -219,11 +221,8 @@ def print_line(kind: str, text: str) -> None:
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error in one line that begins with the path of its file."""
-    text = describe_error(error)
-    for start in (f"{name}: " for name in getattr(error, "__notes__", [])):
-        text = text if text.startswith(start) else start + text
-    print_line("error", text)
+    """Print an error in one line, and with VQASR_DEBUG where it was raised."""
+    print_line("error", describe_error(error))
     if os.environ.get("VQASR_DEBUG"):
         err.print(escape("".join(traceback.format_exception(error))), highlight=False)
 
@@ -237,8 +236,8 @@ def report_left_out(messages: list[str], output: str) -> None:
 
 
 @contextmanager
-def audio_warnings() -> Iterator[list[str]]:
-    """Print warnings about audio in one line each, and collect them."""
+def audio_warnings(show: bool = True) -> Iterator[list[str]]:
+    """Collect warnings about audio, and print them in one line each."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AudioWarning)
@@ -247,7 +246,7 @@ def audio_warnings() -> Iterator[list[str]]:
         finally:
             about_audio = (w for w in caught if issubclass(w.category, AudioWarning))
             notes += dict.fromkeys(str(warning.message) for warning in about_audio)
-            for note in notes:
+            for note in notes if show else ():
                 print_line("warning", note)
 
 

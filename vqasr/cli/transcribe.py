@@ -14,6 +14,7 @@ from vqasr.cli.options import (
     app,
     audio_warnings,
     describe_error,
+    error_context,
     example,
     load_prior,
     loading,
@@ -194,22 +195,23 @@ class _FileJob:
     form: str
 
     def start(self) -> "_FileTranscriber":
-        """Load the models."""
-        return _FileTranscriber(self)
+        """Load the models, in a worker."""
+        return _FileTranscriber(self, show_warnings=False)
 
 
 class _FileTranscriber:
     """Transcribe one file after the other, here or in a worker."""
 
-    def __init__(self, job: _FileJob):
+    def __init__(self, job: _FileJob, show_warnings: bool):
         from vqasr.adapters.transcriber import Transcriber
 
+        self._show_warnings = show_warnings
         self._job, self._transcriber = job, Transcriber(**job.models)
 
     def transcribe(self, path: Path, target: Path | None) -> tuple[dict[str, Any], str]:
         """Return facts and text of a file, which is written to the target if there is one."""
         source = read_input(path) if str(path) == STANDARD else path
-        with audio_warnings() as notes:
+        with audio_warnings(self._show_warnings) as notes:
             transcript = self._transcriber(source, **self._job.options)
         facts = {"file": str(path)} | transcript.to_dict() | {"warnings": notes}
         form = self._job.form
@@ -221,7 +223,8 @@ class _FileTranscriber:
     def __call__(self, task: dict[str, str]) -> dict[str, Any]:
         """Transcribe a task's "path" to its "target"; return its error, if there is one."""
         try:
-            facts, _ = self.transcribe(Path(task["path"]), Path(task["target"]))
+            with error_context(task["path"]):
+                facts, _ = self.transcribe(Path(task["path"]), Path(task["target"]))
         except Exception as error:  # whatever it is, the other files are transcribed
             return task | {"error": describe_error(error), "facts": {}}
         return task | {"error": "", "facts": facts}
@@ -230,7 +233,7 @@ class _FileTranscriber:
 def _transcribe_here(job: _FileJob, paths: list[Path], targets: dict[Path, Path]) -> int:
     """Transcribe files one after the other; return the number of failed ones."""
     with loading():
-        transcriber = job.start()
+        transcriber = _FileTranscriber(job, show_warnings=True)
     results: list[dict[str, Any]] = []
 
     def transcribe_file(path: Path) -> None:
@@ -257,7 +260,7 @@ def _transcribe_in_workers(
         for result in bar.track(done, len(tasks), description="transcribing"):
             if result["error"]:
                 failed += 1
-                print_line("error", f"{result['path']}: {result['error']}")
+                print_line("error", result["error"])
             for note in result["facts"].get("warnings", []):
                 print_line("warning", f"{result['path']}: {note}")
     return failed

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import fsspec
 from datasets import load_dataset_builder
 
-from vqasr.errors import AudioError, VqasrError
+from vqasr.errors import AudioError, PlaceError, VqasrError
 
 ACCEPTED = (
     "parquet files, a folder of them or a pattern, each also as a URL; a folder of audio files, "
@@ -91,7 +91,12 @@ def _found_by_url(source: str, split: str | None) -> list[str]:
 
 
 def _files_on_hub(name: str, split: str) -> list[str]:
-    builder = load_dataset_builder(name)
+    try:
+        builder = load_dataset_builder(name)
+    except Exception as error:  # datasets raises a dozen types
+        raise PlaceError(
+            f"{name}: cannot be found on the hub ({type(error).__name__}: {error}). Use {ACCEPTED}."
+        ) from error
     found = (builder.config.data_files or {}).get(split)
     if not found:
         splits = sorted(builder.config.data_files or {})
@@ -101,18 +106,23 @@ def _files_on_hub(name: str, split: str) -> list[str]:
 
 @contextmanager
 def url_errors(url: str) -> Iterator[None]:
-    """Turn the many errors of fsspec's file systems into an AudioError that names the URL."""
+    """Turn the many errors of fsspec's file systems into a PlaceError that names the URL."""
     try:
         yield
     except VqasrError:
         raise
     except Exception as error:
-        raise AudioError(f"{url}: cannot be opened ({type(error).__name__}: {error}).") from error
+        raise PlaceError(f"{url}: cannot be reached ({type(error).__name__}: {error}).") from error
+
+
+def is_of_system(error: Exception) -> bool:
+    """Tell whether an OSError comes from the system, not from a library that met damaged data."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 @contextmanager
 def open_place(place: str) -> Iterator[BinaryIO]:
-    """Open a file or URL to read bytes; raise AudioError if it cannot be opened."""
+    """Open a file or URL to read bytes; raise OSError or PlaceError if it cannot be opened."""
     if not is_url(place):
         with open(place, "rb") as file:
             yield file

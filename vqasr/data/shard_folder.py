@@ -131,12 +131,12 @@ def _as_parquet(table: pa.Table) -> bytes:
 
 
 def _as_tar(table: pa.Table, shard: Shard) -> bytes:
-    """Write samples KEY.vqs (or KEY.codes.json), KEY.txt and KEY.json; the same bytes each time."""
+    """Write samples KEY.vqs, KEY.txt and KEY.json (all other columns); the same bytes each time."""
     buffer = io.BytesIO()
     metadata = {k.decode(): json.loads(v) for k, v in (table.schema.metadata or {}).items()}
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for i, row in enumerate(table.to_pylist()):
-            own = next((str(row.pop(c)) for c in KEY_COLUMNS if row.get(c) is not None), "row")
+            own = next((str(row[c]) for c in KEY_COLUMNS if row.get(c) is not None), "row")
             own = own.replace("/", "_").replace(".", "_")
             key = f"{shard.number:05d}-{i:06d}-{own}"
             files: dict[str, bytes] = {}

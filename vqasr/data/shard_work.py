@@ -10,7 +10,7 @@ import pyarrow as pa
 from vqasr.data.engines import LocalEngine, RayEngine, Task
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shards import AUDIO, Shard, ShardedData, read_pieces
-from vqasr.errors import VqasrError
+from vqasr.errors import AudioError, PlaceError, VqasrError
 
 Engine = LocalEngine | RayEngine
 Added = list[dict[str, Any]]  # values of the new columns, for each row that a row becomes
@@ -91,7 +91,9 @@ class _ShardWorker:
                 for piece in read_pieces(shard, self._schema, self._split):
                     pieces.append(piece.select(kept))
                     yield from piece.to_pylist()
-            except VqasrError as error:  # a damaged file; what was before the damage is used
+            except PlaceError:  # nothing is written, and the next run tries again
+                raise
+            except AudioError as error:  # a damaged file; what was before the damage is used
                 left_out.append(str(error))
 
         places: list[int] = []
@@ -106,5 +108,6 @@ class _ShardWorker:
         for field in self._work.fields:
             values = pa.array([row[field.name] for row in added], field.type)
             table = table.append_column(field, values)
-        self._folder.write(shard, table.replace_schema_metadata(self._work.metadata), left_out)
+        metadata = (self._schema.metadata or {}) | self._work.metadata
+        self._folder.write(shard, table.replace_schema_metadata(metadata), left_out)
         return len(table)

@@ -5,6 +5,7 @@ small pieces, so that memory does not grow with the data.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vqasr.data.places import find_files, is_url, open_place, url_errors
+from vqasr.data.places import find_files, is_of_system, open_place, url_errors
 from vqasr.data.speech import load_speech
 from vqasr.data.webdataset import sample_columns, tar_rows
 from vqasr.errors import AudioError
 
 AUDIO = "audio"
+CODES_KEY = b"vqasr"  # of the metadata of parquet files with codes, which name their codec
 PIECE_ROWS = 16  # are read together
 READ_BYTES = 1 << 20  # of a parquet file at once, instead of a whole column of a row group
 FOOTERS_AT_ONCE = 16
@@ -52,7 +54,7 @@ class ShardedData:
 
     Attributes:
         shards: in the order of the data; they depend on the files and `shard_rows` alone.
-        schema: columns and types that all files share, `audio` among them.
+        schema: columns and types that all files share; its metadata name the codec of codes.
         fingerprint: 12 hex digits of the files' names, sizes and footers.
     """
 
@@ -71,13 +73,17 @@ class ShardedData:
             shard_rows: rows in a shard at most; a tar file is one shard.
 
         Raises:
-            AudioError: a file cannot be read, or the files have no common columns.
+            AudioError: a file cannot be read, or the files hold codes of several codecs.
         """
         files = [file for source in sources for file in find_files(source, split)]
         with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
             opened = [*pool.map(partial(_open_file, split=split), files)]
         names = [n for n in opened[0].schema.names if all(n in o.schema.names for o in opened)]
         schema = pa.schema([opened[0].schema.field(name) for name in names])
+        written_by = {(facts.schema.metadata or {}).get(CODES_KEY) for facts in opened}
+        if len(written_by) > 1:
+            raise AudioError(f"{list(sources)}: holds codes of several codecs. Give one at a time.")
+        schema = schema.with_metadata({CODES_KEY: about} if (about := written_by.pop()) else None)
         shards: list[Shard] = []
         for file, facts in zip(files, opened, strict=True):
             if facts.rows is None:
@@ -110,8 +116,10 @@ def _open_file(file: str, split: str | None) -> _FileFacts:
     if suffix != ".parquet":
         rows = load_speech(file, split)
         about = hashlib.sha256()
-        for batch in rows.with_format("arrow").iter(1000):
-            about.update(repr(batch.to_pydict()).encode())
+        for row in rows:
+            path = Path(row[AUDIO]["path"])
+            size = path.stat().st_size if path.is_file() else None
+            about.update(f"{row | {AUDIO: [os.path.relpath(path, file), size]}}".encode())
         return _FileFacts(rows.features.arrow_schema, len(rows), about.hexdigest())
     try:
         with open_place(file) as opened, pq.ParquetFile(opened) as parquet:
@@ -132,7 +140,7 @@ def read_pieces(shard: Shard, schema: pa.Schema, split: str | None = None) -> It
 
     Raises:
         AudioError: the file is damaged.
-        OSError: the network or the store failed.
+        OSError, PlaceError: it cannot be reached, which may be otherwise at the next attempt.
     """
     suffix = Path(shard.file).suffix
     try:
@@ -147,8 +155,7 @@ def read_pieces(shard: Shard, schema: pa.Schema, split: str | None = None) -> It
             for start in range(shard.start, stop, PIECE_ROWS):
                 yield data[start : min(start + PIECE_ROWS, stop)].select(schema.names).cast(schema)
     except (pa.ArrowException, OSError) as error:
-        # Arrow raises OSError for damaged data too, which a network does not deliver.
-        if isinstance(error, OSError) and is_url(shard.file):
+        if is_of_system(error):
             raise
         raise AudioError(
             f"{shard.file}, from row {shard.start}: is damaged ({error}); its rows from there on "

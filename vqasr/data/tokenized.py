@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import Dataset, IterableDataset, concatenate_datasets, load_dataset
 
 from vqasr.assets import CLIPS
 from vqasr.audio.acoustics import change_speed
@@ -25,12 +25,12 @@ from vqasr.data.engines import LocalEngine
 from vqasr.data.places import find_files, open_place
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shard_work import Added, Engine, process_shards
-from vqasr.data.shards import AUDIO, ShardedData
+from vqasr.data.shards import AUDIO, CODES_KEY, ShardedData
 from vqasr.data.speech import row_audio
-from vqasr.errors import AudioError, CodecMismatchError, VqasrError
+from vqasr.errors import AudioError, CodecMismatchError, PlaceError, VqasrError
 from vqasr.stream.stream import Stream
 
-KEY, NAME = b"vqasr", "codes"
+NAME = "codes"
 COLUMNS = ("codes", "vqs")
 CPU = "cpu"
 ROWS_TOGETHER = 256  # are encoded together on another device than the CPU
@@ -134,7 +134,7 @@ class Tokenizer:
             pa.field("speed", pa.float32()),
         ]
         about = {"codec": codec.fingerprint().hex(), "hop_length": codec.config.hop_length}
-        self.metadata = {KEY: json.dumps(about).encode()}
+        self.metadata = {CODES_KEY: json.dumps(about).encode()}
 
     def __call__(self, rows: Iterator[dict[str, Any]]) -> Iterator[Added | VqasrError]:
         """Yield codes or streams at each speed, or the error of a recording."""
@@ -188,6 +188,22 @@ def load_tokenized(
     return Dataset.from_parquet(_code_files(os.fspath(source), codec_fingerprint))
 
 
+def rows_to_train_on(
+    sources: Sequence[str | os.PathLike[str]],
+    codec_fingerprint: bytes,
+    *,
+    buffer_rows: int,
+    batch_size: int,
+    seed: int,
+) -> Dataset | IterableDataset:
+    """Load folders that `tokenize` wrote; as `stream_tokenized` does if buffer_rows is not 0."""
+    if not buffer_rows:
+        return concatenate_datasets([load_tokenized(s, codec_fingerprint) for s in sources])
+    return stream_tokenized(
+        sources, codec_fingerprint, buffer_rows=buffer_rows, batch_size=batch_size, seed=seed
+    )
+
+
 def stream_tokenized(
     sources: Sequence[str | os.PathLike[str]],
     codec_fingerprint: bytes | None = None,
@@ -232,6 +248,8 @@ def _code_files(source: str, codec_fingerprint: bytes | None) -> list[str]:
     """Return the parquet files of a folder of codes that have rows; raise as `load_tokenized`."""
     try:
         found = find_files(source, f"{NAME}-")
+    except PlaceError:
+        raise
     except AudioError:
         found = []
     paths = [path for path in found if path.endswith(".parquet")]
@@ -246,7 +264,7 @@ def _code_files(source: str, codec_fingerprint: bytes | None) -> list[str]:
     for path in paths:
         with open_place(path) as file, pq.ParquetFile(file) as parquet:
             metadata, rows = parquet.schema_arrow.metadata or {}, parquet.metadata.num_rows
-        codec = json.loads(metadata.get(KEY, b"{}")).get("codec")
+        codec = json.loads(metadata.get(CODES_KEY, b"{}")).get("codec")
         if codec_fingerprint is not None and codec != codec_fingerprint.hex():
             raise CodecMismatchError(
                 f"{path}: holds codes of codec {codec}, not of {codec_fingerprint.hex()}. Tokenize "

@@ -6,12 +6,13 @@ Not datasets' own reader: it decodes audio with torchcodec while it reads.
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from vqasr.data.places import is_url, open_place
+from vqasr.data.places import is_of_system, is_url, open_place
 from vqasr.errors import AudioError
 
 AUDIO_ENDINGS = ("wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "webm")
@@ -104,7 +105,9 @@ def _samples(paths: list[str]) -> Iterator[dict[str, Any]]:
                     # For the type checker: members that are no files have none.
                     assert content is not None
                     _add(sample, ending.lower(), content.read(), member.name)
-        except (tarfile.TarError, OSError, ValueError) as error:
+        except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+            if is_of_system(error):
+                raise
             raise AudioError(f"{path}: cannot be read as a WebDataset shard ({error}).") from error
         if "audio" in sample:
             yield sample

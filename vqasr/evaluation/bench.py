@@ -57,7 +57,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataSets:
     """Data sets and their rows, see `evaluate`."""
 
     sources: tuple[str, ...]
@@ -75,7 +75,7 @@ class Measurer:
         data: the data sets.
     """
 
-    def __init__(self, models: BenchConfig, data: DataConfig):
+    def __init__(self, models: BenchConfig, data: DataSets):
         self._bench, self._data = Bench(models), data
         self._read = lru_cache(maxsize=1)(self._clips)  # tasks come in the order of data sets
 

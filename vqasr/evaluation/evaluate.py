@@ -20,7 +20,7 @@ from vqasr.data.shard_work import Engine
 from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import VqasrError
-from vqasr.evaluation.bench import Bench, BenchConfig, DataConfig, Measurer
+from vqasr.evaluation.bench import Bench, BenchConfig, DataSets, Measurer
 from vqasr.evaluation.classical import UnavailableError
 from vqasr.evaluation.comparison import compare_rates
 from vqasr.evaluation.conditions import CLEAN, make_condition
@@ -129,8 +129,7 @@ def evaluate(
     opened = [load_speech(source, split) for source in sources]  # all, before any work
     models = BenchConfig(asr, adapter, codec, prior, chunk_frames, seed, vocoder)
     shared = not engine.in_process
-    if shared:
-        torch.set_num_threads(1)  # as in the workers, on which settings depend
+    threads = 1 if shared else torch.get_num_threads()  # of whoever measures
     bench = Bench(models)
     model, recogniser = bench.codec, bench.recogniser
     expanded = expand_systems(systems or supported_systems(DEFAULT_SYSTEMS, recogniser), model)
@@ -160,7 +159,7 @@ def evaluate(
             "utterances": len(rows) if limit is None else min(limit, len(rows)),
             "rows": data_fingerprint(rows), "asr": recogniser.fingerprint().hex(),
             "adapter": recogniser.embedder_fingerprint().hex(), "codec": model.fingerprint().hex(),
-            "batch_size": batch_size, "threads": torch.get_num_threads(),
+            "batch_size": batch_size, "threads": threads,
             "chunk_frames": chunk_frames,
             "prior": bench.prior.fingerprint.hex() if bench.prior else None, "seed": seed,
         }  # fmt: skip
@@ -175,7 +174,7 @@ def evaluate(
             parts.append(_Slice(", ".join(labels), number, name, folder))
     bar = bar or Progress(disable=True)
     if shared:
-        own = DataConfig(tuple(sources), split, text_column, limit, batch_size)
+        own = DataSets(tuple(sources), split, text_column, limit, batch_size)
         _measure_in_workers(partial(Measurer, models, own), parts, available, engine, bar)
     slices: dict[str, list[Row]] = {}
     for number, group in groupby(parts, key=lambda part: part.source):

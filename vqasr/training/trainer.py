@@ -83,7 +83,10 @@ class Trainer:
         self.dev = dev
         spread = dev.spread(data.dev_utterances)
         self.dev_batches = Batches(spread, self._augment, self.config, self._piece_s)
-        self.windows = Windows(data, self.config.seed) if data.window_shards else None
+        self.windows = None
+        if data.window_shards:
+            steps = self.config.schedule.total_steps
+            self.windows = Windows(data, self.config.seed, steps)
         if self.windows is None:
             self._use(self._decoded(data.train, data.train_split))
 

@@ -24,13 +24,14 @@ class Windows:
     Args:
         config: data set, and sizes of shards and windows.
         seed: of the order of the shards, another one in each epoch.
+        steps: of the training, after which no window is decoded.
 
     Raises:
         AudioError: the data set cannot be read, or has no column audio.
     """
 
-    def __init__(self, config: DataConfig, seed: int):
-        self._config, self._seed = config, seed
+    def __init__(self, config: DataConfig, seed: int, steps: int):
+        self._config, self._seed, self._steps = config, seed, steps
         self._data = ShardedData.open(config.train, config.train_split, config.shard_rows)
         if AUDIO not in self._data.schema.names:
             raise AudioError(
@@ -62,7 +63,9 @@ class Windows:
             recordings = self._next[1].result()
         else:
             recordings = self._decode(number)
-        self._next = number + 1, self._pool.submit(self._decode, number + 1)
+        self._next = None
+        if (number + 1) * self._config.window_steps < self._steps:
+            self._next = number + 1, self._pool.submit(self._decode, number + 1)
         return recordings
 
     def _decode(self, number: int) -> Recordings:
@@ -73,4 +76,6 @@ class Windows:
             for piece in read_pieces(data.shards[shard], data.schema, config.train_split)
         ]
         rows = Dataset(pa.concat_tables(pieces))
-        return Recordings.from_rows(rows, CPU, config.max_utterance_s, config.text_column, False)
+        return Recordings.from_rows(
+            rows, CPU, config.max_utterance_s, config.text_column, show_progress=False
+        )
