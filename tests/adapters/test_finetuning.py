@@ -31,6 +31,8 @@ from vqasr.assets import CLIPS
 from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
+from vqasr.training.config import load_train_config
+from vqasr.training.trainer import Trainer
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TWO_PROCESSES = [
@@ -130,34 +132,58 @@ def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:
 
 
 def test_two_processes_are_one(codes, tmp_path) -> None:
-    """Half the batch in each of two processes gives what the whole batch gives in one.
-
-    Once with all rows known, once with a stream of rows.
-    """
+    """Two processes that share the batches train what one does: CTC from a stream, and a codec."""
     dev = tokenized(tmp_path, times=10)  # more than one batch for each process
-    buffers = (0, 8)
 
-    def settings(name: str, batch_size: int, buffer_rows: int) -> list[str]:
+    def settings(name: str, batch_size: int) -> list[str]:
         return [str(part) for part in (
-            "--codes", codes, "--dev", dev, "--out", tmp_path / name / str(buffer_rows),
+            "--codes", codes, "--dev", dev, "--out", tmp_path / name, "--buffer-rows", 8,
             "--whisper", "none", "--hidden-size", 48, "--layers", 1, "--inner", 96,
-            "--batch-size", batch_size, "--eval-steps", 4, "--max-steps", 8, "--warmup-steps", 1,
-            "--num-quantizers", 2, "--buffer-rows", buffer_rows,
+            "--batch-size", batch_size, "--eval-steps", 2, "--max-steps", 4, "--warmup-steps", 1,
+            "--num-quantizers", 2,
         )]  # fmt: skip
 
-    for rows in buffers:
-        run("recognition/train_ctc.py", *settings("one", 2, rows))
-    both = [*settings("two", 1, buffers[0]), "--", *settings("two", 1, buffers[1])]
+    training_data(tmp_path)
+    configs = [
+        str(write_config(tmp_path, name, autoencoder=0, joint=2, prior=0))
+        for name in ("codec-one", "codec-two")
+    ]
+    run("recognition/train_ctc.py", *settings("one", 2))
+    Trainer(load_train_config(configs[0])).run()
+    both = [
+        *settings("two", 1),
+        "--",
+        str(RECIPES.parent / "vqasr" / "__main__.py"),
+        "train",
+        configs[1],
+    ]
     run("recognition/train_ctc.py", *both, launch=TWO_PROCESSES)
-    for rows in buffers:
-        logs = []
-        for name in ("one", "two"):
-            log = json.loads((tmp_path / name / str(rows) / "final" / "log.json").read_text())
-            logs.append([entry for entry in log if "eval_loss" in entry])
-        for one, two in zip(*logs, strict=True):
-            assert one["epoch"] == two["epoch"]  # each process saw its half of the rows
-            assert one["eval_words"] == two["eval_words"]  # and evaluated its half of dev
-            assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=0.1)
+
+    logs = []
+    for name in ("one", "two"):
+        log = json.loads((tmp_path / name / "final" / "log.json").read_text())
+        logs.append([entry for entry in log if "eval_loss" in entry])
+    for one, two in zip(*logs, strict=True):
+        assert one["epoch"] == two["epoch"]  # each process saw its half of the rows
+        assert one["eval_words"] == two["eval_words"]  # and evaluated its half of dev
+        assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=0.1)
+
+    states = [load_file(tmp_path / f"codec-{n}" / "state.safetensors") for n in ("one", "two")]
+    assert states[0].keys() == states[1].keys()
+    apart = {  # float near-ties move a frame from one code to another
+        name: float((states[1][name] - value).abs().gt(1e-3 + 1e-3 * value.abs()).sum())
+        for name, value in states[0].items()
+    }
+    assert sum(apart.values()) <= 0.01 * sum(value.numel() for value in states[0].values()), apart
+    logs = [
+        [json.loads(line) for line in (tmp_path / f"codec-{n}" / "log.jsonl").open()]
+        for n in ("one", "two")
+    ]
+    assert len(logs[0]) == len(logs[1])  # one process writes
+    joint = [next(entry for entry in log if entry["stage"] == "joint") for log in logs]
+    for name in ("reconstruction", "commitment", "tiny.en:layers", "perplexity_0"):
+        assert joint[1][name] == pytest.approx(joint[0][name], rel=1e-2)
+    assert (tmp_path / "codec-two" / "adapter-tiny.en").is_dir()
 
 
 def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Run a recipe several times in one process: run_recipes.py RECIPE ARGUMENTS -- ARGUMENTS ..."""
+"""Run commands one after the other in one process: run_recipes.py SCRIPT ARGUMENTS -- SCRIPT ..."""
 
 import itertools
 import runpy
@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    recipe, *arguments = sys.argv[1:]
-    sys.path.insert(0, str(Path(recipe).parent))
-    for last, group in itertools.groupby(arguments, lambda argument: argument == "--"):
+    for last, group in itertools.groupby(sys.argv[1:], lambda argument: argument == "--"):
         if not last:
-            sys.argv = [recipe, *group]
-            runpy.run_path(recipe, run_name="__main__")
+            script, *arguments = group
+            sys.argv = [script, *arguments]
+            sys.path.insert(0, str(Path(script).parent))
+            try:
+                runpy.run_path(script, run_name="__main__")
+            except SystemExit as end:  # as every command of vqasr
+                if end.code:
+                    raise

@@ -213,6 +213,19 @@ class ResidualVQ(nn.Module):
         drawn = torch.multinomial(weight + 1e-9, self.codebook_size, replacement=True)
         averages.candidates[level] = residual[drawn]
 
+    def statistics(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return what training passes have collected since the last update of the codebooks.
+
+        Returns:
+            counts (num_quantizers, codebook_size) and sums (num_quantizers, codebook_size, dim) of
+            the frames of each code, and frames (the same shape) that rarely used codes may be moved
+            onto; None before the first pass. Changes in place count.
+        """
+        averages = self._averages
+        if averages is None:
+            return None
+        return averages.batch_count, averages.batch_total, averages.candidates
+
     @torch.no_grad()
     def update_codebooks(self, decay: float) -> None:
         """Move the codebooks towards the frames of all training passes since the last call.

@@ -9,14 +9,13 @@ import json
 import logging
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-
-import torch
 
 from vqasr.errors import VqasrError
 from vqasr.processes import end_with_parent
@@ -76,9 +75,16 @@ class LocalEngine:
 _get_work: Callable[[], Work]  # of this worker process
 
 
+def _use_one_thread() -> None:
+    """Let torch use one thread in this process; without importing it, which takes two seconds."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 def _begin_worker(start: Callable[[], Work]) -> None:
     global _get_work
-    torch.set_num_threads(1)
+    _use_one_thread()
     end_with_parent()
     _get_work = cache(start)  # not yet: the pool would hide its errors
 
@@ -168,7 +174,7 @@ class _RayWorker:
     """Give an actor its work. Errors travel as text: Ray would repeat the tasks that raise them."""
 
     def __init__(self, start: Callable[[], Work]):
-        torch.set_num_threads(1)
+        _use_one_thread()
         self._get_work = cache(start)
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
-from datasets import load_dataset_builder
 
 from vqasr.errors import AudioError, PlaceError, VqasrError
 
@@ -91,6 +90,8 @@ def _found_by_url(source: str, split: str | None) -> list[str]:
 
 
 def _files_on_hub(name: str, split: str) -> list[str]:
+    from datasets import load_dataset_builder  # a second; workers have URLs and paths
+
     try:
         builder = load_dataset_builder(name)
     except Exception as error:  # datasets raises a dozen types

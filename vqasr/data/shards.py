@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vqasr.data.places import find_files, is_of_system, open_place, url_errors
-from vqasr.data.speech import load_speech
 from vqasr.data.webdataset import sample_columns, tar_rows
 from vqasr.errors import AudioError
 
@@ -114,7 +114,7 @@ def _open_file(file: str, split: str | None) -> _FileFacts:
             size = fsspec.open(file).fs.size(file)
         return _FileFacts(pa.schema([*fields, pa.field(AUDIO, audio)]), None, str(size))
     if suffix != ".parquet":
-        rows = load_speech(file, split)
+        rows = _audio_folder(file, split)
         about = hashlib.sha256()
         for row in rows:
             path = Path(row[AUDIO]["path"])
@@ -128,6 +128,12 @@ def _open_file(file: str, split: str | None) -> _FileFacts:
             return _FileFacts(parquet.schema_arrow, footer.num_rows, about.hexdigest())
     except (pa.ArrowException, OSError) as error:
         raise AudioError(f"{file}: cannot be read as parquet ({error}).") from error
+
+
+def _audio_folder(folder: str, split: str | None) -> Any:
+    from vqasr.data.speech import load_speech  # loads torch, which not every worker needs
+
+    return load_speech(folder, split)
 
 
 def read_pieces(shard: Shard, schema: pa.Schema, split: str | None = None) -> Iterator[pa.Table]:
@@ -150,7 +156,7 @@ def read_pieces(shard: Shard, schema: pa.Schema, split: str | None = None) -> It
         elif suffix == ".parquet":
             yield from _parquet_pieces(shard, schema)
         else:
-            data = load_speech(shard.file, split).with_format("arrow")
+            data = _audio_folder(shard.file, split).with_format("arrow")
             stop = len(data) if shard.stop is None else shard.stop
             for start in range(shard.start, stop, PIECE_ROWS):
                 yield data[start : min(start + PIECE_ROWS, stop)].select(schema.names).cast(schema)

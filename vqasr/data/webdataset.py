@@ -8,17 +8,18 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import Any
-
-from datasets import Dataset, Features, Value
+from typing import TYPE_CHECKING, Any
 
 from vqasr.data.places import is_of_system, is_url, open_place
 from vqasr.errors import AudioError
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 AUDIO_ENDINGS = ("wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "webm")
 
 
-def load_webdataset(shards: list[str]) -> Dataset:
+def load_webdataset(shards: list[str]) -> "Dataset":
     """Load shards with the columns key, audio, text (from .txt) and those of .json files.
 
     Args:
@@ -27,6 +28,8 @@ def load_webdataset(shards: list[str]) -> Dataset:
     Raises:
         AudioError: a shard is no tar file, or the first one holds no audio.
     """
+    from datasets import Dataset, Features, Value  # a second; workers read rows alone
+
     columns: dict[str, Any] = {
         name: Value("string") for name in sample_columns(shards[0]) if name != "audio"
     }

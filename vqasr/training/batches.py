@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vqasr.codec.mel import clip_mel_power
+from vqasr.errors import TrainingError
 from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, SAMPLING_RATE_HZ
 from vqasr.training.augment import Augment, Draws
 from vqasr.training.config import NO_CHANGE, TrainConfig
@@ -82,11 +83,22 @@ class Batches:
 
     def pieces(self, step: int, piece_s: float | None = None) -> Iterator[Batch]:
         """Yield the pieces of batch number `step`, of another size if it is given."""
+        return (piece for _, piece in self.share(step, 0, 1, piece_s))
+
+    def share(
+        self, step: int, process: int, processes: int, piece_s: float | None = None
+    ) -> Iterator[tuple[int, Batch]]:
+        """Yield one process's pieces of batch number `step`, with their numbers.
+
+        Every process gets at least one.
+
+        Raises:
+            TrainingError: the batch has fewer utterances than there are processes.
+        """
         config = self._config
         rng = np.random.default_rng([config.seed, step])
-        bucket = rng.choice(len(WIDTHS_S), p=self._share)
+        bucket, count, size = self._sizes(rng, processes, piece_s)
         width_s, members = WIDTHS_S[bucket], self._buckets[bucket]
-        count = max(1, round(config.data.batch_s / width_s))
         rows = rng.choice(members, count, replace=len(members) < count)
         width = round(width_s * SAMPLING_RATE_HZ)
         lengths = self.recordings.lengths[rows]
@@ -96,14 +108,38 @@ class Batches:
         refined = draw_refined(rng, count)
         lost = lost_frames(rng, count, width // HOP_LENGTH, config.augment.lost)
         full_stop = rng.random(count) < config.augment.full_stop
-        size = min(count, max(1, round((piece_s or self.piece_s) / width_s)))
         noise_seed = int(rng.integers(2**62))
-        for start in range(0, count, size):
+        for number, start in enumerate(range(0, count, size)):
+            if number % processes != process:
+                continue
             i = slice(start, start + size)
-            yield self._batch(
-                rows[i], draws[i], width, noise_seed + start, levels[i], refined[i], lost[i],
-                full_stop[i], len(rows[i]) / count,
+            yield (
+                number,
+                self._batch(
+                    rows[i], draws[i], width, noise_seed + start, levels[i], refined[i], lost[i],
+                    full_stop[i], len(rows[i]) / count,
+                ),
             )  # fmt: skip
+
+    def count_pieces(self, step: int, processes: int = 1) -> int:
+        """Return the number of pieces of batch number `step`."""
+        rng = np.random.default_rng([self._config.seed, step])
+        _, count, size = self._sizes(rng, processes, None)
+        return -(-count // size)
+
+    def _sizes(
+        self, rng: np.random.Generator, processes: int, piece_s: float | None
+    ) -> tuple[int, int, int]:
+        """Draw a bucket; return its number, and the utterances of the batch and of a piece."""
+        bucket = int(rng.choice(len(WIDTHS_S), p=self._share))
+        count = max(1, round(self._config.data.batch_s / WIDTHS_S[bucket]))
+        if count < processes:
+            raise TrainingError(
+                f"a batch has {count} utterances of {WIDTHS_S[bucket]:g} s, fewer than there are "
+                f"processes ({processes}). Raise [data] batch_s to {processes * WIDTHS_S[-1]:g}."
+            )
+        size = max(1, round((piece_s or self.piece_s) / WIDTHS_S[bucket]))
+        return bucket, count, min(size, count // processes)
 
     def one_pass(self, seed: list[int], batch_s: float, augmented: bool) -> Iterator[Batch]:
         """Yield every recording once, in batches of `batch_s` seconds and similar lengths."""

@@ -23,18 +23,21 @@ SHOWN = (":layers", ":decoder", ":end", "bits_per_code")
 class RunFolder:
     """Checkpoint and log in the folder of a training run, which is created.
 
-    `prefix` begins the weights' names; checkpoints with another `config_hash` are not loaded.
+    `prefix` begins the weights' names; checkpoints with another `config_hash` are not loaded. One
+    that is not `written` is only read: several processes train together, and one of them writes.
     """
 
-    def __init__(self, folder: Path, prefix: str, config_hash: str):
+    def __init__(self, folder: Path, prefix: str, config_hash: str, written: bool = True):
         self._path, self._prefix = folder / "state.safetensors", f"{prefix}."
-        self._config_hash = config_hash
+        self._config_hash, self.written = config_hash, written
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(
         self, step: int, module: nn.Module, optimizer: Optimizer, extra: dict[str, Tensor]
     ) -> None:
         """Write the state after `step` steps; a crash leaves the old or the new one whole."""
+        if not self.written:
+            return
         tensors = {self._prefix + key: value for key, value in module.state_dict().items()}
         tensors |= {f"extra.{key}": value for key, value in extra.items()}
         for index, state in optimizer.state_dict()["state"].items():
@@ -93,8 +96,9 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Add a line to log.jsonl."""
-        with open(self._path.with_name("log.jsonl"), "a") as file:
-            file.write(json.dumps(record) + "\n")
+        if self.written:
+            with open(self._path.with_name("log.jsonl"), "a") as file:
+                file.write(json.dumps(record) + "\n")
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -107,7 +111,7 @@ class StepLog(Progress):
     def __init__(self, run: RunFolder, first: int, total: int, every: int):
         super().__init__(
             TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(), TextColumn("{task.fields[loss]}"), disable=not run.written,
         )  # fmt: skip
         self._run, self._total, self._every = run, total, every
         self._bar = self.add_task("training", total=total, completed=first, loss="")

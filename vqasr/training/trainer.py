@@ -32,6 +32,7 @@ from vqasr.training.losses import (
     scale_penalty,
 )
 from vqasr.training.optimizer import Muon, adamw
+from vqasr.training.parallel import Processes
 from vqasr.training.precision import autocast
 from vqasr.training.prior_trainer import PriorTrainer, price_points
 from vqasr.training.recordings import Recordings
@@ -46,6 +47,7 @@ CPU_PIECE_S = 48.0
 # Moving averages of the codebooks: while they settle, afterwards, and towards the end.
 DECAYS = (0.9, 0.97, 0.99)
 LAST_DECAY_FROM = 0.6
+MOST_PIECES = 10_000  # of a batch
 RATE_CLIPS = 100  # utterances of dev on which rates are measured
 
 logger = logging.getLogger("vqasr.train")
@@ -63,7 +65,8 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.processes = Processes()
+        self.device = self.processes.device
         whispers = [load_whisper(entry.name) for entry in config.recognisers]
         self.student = Student(config, whispers).to(self.device)
         self.recognisers = [
@@ -71,14 +74,18 @@ class Trainer:
             for parts in zip(config.recognisers, whispers, self.student.adapters(), strict=True)
         ]
         self._load_data()
-        self.run_folder = RunFolder(self.folder, "student", config_hash(config))
+        self.run_folder = RunFolder(
+            self.folder, "student", config_hash(config), self.processes.is_main
+        )
 
     def _load_data(self) -> None:
         data, device = self.config.data, self.device
         dev = self._decoded(data.dev, data.dev_split)
         self.noise = load_speech(data.noise, "train") if data.noise else None
         self._augment = Augment(self.noise, device)
-        whole = data.batch_s if device.type == "cuda" else min(CPU_PIECE_S, data.batch_s)
+        whole = data.batch_s / self.processes.count
+        if device.type != "cuda":
+            whole = min(CPU_PIECE_S, whole)
         self._piece_s = data.piece_s or whole
         self.dev = dev
         spread = dev.spread(data.dev_utterances)
@@ -123,6 +130,8 @@ class Trainer:
             return
         self._enter_window(min(first, max(0, self.config.schedule.total_steps - 1)))
         self._train_steps(first)
+        if not self.processes.is_main:
+            return
         self.student.to("cpu").eval()  # codes are defined by the CPU's float32
         self.student.copy_codebooks()
         if not self.config.frozen_codec:
@@ -142,7 +151,8 @@ class Trainer:
         data, texts, sure = self.config.data, list(self.train.texts), list(self.train.texts)
         if data.transcribe:
             whisper = self.recognisers[0].whisper
-            made = transcribe_missing(self.train, whisper, self.device, self.folder)
+            with self.processes.main_first():  # the others read its file
+                made = transcribe_missing(self.train, whisper, self.device, self.folder)
             for i, (text, score) in made.items():
                 texts[i] = text if score >= data.min_log_probability else ""
                 sure[i] = texts[i] if score >= data.sure_log_probability else ""
@@ -157,12 +167,14 @@ class Trainer:
             self.student.codec.quantizer.load_training_state(extra)
         elif self.config.start_from and schedule.total_steps:
             self.evaluate(0)
+        self.processes.same(self.student)
         with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
             for step in range(first, schedule.total_steps):
                 if step != first and step % self.config.data.window_steps == 0 and self.windows:
                     self._enter_window(step)
                 if step == schedule.autoencoder_steps and not self.config.start_from:
                     frames = fit_codebooks(self.student, self.batches, self.config.seed)
+                    self.processes.same(self.student)
                     self.run_folder.log({"stage": "codebooks", "frames": frames})
                 losses, audio_s = self.update(optimizer, step)
                 logged = log.add(schedule.stage(step), step, losses, audio_s)
@@ -182,8 +194,6 @@ class Trainer:
 
     def update(self, optimizer: Optimizer, step: int) -> tuple[dict[str, Tensor], float]:
         """Make one step; return the parts of the loss and the seconds of audio."""
-        # Dead codes are revived at random frames: the draw must not depend on a resume.
-        torch.manual_seed(self.config.seed * 7_919 + step)
         schedule = self.config.schedule
         self.student.train()
         for group in optimizer.param_groups:
@@ -193,7 +203,10 @@ class Trainer:
         weights = loss_weights(self.config, autoencoder=not joint)
         means: dict[str, Tensor] = {}
         audio_s = 0.0
-        for piece in self.batches.pieces(step):
+        own, count = self.processes.number, self.processes.count
+        for number, piece in self.batches.share(step, own, count):
+            # Dead codes are revived at random frames: the draw must depend on the piece alone.
+            torch.manual_seed((self.config.seed * 7_919 + step) * MOST_PIECES + number)
             with autocast(self.device):
                 parts = self.losses(piece, step)
             terms = [weights.get(name, 0.0) * part for name, part in parts.items()]
@@ -202,6 +215,8 @@ class Trainer:
                 means[name] = piece.share * part.detach() + means.get(name, 0.0)
             audio_s += piece.audio.numel() / SAMPLING_RATE_HZ
         learned = [p for group in optimizer.param_groups for p in group["params"]]
+        self.processes.sum_gradients(learned)
+        self.processes.sum(means[name] for name in sorted(means))
         nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         if joint and not self.config.frozen_codec:
@@ -210,6 +225,12 @@ class Trainer:
                 decay = DECAYS[0]
             else:
                 decay = DECAYS[1 if step < LAST_DECAY_FROM * schedule.total_steps else 2]
+            statistics = self.student.codec.quantizer.statistics()
+            if statistics is not None:
+                counts, totals, candidates = statistics
+                self.processes.sum([counts, totals])
+                last = (self.batches.count_pieces(step, count) - 1) % count
+                self.processes.from_process(last, candidates)
             self.student.codec.quantizer.update_codebooks(decay)
         return means, audio_s
 
@@ -251,6 +272,8 @@ class Trainer:
 
     def evaluate(self, step: int) -> None:
         """Log the divergence on dev."""
+        if not self.processes.is_main:
+            return
         measured = divergences(self.student, self.recognisers, self.dev_batches)
         self.run_folder.log({"stage": "dev", "step": step, **measured})
         logger.info("step %d: %s", step, json.dumps(measured))
