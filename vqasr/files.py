@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import BinaryIO
 from vqasr.errors import VqasrError
 
 PIECE_BYTES = 1 << 16
+_BEGIN, _TOKEN_BYTES, _LONGEST_NAME = ".vqasr-", 8, 100
 
 
 class Begun:
@@ -67,7 +68,7 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
         return
     path = path.resolve()  # replaces the target of a symbolic link, not the link
     # Not tempfile: its files are private (mode 0600), this one has to honour the umask.
-    temporary = path.with_name(f".vqasr-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f"{_BEGIN}{secrets.token_hex(_TOKEN_BYTES)}{_ending(path.name)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
@@ -80,3 +81,15 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _ending(name: str) -> str:
+    return f"-{name[-_LONGEST_NAME:]}.tmp"  # the name may be as long as the system allows
+
+
+def remove_leftovers(folder: str | os.PathLike[str], names: Iterable[str]) -> None:
+    """Remove what killed processes left of files with these names that they were writing."""
+    endings = {_ending(name) for name in names}
+    for path in Path(folder).glob(f"{_BEGIN}*"):
+        if path.name[len(_BEGIN) + 2 * _TOKEN_BYTES :] in endings:
+            path.unlink(missing_ok=True)

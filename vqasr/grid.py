@@ -12,6 +12,13 @@ WINDOW_S = 30  # length of Whisper's input
 WINDOW_SAMPLES = WINDOW_S * SAMPLING_RATE_HZ
 WINDOW_FRAMES = WINDOW_S * FRAME_RATE_HZ  # 750
 
+# Codes of a frame's fundamental frequency: c > 0 is 60 Hz x 2^((c - 1) / 24), at most 494 Hz; 0 is
+# unvoiced.
+LOWEST_PITCH_HZ = 60.0
+PITCH_STEPS = 24
+PITCH_CODES = 75
+UNVOICED = 0
+
 STOP = 0  # in any codebook but the first, with variable depth: the frame uses no further codebook
 NO_FRAME = -1  # padding of a batch
 MISSING = -2  # a lost frame

@@ -26,6 +26,8 @@ def folder(codec, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("vocoder")
     vocoder = Vocoder(VocoderConfig(codec_fingerprint=codec.fingerprint().hex(), **SIZES))
     torch.nn.init.normal_(vocoder.missing_frame)
+    torch.nn.init.constant_(vocoder.gain_head.bias, -6.0)  # about as loud as speech
+    torch.nn.init.normal_(vocoder.gain_head.weight, std=0.02)
     vocoder.save_pretrained(path)
     return str(path)
 
@@ -42,7 +44,7 @@ def test_piece_by_piece_as_whole(codec, folder, stream) -> None:
     assert decoder.lookahead_s == 0.04
     pieces = [decoder.push(stream.codes[:, i : i + 7]) for i in range(0, stream.frames, 7)]
     live = np.concatenate([*pieces, decoder.finish()])
-    np.testing.assert_allclose(live[: len(whole)], whole, atol=1e-5)
+    np.testing.assert_allclose(live[: len(whole)], whole, atol=1e-3)
 
 
 def test_pipe_to_pipe(codec, folder, stream) -> None:
@@ -50,7 +52,7 @@ def test_pipe_to_pipe(codec, folder, stream) -> None:
     wav = vqasr("decode", "-", "-o", "-", "--vocoder", folder, stdin=data).stdout
     samples, rate_hz = soundfile.read(io.BytesIO(wav))
     assert rate_hz == 16_000
-    np.testing.assert_allclose(samples, decode(stream, codec=codec, vocoder=folder), atol=1e-4)
+    np.testing.assert_allclose(samples, decode(stream, codec=codec, vocoder=folder), atol=1e-3)
     cut = vqasr("decode", "-", "-o", "-", "--vocoder", folder, stdin=data[:300], ok=False)
     assert "ends before its last chunk" in cut.stderr
     frames = Stream.load(data[:300], partial=True).frames

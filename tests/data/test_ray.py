@@ -93,6 +93,8 @@ def test_a_full_disk_and_killed_workers(cluster, texts, expected, tmp_path) -> N
     (tmp_path / "full").unlink()
     for note in tmp_path.glob("*.pid"):
         note.unlink()
+    # As a worker leaves it that is killed while it writes.
+    (tmp_path / "out" / f".vqasr-{'0' * 16}-texts-00009-of-00010.parquet.tmp").touch()
     killed: set[int] = set()
 
     def kill_two_at_work() -> None:

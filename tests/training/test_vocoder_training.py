@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from training_helpers import training_data
 
+from vqasr.audio.pitch import fill_pitch, track_pitch
 from vqasr.codec.vocoder import Vocoder
 from vqasr.compression.compress import encode_audio
 from vqasr.errors import TrainingError
@@ -79,23 +80,30 @@ def test_lost_pieces() -> None:
 
 def test_crops_fit_their_codes(folder) -> None:
     trainer = VocoderTrainer(load_any_config(write(folder)))
-    codes, audio = trainer.train.crops(np.random.default_rng(0), 5, 30)
-    assert codes.shape == (8, 5, 30)
-    assert audio.shape == (5, 30 * HOP_LENGTH)
-    whole = [(c[:, 0], a[0]) for c, a in trainer.train.clips()]
+    crops = trainer.train.crops(np.random.default_rng(0), 5, 30)
+    assert crops.codes.shape == (8, 5, 30)
+    assert crops.samples.shape == (5, 30 * HOP_LENGTH)
+    assert crops.pitch_hz.shape == crops.voiced.shape == (5, 120)
+    whole = [*trainer.train.clips()]
     for item in range(5):
         places = [
-            (c, a, f)
-            for c, a in whole
-            for f in range(c.shape[1] - 29)
-            if torch.equal(c[:, f : f + 30], codes[:, item])
+            (clip, f)
+            for clip in whole
+            for f in range(clip.codes.shape[2] - 29)
+            if torch.equal(clip.codes[:, 0, f : f + 30], crops.codes[:, item])
         ]
         assert any(
-            torch.equal(a[f * HOP_LENGTH : (f + 30) * HOP_LENGTH], audio[item])
-            for _, a, f in places
+            torch.equal(
+                clip.samples[0, f * HOP_LENGTH : (f + 30) * HOP_LENGTH], crops.samples[item]
+            )
+            and torch.equal(clip.pitch_hz[0, 4 * f : 4 * (f + 30)], crops.pitch_hz[item])
+            for clip, f in places
         )
     # The codes are those of their audio: most equal those of encoding it again.
-    codes, audio = whole[0]
+    codes, audio = whole[0].codes[:, 0], whole[0].samples[0]
+    np.testing.assert_allclose(
+        whole[0].pitch_hz[0].numpy(), fill_pitch(track_pitch(audio.numpy())), rtol=1e-5
+    )
     again = trainer.codec.encode(audio[None]).audio_codes[0]
     assert float((again[:2, :-10] == codes[:2, :-10]).float().mean()) > 0.9
     latents = trainer.latents(codes[:, None], torch.tensor([2]))
@@ -162,9 +170,9 @@ def test_codes_stay_beside_their_samples(codec, tmp_path) -> None:
     batches = Batches(recordings, augment, config, 20.0)
     coded = CodedRecordings.encode(recordings, codec, batches, 0, tmp_path)
     assert coded.frames.tolist() == [70, 32, 70, 70, 63]
-    for number, (codes, audio) in enumerate(coded.clips()):
+    for number, clip in enumerate(coded.clips()):
         if len(clips[number]) in (border + 5, border + 15):
             continue  # cut somewhere, by less than a millisecond
         # Not the other codebooks, which some frames do without.
-        again = encode_audio(codec, audio[0].numpy(), 1)
-        assert (again == codes[:1, 0].numpy()).mean() > 0.99
+        again = encode_audio(codec, clip.samples[0].numpy(), 1)
+        assert (again == clip.codes[:1, 0].numpy()).mean() > 0.99

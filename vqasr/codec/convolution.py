@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 
 class StreamState:
-    """State between chunks: the unconsumed tail of each layer's input."""
+    """State between chunks: the unconsumed tail of each layer's input, and other values of it."""
 
     def __init__(self) -> None:
+        self.values: dict[nn.Module, Tensor] = {}  # of layers that keep something else
         self._tails: dict[nn.Module, Tensor] = {}
 
     def extend(

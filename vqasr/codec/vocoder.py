@@ -1,7 +1,10 @@
-"""Codes to a waveform by a small network: ConvNeXt blocks and an inverse STFT.
+"""Codes to a waveform by a small network: source and filter, joined by an inverse STFT.
 
-After Vocos (Siuzdak 2023, arXiv 2306.00814), but causal apart from a stated look-ahead, from the
-codec's latents instead of a log-mel spectrogram, and the same whole or piece by piece.
+ConvNeXt blocks predict the fundamental frequency, and the gains of harmonics and noise in each bin
+of the STFT: the blocks and the inverse STFT after Vocos (Siuzdak 2023, arXiv 2306.00814), the
+source and its filter after the neural source-filter model (Wang, Takaki and Yamagishi 2019, arXiv
+1904.12088). Causal apart from a stated look-ahead, from the codec's latents instead of a log-mel
+spectrogram, and the same whole or piece by piece.
 """
 
 import os
@@ -15,18 +18,29 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vqasr.assets import BUNDLED_VOCODERS
 from vqasr.codec.convolution import StreamBlock, StreamState
+from vqasr.codec.excitation import (
+    EXCITATION_HOP_LENGTH,
+    Harmonics,
+    Noise,
+    minimum_phase,
+)
 from vqasr.codec.int8_weights import load_int8, save_int8
 from vqasr.codec.loading import load_checked
 from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH
 
 GRIFFIN_LIM = "griffin-lim"  # name of decoding without a trained vocoder
-STFT_HOP_LENGTH = 160  # samples, 10 ms
+STFT_HOP_LENGTH = EXCITATION_HOP_LENGTH
 STFT_FRAMES_PER_FRAME = HOP_LENGTH // STFT_HOP_LENGTH
 OVERLAP = 4  # STFT windows over each sample
 N_FFT = OVERLAP * STFT_HOP_LENGTH
 # Squared Hann windows of a quarter's distance sum up to this.
 WINDOW_POWER = 0.375 * OVERLAP
-HIGHEST_LOG_MAGNITUDE = 7.0  # a sine at full scale has log(N_FFT / 4) = 5.1
+HIGHEST_LOG_GAIN = 2.0  # a harmonic at full scale has 0
+# The network predicts octaves from this, in the range of a voice.
+MIDDLE_PITCH_HZ = 150.0
+PITCH_OCTAVES = (-1.32, 1.73)  # 60 to 500 Hz
+# The excitation of a window's end is made when its beginning is written.
+HOPS_AHEAD = OVERLAP - 1
 
 
 class VocoderConfig(PretrainedConfig):
@@ -96,15 +110,32 @@ class OverlapAdd(nn.Module):
     def forward(self, spectrum: Tensor, state: StreamState) -> Tensor:
         """Transform (batch, frames, 321) complex to (batch, 160 x frames) samples."""
         window = stft_window(spectrum.device) / WINDOW_POWER
-        if spectrum.shape[1]:
-            windows = torch.fft.irfft(spectrum, N_FFT) * window
-        else:  # MKL transforms no empty batch
-            windows = window.new_zeros(len(spectrum), 0, N_FFT)
-        buffer, outputs = state.extend(self, windows, OVERLAP - 1, OVERLAP)
+        windows = torch.fft.irfft(spectrum, N_FFT) * window
+        buffer, outputs = state.extend(self, windows, HOPS_AHEAD, OVERLAP)
         hops = buffer.unflatten(-1, (OVERLAP, STFT_HOP_LENGTH))
         # The last of the four windows begins with this hop, the first one ends with it.
-        parts = [hops[:, i : i + outputs, OVERLAP - 1 - i] for i in range(OVERLAP)]
+        parts = [hops[:, i : i + outputs, HOPS_AHEAD - i] for i in range(OVERLAP)]
         return torch.stack(parts).sum(0).flatten(1)
+
+
+class Excitation(nn.Module):
+    """STFT of harmonics and noise, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.harmonics, self.noise = Harmonics(), Noise()
+
+    def forward(self, pitch_hz: Tensor, state: StreamState) -> tuple[Tensor, Tensor]:
+        """Make spectra (batch, hops, 321) of harmonics and noise; window i ends with hop i."""
+        harmonics = self.harmonics(pitch_hz, state)
+        noise = self.noise(pitch_hz.shape[1], pitch_hz, state)
+        samples = torch.stack([harmonics, noise], -1)
+        buffer, _ = state.extend(
+            self, samples, HOPS_AHEAD * STFT_HOP_LENGTH, N_FFT, STFT_HOP_LENGTH
+        )
+        windows = buffer.unfold(1, N_FFT, STFT_HOP_LENGTH) * stft_window(buffer.device)
+        spectra = torch.fft.rfft(windows)  # (batch, hops, 2, bins)
+        return spectra[:, :, 0], spectra[:, :, 1]
 
 
 class Vocoder(PreTrainedModel):
@@ -136,8 +167,9 @@ class Vocoder(PreTrainedModel):
             for _ in range(config.num_fine_layers)
         )
         self.fine_norm = nn.LayerNorm(fine_width)
-        self.spectrum_head = nn.Linear(fine_width, 2 * (N_FFT // 2 + 1))
-        self.overlap_add = OverlapAdd()
+        self.pitch_head = nn.Linear(fine_width, 1)
+        self.gain_head = nn.Linear(fine_width, 2 * (N_FFT // 2 + 1))
+        self.excitation, self.overlap_add = Excitation(), OverlapAdd()
         self.post_init()
 
     @classmethod
@@ -186,9 +218,30 @@ class Vocoder(PreTrainedModel):
         Returns:
             (batch, 640 x frames) float32 at 16 kHz.
         """
+        return self.decode(latents, lost)[0]
+
+    def decode(
+        self, latents: Tensor, lost: Tensor | None = None, pitch_hz: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode whole clips as `forward` does, also with a known fundamental frequency.
+
+        Args:
+            latents: (batch, frames, latent_dim) float32.
+            lost: (batch, frames) bool, or None.
+            pitch_hz: (batch, 4 x frames), of each 10 ms; None for the predicted one.
+
+        Returns:
+            samples (batch, 640 x frames) float32 and predicted pitch (batch, 4 x frames) float32 in
+            octaves over 150 Hz.
+        """
         config = self.config
+        early = STFT_FRAMES_PER_FRAME * (1 + config.delay_frames) - HOPS_AHEAD
+        if pitch_hz is not None:
+            pitch_hz = F.pad(pitch_hz[:, None], (early, HOPS_AHEAD), mode="replicate")[:, 0]
         latents = F.pad(self.conceal(latents, lost), (0, 0, 1, config.frames_ahead))
-        return self.step(latents, StreamState())[:, HOP_LENGTH * (1 + config.delay_frames) :]
+        samples, octaves = self.step(latents, StreamState(), pitch_hz)
+        octaves = octaves[:, early : octaves.shape[1] - HOPS_AHEAD]
+        return samples[:, HOP_LENGTH * (1 + config.delay_frames) :], octaves
 
     def conceal(self, latents: Tensor, lost: Tensor | None) -> Tensor:
         """Replace (batch, frames, latent_dim) latents of lost frames (batch, frames) bool."""
@@ -196,11 +249,22 @@ class Vocoder(PreTrainedModel):
             return latents
         return torch.where(lost[..., None], self.missing_frame, latents)
 
-    def step(self, latents: Tensor, state: StreamState) -> Tensor:
+    def step(
+        self, latents: Tensor, state: StreamState, pitch_hz: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Decode the next latents of a clip to the samples that become complete.
 
         The clip must begin with a frame of zeros, whose samples are to be dropped: windows before
         the first sample reach into it.
+
+        Args:
+            latents: (batch, frames, latent_dim).
+            state: of the clip.
+            pitch_hz: instead of the predicted pitch.
+
+        Returns:
+            samples (batch, 160 x hops), and the predicted pitch (batch, hops) of the sample
+            `HOPS_AHEAD` hops later, in octaves over 150 Hz.
         """
         hidden = self.from_latent(latents).float()
         for block in self.blocks:
@@ -209,9 +273,16 @@ class Vocoder(PreTrainedModel):
         hidden = hidden.reshape(len(hidden), -1, self.config.fine_hidden_size).float()
         for block in self.fine_blocks:
             hidden = block(hidden, state)
-        magnitude, phase = self.spectrum_head(self.fine_norm(hidden)).float().chunk(2, dim=-1)
-        magnitude = magnitude.clamp_max(HIGHEST_LOG_MAGNITUDE).exp()
-        return self.overlap_add(torch.polar(magnitude, phase), state)
+        hidden = self.fine_norm(hidden)
+        octaves = self.pitch_head(hidden).float()[..., 0]
+        if not octaves.shape[1]:  # MKL transforms no empty batch
+            return octaves, octaves
+        if pitch_hz is None:
+            pitch_hz = MIDDLE_PITCH_HZ * torch.exp2(octaves.detach().clamp(*PITCH_OCTAVES))
+        harmonics, noise = self.excitation(pitch_hz, state)
+        voice, breath = self.gain_head(hidden).float().clamp_max(HIGHEST_LOG_GAIN).chunk(2, dim=-1)
+        filtered = harmonics * torch.polar(voice.exp(), minimum_phase(voice))
+        return self.overlap_add(filtered + noise * breath.exp(), state), octaves
 
 
 @lru_cache(maxsize=1)
@@ -266,7 +337,7 @@ class LiveVocoder:
         latents = self._vocoder.conceal(latents, lost)
         if not self._begun:
             latents, self._begun = F.pad(latents, (0, 0, 1, 0)), True
-        samples = self._vocoder.step(latents[None], self._state)[0]
+        samples = self._vocoder.step(latents[None], self._state)[0][0]
         dropped = min(self._early, len(samples))
         self._early -= dropped
         return samples[dropped:]

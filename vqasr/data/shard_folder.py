@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from vqasr.data.places import is_url, url_errors
 from vqasr.data.shards import Shard
 from vqasr.errors import VqasrError
-from vqasr.files import replace_file
+from vqasr.files import remove_leftovers, replace_file
 
 FORMATS = ("parquet", "webdataset")
 SUFFIXES = {"parquet": "parquet", "webdataset": "tar"}
@@ -101,7 +101,14 @@ class ShardFolder:
         self._write(self.path(shard.number), data)
 
     def finish(self) -> list[str]:
-        """Join the lists of what was left out in _left_out.json, and return them."""
+        """Join the lists of what was left out in _left_out.json, and return them.
+
+        What killed workers have begun to write is removed.
+        """
+        if not is_url(self.place):
+            remove_leftovers(
+                self.place, (posixpath.basename(self.path(i)) for i in range(self.count))
+            )
         lists = (self._read(self._left_out_path(i)) for i in range(self.count))
         messages: list[str] = [
             text for data in lists if data is not None for text in json.loads(data)

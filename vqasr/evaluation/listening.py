@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vqasr.audio.pitch import track_pitch
 from vqasr.errors import VqasrError
 from vqasr.grid import SAMPLING_RATE_HZ
 
@@ -22,8 +23,6 @@ MODULES = {
 }  # fmt: skip
 MEASURES = tuple(MODULES)
 PACKAGES = {"pesq": "pesq", "pystoi": "pystoi", "parselmouth": "praat-parselmouth"}
-F0_STEP_S = 0.01
-LOWEST_F0_HZ, HIGHEST_F0_HZ = 60.0, 500.0
 # A larger difference is an octave error of the codec or the tracker; the median ignores it.
 CENTS_PER_OCTAVE = 1200.0
 
@@ -111,7 +110,7 @@ def pitch_errors(clip: np.ndarray, decoded: np.ndarray) -> tuple[float | None, f
         median difference in cents over frames that are voiced in both, and share of the frames
         that are voiced in one alone; None if there are no such frames.
     """
-    own, other = fundamental_hz(clip), fundamental_hz(decoded)
+    own, other = track_pitch(clip), track_pitch(decoded)
     if not len(own):
         return None, None
     voiced = (own > 0) & (other > 0)
@@ -120,17 +119,3 @@ def pitch_errors(clip: np.ndarray, decoded: np.ndarray) -> tuple[float | None, f
         return None, voicing
     cents = CENTS_PER_OCTAVE * np.abs(np.log2(own[voiced] / other[voiced]))
     return float(np.median(cents)), voicing
-
-
-def fundamental_hz(clip: np.ndarray) -> np.ndarray:
-    """Track the fundamental frequency of (samples,) at 16 kHz: (frames,) each 10 ms, 0 unvoiced."""
-    import parselmouth
-
-    try:
-        pitch = parselmouth.Sound(clip.astype(np.float64), SAMPLING_RATE_HZ).to_pitch_ac(
-            F0_STEP_S, LOWEST_F0_HZ, pitch_ceiling=HIGHEST_F0_HZ
-        )
-    except parselmouth.PraatError:  # shorter than three periods of the lowest frequency
-        return np.zeros(0)
-    found: np.ndarray = pitch.selected_array["frequency"]
-    return found

@@ -1,4 +1,4 @@
-"""Recordings and their codes side by side, cut into crops on the device that trains."""
+"""Recordings, their codes and their pitch side by side, cut into crops on the training device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,22 +6,40 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.progress import track
+from safetensors.numpy import load_file, save
 from torch import Tensor
 
+from vqasr.audio.pitch import PITCH_HOP_LENGTH, fill_pitch, track_pitch
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.errors import TrainingError
+from vqasr.files import replace_file
 from vqasr.grid import HOP_LENGTH, frames_of
 from vqasr.training.batches import Batches
 from vqasr.training.prior_data import training_codes
 from vqasr.training.recordings import PCM_SCALE, Recordings, to_device
 
+HOPS_PER_FRAME = HOP_LENGTH // PITCH_HOP_LENGTH
+
+
+@dataclass
+class Crops:
+    """Pieces of recordings."""
+
+    codes: Tensor  # (num_quantizers, crops, frames) int64
+    samples: Tensor  # (crops, 640 x frames) float32
+    pitch_hz: Tensor  # (crops, 4 x frames) float32, of each 10 ms; without gaps
+    voiced: Tensor  # (crops, 4 x frames) bool
+
 
 @dataclass
 class CodedRecordings:
-    """Samples and codes of many recordings, one behind the other, on the device."""
+    """Samples, codes and pitch of many recordings, one behind the other, on the device."""
 
     pcm: Tensor  # (640 x frames,) int16 at 16 kHz; zeros fill up the last frame of a recording
     codes: Tensor  # (num_quantizers, frames) int64
+    pitch_hz: Tensor  # (4 x frames,) float32; without gaps
+    voiced: Tensor  # (4 x frames,) bool
     starts: np.ndarray  # (recordings,) int64, in frames
     frames: np.ndarray  # (recordings,) int64
 
@@ -29,14 +47,14 @@ class CodedRecordings:
     def encode(
         cls, recordings: Recordings, codec: VQCodecModel, batches: Batches, seed: int, folder: Path
     ) -> "CodedRecordings":
-        """Encode recordings once; their codes are kept in the folder.
+        """Encode recordings and track their pitch once; both are kept in the folder.
 
         Args:
             recordings: those of the batches.
             codec: trained, on the CPU.
             batches: in whose order the recordings are kept.
             seed: of the depths of frames, see `training_codes`.
-            folder: for the codes.
+            folder: for the codes and the pitch.
         """
         codes = training_codes(codec, batches, 1, seed, folder)
         order, lengths = batches.pass_order(), batches.pass_lengths()
@@ -52,11 +70,23 @@ class CodedRecordings:
             begin = int(recordings.starts[row])
             at = int(start) * HOP_LENGTH
             pcm[at : at + length] = recordings.pcm[begin : begin + length].cpu()
-        device = batches.device
-        return cls(pcm.to(device), torch.from_numpy(codes).to(device), starts, frames)
+        device, path = batches.device, folder / f"pitch-{batches.fingerprint()[:12]}.safetensors"
+        if not path.is_file():
+            tracks = []
+            for start, stop in track([*zip(starts, starts + frames, strict=True)], "pitch"):
+                clip = pcm[int(start) * HOP_LENGTH : int(stop) * HOP_LENGTH].numpy()
+                tracks.append(track_pitch(clip / np.float32(PCM_SCALE)))
+            replace_file(path, save({"pitch_hz": np.concatenate(tracks).astype(np.float32)}))
+        pitch_hz = load_file(path)["pitch_hz"]
+        borders = HOPS_PER_FRAME * starts[1:]
+        filled = np.concatenate([fill_pitch(clip) for clip in np.split(pitch_hz, borders)])
+        return cls(
+            pcm.to(device), torch.from_numpy(codes).to(device), torch.from_numpy(filled).to(device),
+            torch.from_numpy(pitch_hz > 0).to(device), starts, frames,
+        )  # fmt: skip
 
-    def crops(self, rng: np.random.Generator, count: int, frames: int) -> tuple[Tensor, Tensor]:
-        """Draw codes (num_quantizers, count, frames) and their samples (count, 640 x frames).
+    def crops(self, rng: np.random.Generator, count: int, frames: int) -> Crops:
+        """Draw crops of a number of frames.
 
         Raises:
             TrainingError: no recording is that long.
@@ -69,14 +99,20 @@ class CodedRecordings:
             )
         clip = rng.choice(len(places), count, p=places / places.sum())
         start = self.starts[clip] + (rng.random(count) * places[clip]).astype(np.int64)
-        start = to_device(start, self.codes.device)[:, None]
-        grid = torch.arange(frames * HOP_LENGTH, device=self.codes.device)
-        samples = self.pcm[start * HOP_LENGTH + grid].float() / PCM_SCALE
-        return self.codes[:, start + grid[:frames]], samples
+        return self._cut(to_device(start, self.codes.device), frames)
 
-    def clips(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield codes (num_quantizers, 1, frames) and samples (1, 640 x frames) of each clip."""
+    def _cut(self, start: Tensor, frames: int) -> Crops:
+        def grid(length: int) -> Tensor:
+            own = torch.arange(frames * length, device=start.device)
+            return start[:, None] * length + own
+
+        hops = grid(HOPS_PER_FRAME)
+        return Crops(
+            self.codes[:, grid(1)], self.pcm[grid(HOP_LENGTH)].float() / PCM_SCALE,
+            self.pitch_hz[hops], self.voiced[hops],
+        )  # fmt: skip
+
+    def clips(self) -> Iterator[Crops]:
+        """Yield each recording as one crop."""
         for start, frames in zip(self.starts.tolist(), self.frames.tolist(), strict=True):
-            stop = start + frames
-            pcm = self.pcm[start * HOP_LENGTH : stop * HOP_LENGTH]
-            yield self.codes[:, None, start:stop], pcm[None].float() / PCM_SCALE
+            yield self._cut(torch.tensor([start], device=self.codes.device), frames)

@@ -240,6 +240,7 @@ class VocoderLossConfig(_Table):
     magnitude: float = 1.0
     convergence: float = 0.5
     mel: float = 1.0
+    pitch: float = 2.0  # mean error in octaves of voiced 10 ms
 
 
 class VocoderTrainConfig(_Table):

@@ -8,10 +8,11 @@ from torchaudio.functional import melscale_fbanks
 
 from vqasr.grid import SAMPLING_RATE_HZ
 
-# Window lengths in samples (8 to 128 ms), each a quarter apart.
-WINDOWS = (128, 256, 512, 1024, 2048)
+# Window lengths in samples (32 to 128 ms), each a quarter apart. Shorter ones see single periods of
+# a voice, whose places are not in the codes: noise instead of periods would be the best guess.
+WINDOWS = (512, 1024, 2048)
 # Mel bands of each window length, as many as it can tell apart.
-MEL_BANDS = (16, 32, 64, 80, 80)
+MEL_BANDS = (64, 80, 80)
 # Magnitudes below this are silence; a sine at full scale has a quarter of the window's length.
 FLOOR = 1e-3
 

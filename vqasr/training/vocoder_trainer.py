@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import Vocoder, VocoderConfig
+from vqasr.codec.vocoder import MIDDLE_PITCH_HZ, Vocoder, VocoderConfig
 from vqasr.data.speech import load_speech
 from vqasr.errors import TrainingError
 from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batches
 from vqasr.training.checkpoint import RunFolder, StepLog
-from vqasr.training.coded_recordings import CodedRecordings
+from vqasr.training.coded_recordings import HOPS_PER_FRAME, CodedRecordings, Crops
 from vqasr.training.config import (
     NO_CHANGE,
     DataConfig,
@@ -27,6 +27,7 @@ from vqasr.training.config import (
     config_hash,
 )
 from vqasr.training.optimizer import Muon, adamw
+from vqasr.training.parallel import Processes
 from vqasr.training.precision import autocast
 from vqasr.training.recordings import Recordings
 from vqasr.training.spectral_losses import spectral_losses
@@ -52,7 +53,13 @@ class VocoderTrainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        processes = Processes()
+        if processes.count > 1:
+            raise TrainingError(
+                f"a vocoder is trained by one process, not by {processes.count}: start it without "
+                "accelerate launch."
+            )
+        self.device = processes.device
         self.codec = VQCodecModel.from_pretrained(config.codec).eval().requires_grad_(False)
         sizes = self.codec.config
         if not set(config.levels) <= set(range(1, sizes.num_quantizers + 1)):
@@ -135,21 +142,40 @@ class VocoderTrainer:
         for group in optimizer.param_groups:
             group["lr"] = config.schedule.rate(step)
         rng = np.random.default_rng([config.seed, step])
-        codes, target = self.train.crops(rng, config.batch_crops, config.crop_frames)
+        crops = self.train.crops(rng, config.batch_crops, config.crop_frames)
         weights = np.array(list(config.levels.values()), float)
         levels = rng.choice(list(config.levels), config.batch_crops, p=weights / weights.sum())
         lost = lost_pieces(rng, config.batch_crops, config.crop_frames, config.lost)
-        latents = self.latents(codes, torch.from_numpy(levels).to(self.device))
-        with autocast(self.device):
-            decoded = self.vocoder(latents, torch.from_numpy(lost).to(self.device))
-        counted = slice(IGNORED_FRAMES * HOP_LENGTH, None)
-        losses = spectral_losses(decoded[:, counted], target[:, counted])
+        latents = self.latents(crops.codes, torch.from_numpy(levels).to(self.device))
+        losses = self.losses(crops, latents, torch.from_numpy(lost).to(self.device))
         factors = config.loss.model_dump()
         optimizer.zero_grad()
         torch.stack([factors[name] * loss for name, loss in losses.items()]).sum().backward()
         nn.utils.clip_grad_norm_(self.vocoder.parameters(), 1.0)
         optimizer.step()
-        return {k: v.detach() for k, v in losses.items()}, target.numel() / SAMPLING_RATE_HZ
+        audio_s = crops.samples.numel() / SAMPLING_RATE_HZ
+        return {k: v.detach() for k, v in losses.items()}, audio_s
+
+    def losses(
+        self,
+        crops: Crops,
+        latents: Tensor,
+        lost: Tensor | None = None,
+        ignored: int = IGNORED_FRAMES,
+    ) -> dict[str, Tensor]:
+        """Compare decoded crops with the recordings.
+
+        The source has the pitch of the recording: a harmonic at a wrong place would only teach the
+        filter to hide it.
+        """
+        with autocast(self.device):
+            decoded, octaves = self.vocoder.decode(latents, lost, crops.pitch_hz)
+        counted = slice(ignored * HOP_LENGTH, None)
+        losses = spectral_losses(decoded[:, counted], crops.samples[:, counted])
+        error = (octaves - torch.log2(crops.pitch_hz / MIDDLE_PITCH_HZ)).abs() * crops.voiced
+        hops = slice(ignored * HOPS_PER_FRAME, None)
+        voiced = crops.voiced[:, hops].sum().clamp_min(1)
+        return losses | {"pitch": error[:, hops].sum() / voiced}
 
     def latents(self, codes: Tensor, levels: Tensor) -> Tensor:
         """Sum up the first codes of each item.
@@ -168,15 +194,14 @@ class VocoderTrainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Measure the spectral losses on dev, by number of codebooks."""
+        """Measure the losses on dev, by number of codebooks."""
         measured: dict[str, float] = {}
         for n in (n for n in DEV_LEVELS if n <= len(self.codebooks)):
             totals: dict[str, float] = {}
-            for codes, target in self.dev.clips():
+            for clip in self.dev.clips():
                 level = torch.full((1,), n, device=self.device)
-                for name, value in spectral_losses(
-                    self.vocoder(self.latents(codes, level)), target
-                ).items():
+                latents = self.latents(clip.codes, level)
+                for name, value in self.losses(clip, latents, ignored=0).items():
                     totals[name] = totals.get(name, 0.0) + float(value)
             count = len(self.dev.frames)
             measured |= {f"{name}_{n}": round(v / count, 4) for name, v in totals.items()}
