@@ -70,6 +70,7 @@ def with_right_checksums(data: bytes) -> bytes:
         chunk_frames=CHUNK_FRAMES[source.ConsumeIntInRange(0, 15)],
         prior_fingerprint=PRIOR.fingerprint[:2] if prior else bytes(2),
         stream_id=7,
+        pitch=source.ConsumeBool(),
     )
     coder = PRIOR if prior else None
     if source.ConsumeBool():
@@ -88,6 +89,7 @@ def with_right_checksums(data: bytes) -> bytes:
             payload=source.ConsumeBytes(source.ConsumeIntInRange(0, 64)),
             coded=source.ConsumeBool(),
             end=end if last else None,
+            pitch=source.ConsumeBytes(source.ConsumeIntInRange(0, 64)) if header.pitch else None,
         )
         stream += chunk.to_bytes(header, seed)
     return bytes(stream)

@@ -24,6 +24,7 @@ from vqasr import LiveEncoder, StreamWriter, load_codec
 from vqasr.adapters.agreement import AgreementStream
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.audio.arrays import to_pcm
+from vqasr.audio.pitch_tracker import LivePitch
 from vqasr.audio.resampling import LiveResampler, check_rate
 from vqasr.codec.vocoder import load_vocoder
 from vqasr.compression.compress import LiveDecoder, stream_header
@@ -57,7 +58,8 @@ class Session:
         self._resampler = LiveResampler(check_rate(rate_hz, "microphone"), SAMPLING_RATE_HZ)
         self._encoder = LiveEncoder(models.codec, bps=models.bps, prior=models.prior)
         n = self._encoder.num_quantizers
-        header = stream_header(models.codec, n, models.chunk_frames)
+        header = stream_header(models.codec, n, models.chunk_frames, pitch=True)
+        self._pitch = LivePitch()
         self._writer = StreamWriter(models.sent, header, models.prior)
         self._text = AgreementStream(models.recogniser)
         vocoder = models.vocoder
@@ -66,20 +68,25 @@ class Session:
     def push(self, pcm: bytes) -> tuple[dict[str, Any], bytes]:
         """Take 16-bit samples; return facts for the page, and 16-bit decoded audio."""
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / PCM_SCALE
-        return self._take(self._encoder.push(self._resampler.push(samples)))
+        resampled = self._resampler.push(samples)
+        codes = self._encoder.push(resampled)
+        return self._take(codes, self._pitch.push(resampled, codes.shape[1]))
 
     def finish(self) -> tuple[dict[str, Any], bytes]:
         """End the speech; return the last facts and audio."""
-        last = self._encoder.push(self._resampler.finish())
-        facts, audio = self._take(np.concatenate([last, self._encoder.finish()], axis=1))
+        samples = self._resampler.finish()
+        codes = self._encoder.push(samples)
+        pitch = self._pitch.push(samples, codes.shape[1])
+        codes = np.concatenate([codes, self._encoder.finish()], axis=1)
+        facts, audio = self._take(codes, np.concatenate([pitch, self._pitch.finish()]))
         facts["text"] += self._text.finish()
         if self._decoder is not None:
             audio += to_pcm(self._decoder.finish())
         return facts | {"done": True}, audio
 
-    def _take(self, codes: np.ndarray) -> tuple[dict[str, Any], bytes]:
-        self._writer.write(codes)
-        audio = b"" if self._decoder is None else to_pcm(self._decoder.push(codes))
+    def _take(self, codes: np.ndarray, pitch: np.ndarray) -> tuple[dict[str, Any], bytes]:
+        self._writer.write(codes, pitch)
+        audio = b"" if self._decoder is None else to_pcm(self._decoder.push(codes, pitch))
         facts = {
             "text": self._text.push(codes),
             "bytes": self._writer.bits_written // 8,

@@ -191,7 +191,7 @@ def test_random_chunks_with_right_checksums_raise_nothing_else(
         Stream.load(data, prior=PRIOR)
 
 
-@pytest.mark.parametrize("data", [b"", b"V", b"VQA", b"RIFF....WAVEfmt ", b"vq\x02" + bytes(40)])
+@pytest.mark.parametrize("data", [b"", b"V", b"VQ!", b"RIFF....WAVEfmt ", b"vq\x02" + bytes(40)])
 def test_other_files_are_not_streams(data: bytes) -> None:
     with pytest.raises(NotAStreamError, match=r"Not a \.vqs stream"):
         Stream.load(data)

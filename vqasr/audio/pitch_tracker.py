@@ -138,6 +138,27 @@ class PitchTracker:
         return between
 
 
+class LivePitch:
+    """Track one clip beside an encoder that returns fewer frames at a time."""
+
+    def __init__(self) -> None:
+        self._tracker = PitchTracker()
+        self._waiting = np.zeros(0, np.int64)
+
+    def push(self, samples: np.ndarray, frames: int) -> npt.NDArray[np.int64]:
+        """Add (samples,) as to `PitchTracker`; return the codes of the next (frames,).
+
+        The encoder's look-ahead must be at least `LOOKAHEAD_SAMPLES`.
+        """
+        known = np.concatenate([self._waiting, self._tracker.push(samples)])
+        self._waiting = known[frames:]
+        return known[:frames]
+
+    def finish(self) -> npt.NDArray[np.int64]:
+        """End the clip; return the (frames,) codes that are left."""
+        return np.concatenate([self._waiting, self._tracker.finish()])
+
+
 def pitch_of(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return the frequencies in Hz of voiced codes of any shape."""
     return LOWEST_PITCH_HZ * np.exp2((codes - 1) / PITCH_STEPS)

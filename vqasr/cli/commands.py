@@ -39,6 +39,7 @@ from vqasr.files import is_pipe
         "vqasr encode *.flac -o streams/ --num-quantizers 4",
         "vqasr encode talk.wav -o talk.vqs --bps 300",
         "vqasr encode @list.txt -o streams/ --skip-existing",
+        "vqasr encode talk.wav -o talk.vqs -n 4 --pitch",
         "arecord -f S16_LE -r 16000 | vqasr encode - -o - --bps 400 > talk.vqs",
         "ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | vqasr encode - -o - --pcm-hz 16000 | ...",
     )
@@ -59,6 +60,7 @@ def encode(
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     chunk_s: options.ChunkS = None,
+    pitch: options.Pitch = False,
     pcm_hz: options.PcmHz = None,
     skip_existing: options.SkipExisting = False,
     force: options.Force = False,
@@ -90,7 +92,7 @@ def encode(
         raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     if paths == [Path(STANDARD)] and str(output) == STANDARD:
         point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
-        encode_live(model, point, frames, loaded_prior, pcm_hz)
+        encode_live(model, point, frames, loaded_prior, pcm_hz, pitch)
         return
 
     def encode_file(path: Path) -> None:
@@ -104,7 +106,7 @@ def encode(
                 samples = np.concatenate(list(LiveAudio(standard_input(), pcm_hz)))
         stream = compress(
             samples, codec=model, num_quantizers=num_quantizers, bps=bps, chunk_frames=frames,
-            prior=loaded_prior,
+            prior=loaded_prior, pitch=pitch,
         )  # fmt: skip
         data = stream.to_bytes()
         write_output(target, data)

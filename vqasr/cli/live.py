@@ -11,6 +11,7 @@ import numpy as np
 
 from vqasr.audio.arrays import to_pcm
 from vqasr.audio.live import LiveAudio
+from vqasr.audio.pitch_tracker import LivePitch
 from vqasr.cli.inputs import standard_input
 from vqasr.cli.options import audio_warnings, err
 from vqasr.compression.compress import LiveDecoder, LiveEncoder, load_codec, stream_header
@@ -53,6 +54,7 @@ def encode_live(
     chunk_frames: int | None,
     prior: "CodePrior | None",
     pcm_hz: int | None,
+    pitch: bool = False,
 ) -> None:
     """Encode standard input to standard output, chunk by chunk.
 
@@ -61,16 +63,19 @@ def encode_live(
     """
     audio = LiveAudio(standard_input(), pcm_hz)
     prior = prior or bundled_prior(codec.fingerprint())
-    header = stream_header(codec, point.num_quantizers, chunk_frames or CHUNK_FRAMES)
+    header = stream_header(codec, point.num_quantizers, chunk_frames or CHUNK_FRAMES, pitch)
     encoder = LiveEncoder(codec, point=point, prior=prior)
+    tracker = LivePitch() if pitch else None
     with (
         audio_warnings(),
         ends_at_ctrl_c(audio),
         StreamWriter(sys.stdout.buffer, header, prior) as writer,
     ):
         for piece in audio:
-            writer.write(encoder.push(piece))
-        writer.write(encoder.finish())
+            codes = encoder.push(piece)
+            writer.write(codes, tracker and tracker.push(piece, codes.shape[1]))
+        codes = encoder.finish()
+        writer.write(codes, tracker and tracker.finish())
         writer.close(encoder.samples)
     rate = writer.bits_written * SAMPLING_RATE_HZ / max(1, encoder.samples)
     err.print(f"-: {writer.bits_written // 8} bytes, {rate:.0f} bps", highlight=False)
@@ -97,8 +102,8 @@ def decode_live(
         written += len(samples)
 
     write_all(sys.stdout.buffer, wav_header())
-    for codes in reader.codes():
-        write(decoder.push(codes))
+    for chunk in reader.filled_chunks():
+        write(decoder.push(chunk.codes, chunk.pitch))
     write(decoder.finish())
     if not partial:
         reader.raise_problem()
@@ -127,8 +132,8 @@ def transcribe_live(
         reader = StreamReader(cast("BinaryIO", source), recogniser.codec_fingerprint, prior)
         if num_quantizers is not None:
             reader.header.check_trim(num_quantizers)
-        for codes in reader.codes():
-            show(text.push(codes[:num_quantizers]))
+        for chunk in reader.filled_chunks():
+            show(text.push(chunk.codes[:num_quantizers]))
         print(text.finish())
         if not partial:
             reader.raise_problem()

@@ -60,6 +60,7 @@ def trim(
         int, Option("--num-quantizers", "-n", help="Number of codebooks to keep.")
     ],
     output: Output,
+    no_pitch: Annotated[bool, Option("--no-pitch", help="Remove the pitch too.")] = False,
     prior: options.Prior = None,
     force: options.Force = False,
 ) -> None:
@@ -69,7 +70,8 @@ def trim(
     check_output(output, [stream], ".vqs", force)
     loaded_prior = load_prior(prior)
     with error_context(stream):
-        content = Stream.load(read_input(stream), prior=loaded_prior).trim(num_quantizers)
+        whole = Stream.load(read_input(stream), prior=loaded_prior)
+        content = whole.trim(num_quantizers, pitch=not no_pitch)
     write_output(output, content.to_bytes())
 
 
@@ -127,6 +129,7 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
         "format": FORMAT_VERSION,
         "single_chunk": header.single,
         "num_quantizers": header.num_quantizers,
+        "pitch": header.pitch,
         "frames": content.frames,
         "lost_frames": content.lost_frames,
         "seconds": content.seconds,

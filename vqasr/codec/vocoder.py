@@ -26,6 +26,7 @@ from vqasr.codec.excitation import (
 )
 from vqasr.codec.int8_weights import load_int8, save_int8
 from vqasr.codec.loading import load_checked
+from vqasr.codec.pitch_hops import PitchHops
 from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH
 
 GRIFFIN_LIM = "griffin-lim"  # name of decoding without a trained vocoder
@@ -41,6 +42,8 @@ MIDDLE_PITCH_HZ = 150.0
 PITCH_OCTAVES = (-1.32, 1.73)  # 60 to 500 Hz
 # The excitation of a window's end is made when its beginning is written.
 HOPS_AHEAD = OVERLAP - 1
+# The pitch of the excitation is interpolated, for which it needs this many frames.
+PITCH_FRAMES_AHEAD = 2
 
 
 class VocoderConfig(PretrainedConfig):
@@ -323,24 +326,49 @@ class LiveVocoder:
     def __init__(self, vocoder: Vocoder):
         self._vocoder, self._state = vocoder, StreamState()
         self._begun = False
+        self._pitch: PitchHops | None = None
+        self._frames = 0  # that went in, the one before the clip included
         # Samples to drop, before the clip.
         self._early = HOP_LENGTH * (1 + vocoder.config.delay_frames)
 
     @torch.no_grad()
-    def push(self, latents: Tensor, lost: Tensor | None = None) -> Tensor:
+    def push(
+        self, latents: Tensor, lost: Tensor | None = None, pitch: Tensor | None = None
+    ) -> Tensor:
         """Decode the next (frames, latent_dim) latents; return the (samples,) that are complete.
 
         Args:
             latents: of the next frames.
             lost: (frames,) bool, True on lost frames.
+            pitch: (frames,) int codes of the fundamental frequency, for all pieces of a clip or for
+                none: None predicts it, as vocoders with less than 80 ms of look-ahead always do.
         """
         latents = self._vocoder.conceal(latents, lost)
         if not self._begun:
             latents, self._begun = F.pad(latents, (0, 0, 1, 0)), True
-        samples = self._vocoder.step(latents[None], self._state)[0][0]
+            if pitch is not None and self._vocoder.config.frames_ahead >= PITCH_FRAMES_AHEAD:
+                self._pitch = PitchHops()
+        hops_hz = None
+        if self._pitch is not None:
+            if pitch is not None:
+                self._pitch.push(pitch)
+            hops_hz = self._next_pitch(len(latents))[None]
+        samples = self._vocoder.step(latents[None], self._state, hops_hz)[0][0]
         dropped = min(self._early, len(samples))
         self._early -= dropped
         return samples[dropped:]
+
+    def _next_pitch(self, frames: int) -> Tensor:
+        """Return the pitch of the hops that these further frames complete, for `Vocoder.step`."""
+        config = self._vocoder.config
+        done, self._frames = self._frames, self._frames + frames
+        early = STFT_FRAMES_PER_FRAME * (1 + config.delay_frames) - HOPS_AHEAD
+        first, last = (
+            STFT_FRAMES_PER_FRAME * max(0, count - config.lookahead_frames) - early
+            for count in (done, self._frames)
+        )
+        assert self._pitch is not None  # for the type checker
+        return self._pitch.take(first, last)
 
     def finish(self) -> Tensor:
         """End the clip; return the (samples,) that waited for look-ahead."""

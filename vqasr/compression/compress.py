@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vqasr.audio.arrays import to_mono
+from vqasr.audio.pitch_tracker import track_codes
 from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import bits_per_code
@@ -92,6 +93,7 @@ def compress(
     sampling_rate: int | None = None,
     chunk_frames: int | None = None,
     prior: CodePrior | None = None,
+    pitch: bool = False,
 ) -> Stream:
     """Compress audio to a stream.
 
@@ -102,6 +104,8 @@ def compress(
         sampling_rate: of arrays and tensors in Hz; None for 16,000.
         chunk_frames: see `stream_of`.
         prior: estimates bits and codes the stream; None for the one that ships for the codec.
+        pitch: add the fundamental frequency, some 75 bit/s beside `bps`: decoded audio has the
+            speaker's melody. Recognisers do not read it.
 
     Raises:
         AudioError: the audio cannot be read.
@@ -112,7 +116,10 @@ def compress(
     point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
     samples = load_audio(audio, sampling_rate)
     codes = encode_audio(model, samples, point.num_quantizers, point.bit_price, prior)
-    return stream_of(model, codes, len(samples), chunk_frames=chunk_frames, prior=prior)
+    tracked = track_codes(samples) if pitch else None
+    return stream_of(
+        model, codes, len(samples), chunk_frames=chunk_frames, prior=prior, pitch=tracked
+    )
 
 
 def encode_audio(
@@ -146,12 +153,16 @@ def encode_latents(codec: VQCodecModel, samples: np.ndarray) -> Tensor:
 
 
 def stream_header(
-    codec: VQCodecModel, num_quantizers: int, chunk_frames: int = DEFAULT_CHUNK_FRAMES
+    codec: VQCodecModel,
+    num_quantizers: int,
+    chunk_frames: int = DEFAULT_CHUNK_FRAMES,
+    pitch: bool = False,
 ) -> StreamHeader:
     """Make the header of streams of this codec."""
     return StreamHeader(
         codec.fingerprint()[:CODEC_BYTES], num_quantizers,
         bits_per_code(codec.config.codebook_size), codec.config.hop_length, chunk_frames,
+        pitch=pitch,
     )  # fmt: skip
 
 
@@ -162,6 +173,7 @@ def stream_of(
     *,
     chunk_frames: int | None = None,
     prior: CodePrior | None = None,
+    pitch: np.ndarray | None = None,
 ) -> Stream:
     """Put codes into a stream.
 
@@ -172,10 +184,11 @@ def stream_of(
         chunk_frames: frames in a chunk, the largest part that one loss costs; None for one chunk
             below 30 s and chunks of 10 s otherwise.
         prior: codes the stream; None for the one that ships for the codec, if one does.
+        pitch: (frames,) codes of the fundamental frequency, see `PitchTracker`.
     """
     chunk_frames = chunk_frames or usual_chunk_frames(codes.shape[1])
-    header = stream_header(codec, len(codes), chunk_frames)
-    return Stream(header, codes, samples, prior=prior)
+    header = stream_header(codec, len(codes), chunk_frames, pitch is not None)
+    return Stream(header, codes, samples, prior=prior, pitch=pitch)
 
 
 def decode(
@@ -211,7 +224,11 @@ def decode(
         return samples
     decoder = LiveDecoder(codec, loaded)
     starts = range(0, stream.frames, PIECE_FRAMES)
-    pieces = [decoder.push(stream.codes[:, start : start + PIECE_FRAMES]) for start in starts]
+    pieces = []
+    for start in starts:
+        place = slice(start, start + PIECE_FRAMES)
+        pitch = None if stream.pitch is None else stream.pitch[place]
+        pieces.append(decoder.push(stream.codes[:, place], pitch))
     return np.concatenate([*pieces, decoder.finish()])[: stream.samples]
 
 
@@ -248,11 +265,16 @@ class LiveDecoder:
         self.lookahead_s = loaded.config.lookahead_s
         self._codec, self._live = codec, LiveVocoder(loaded.eval())
 
-    def push(self, codes: np.ndarray) -> np.ndarray:
-        """Add (n, frames) int codes, -2 for lost frames; return the (samples,) complete by then."""
+    def push(self, codes: np.ndarray, pitch: np.ndarray | None = None) -> np.ndarray:
+        """Add (n, frames) int codes, -2 for lost frames; return the (samples,) complete by then.
+
+        pitch: (frames,) codes of the fundamental frequency, with all pieces or with none.
+        """
         lost = torch.from_numpy(codes[0] == MISSING)
         frames = torch.from_numpy(np.where(lost, NO_FRAME, codes))
-        return self._live.push(self._codec.quantizer.decode(frames[None])[0], lost).numpy()
+        latents = self._codec.quantizer.decode(frames[None])[0]
+        melody = None if pitch is None else torch.from_numpy(pitch)
+        return self._live.push(latents, lost, melody).numpy()
 
     def finish(self) -> np.ndarray:
         """End the stream; return the (samples,) that waited for look-ahead."""

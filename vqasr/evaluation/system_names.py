@@ -17,6 +17,7 @@ from vqasr.evaluation.systems import (
     GREEDY,
     KMEANS,
     LOSS,
+    PITCH,
     AudioSystem,
     CodesSystem,
     CostSystem,
@@ -99,7 +100,7 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
             if name not in FIXED and not name.startswith(LOADED) and not _is_classical(name):
-                point_of(name.removesuffix(AUDIO), codec)
+                point_of(name.removesuffix(AUDIO).removesuffix(PITCH), codec)
             expanded.append(name)
     if not expanded:
         raise VqasrError("no system was named. Name some, as in pcm,vqasr:1,vqasr:4.")

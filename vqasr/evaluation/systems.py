@@ -11,6 +11,7 @@ import numpy as np
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
+from vqasr.audio.pitch_tracker import track_codes
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.vocoder import Vocoder
 from vqasr.compression.compress import (
@@ -35,6 +36,7 @@ from vqasr.stream.stream import Stream
 PCM_BYTES_PER_SAMPLE = 2
 CONTINUOUS = "vqasr:continuous"
 LOSS = "+loss"
+PITCH = "+pitch"  # streams with the fundamental frequency
 GREEDY = "+greedy"  # without the recogniser's language model
 KMEANS = "kmeans:"
 AudioCodec = Callable[[np.ndarray], tuple[int, np.ndarray]]
@@ -161,7 +163,8 @@ class CodesSystem(System):
     """Transcribe vqasr's codes, sent as streams, or its unquantized latents.
 
     Args:
-        name: "vqasr:N" or "vqasr:Rbps" or "vqasr:continuous", also with "+greedy" and "+lossP".
+        name: "vqasr:N" or "vqasr:Rbps" or "vqasr:continuous", also with "+pitch",
+            "+greedy" and "+lossP".
         codec: in evaluation mode.
         recogniser: with an adapter for the codec.
         prior: codes the streams; None for the one that ships for the codec.
@@ -197,6 +200,8 @@ class CodesSystem(System):
         rate, _, loss = name.partition(LOSS)
         if rate.endswith(GREEDY) and isinstance(recogniser, CTCRecogniser):
             recogniser, rate = recogniser.greedy(), rate.removesuffix(GREEDY)
+        self._pitch = rate.endswith(PITCH)
+        rate = rate.removesuffix(PITCH)
         self._recogniser = recogniser
         self._loss = ChunkLoss.parse(loss or "0")
         self._rng = np.random.default_rng(seed)
@@ -220,7 +225,7 @@ class CodesSystem(System):
             return SystemOutput(texts, time.perf_counter() - encoded, None, encoded - started)
         codes = [self._encode(clip, self._point) for clip in clips]
         encoded = time.perf_counter()
-        streams = [self._to_bytes(c, len(clip)) for c, clip in zip(codes, clips, strict=True)]
+        streams = [self._to_bytes(c, clip) for c, clip in zip(codes, clips, strict=True)]
         received = [self._receive(data) for data in streams]
         coded = time.perf_counter()
         texts = self._recogniser.transcribe_streams(received, batch_size)
@@ -237,16 +242,17 @@ class CodesSystem(System):
     def round_trip(self, clip: np.ndarray) -> tuple[int, np.ndarray]:
         """Return bytes of the stream and decoded (samples,) of a (samples,) clip."""
         assert self._point is not None, "latents are not sent as a stream"
-        data = self._to_bytes(self._encode(clip, self._point), len(clip))
+        data = self._to_bytes(self._encode(clip, self._point), clip)
         return len(data), decode(self._receive(data), codec=self._codec, vocoder=self._vocoder)
 
     def _encode(self, clip: np.ndarray, point: OperatingPoint) -> np.ndarray:
         return encode_audio(self._codec, clip, point.num_quantizers, point.bit_price, self.prior)
 
-    def _to_bytes(self, codes: np.ndarray, samples: int) -> bytes:
+    def _to_bytes(self, codes: np.ndarray, clip: np.ndarray) -> bytes:
         return stream_of(
-            self._codec, codes, samples, chunk_frames=self.chunk_frames, prior=self.prior
-        ).to_bytes()
+            self._codec, codes, len(clip), chunk_frames=self.chunk_frames, prior=self.prior,
+            pitch=track_codes(clip) if self._pitch else None,
+        ).to_bytes()  # fmt: skip
 
     def _receive(self, data: bytes) -> Stream:
         if not self._loss.percent:

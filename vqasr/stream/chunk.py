@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vqasr.entropy.packing import packed_size_bytes
 from vqasr.entropy.payload import least_coded_bytes
+from vqasr.entropy.pitch import most_pitch_bytes
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CorruptStreamError
 from vqasr.stream.header import SINGLE_HEADER_BYTES, StreamHeader
@@ -25,6 +26,8 @@ END_BYTES = 3
 START_BYTES = _START.size
 CHECKSUM_BYTES = 4
 OVERHEAD_BYTES = START_BYTES + CHECKSUM_BYTES
+_SIZE_BYTES = 2  # at most, of the pitch's size
+_MORE = 0x80  # flag of the first of two bytes
 SINGLE_OVERHEAD_BYTES = SINGLE_HEADER_BYTES + END_BYTES + CHECKSUM_BYTES
 
 
@@ -63,12 +66,14 @@ class Chunk:
         payload: codes, range-coded or packed.
         coded: whether they are range-coded.
         end: of the last chunk; None in all others, which are full.
+        pitch: range-coded; None in a stream without pitch.
     """
 
     number: int
     payload: bytes
     coded: bool
     end: EndField | None = None
+    pitch: bytes | None = None
 
     def frames(self, header: StreamHeader) -> int:
         """Return the number of frames."""
@@ -77,7 +82,11 @@ class Chunk:
     @property
     def total_bytes(self) -> int:
         """Size of the whole chunk, checksum included."""
-        return OVERHEAD_BYTES + END_BYTES * (self.end is not None) + len(self.payload)
+        return OVERHEAD_BYTES + END_BYTES * (self.end is not None) + len(self._body())
+
+    def _body(self) -> bytes:
+        """Pitch and codes."""
+        return join_pitch(self.pitch, self.payload)
 
     def is_consistent(self, header: StreamHeader) -> bool:
         """Return whether end field and payload size can belong to this header."""
@@ -85,6 +94,10 @@ class Chunk:
             self.end.frames >= header.chunk_frames
             or (self.end.unused_samples or 0) >= header.hop_length
         ):
+            return False
+        if header.pitch != (self.pitch is not None):
+            return False
+        if len(self.pitch or b"") > most_pitch_bytes(self.frames(header)):
             return False
         codes = self.frames(header) * header.num_quantizers
         packed = packed_size_bytes(codes, header.bits_per_code)
@@ -102,17 +115,19 @@ class Chunk:
         payload, end = body[START_BYTES:], None
         if field & _LAST:
             end, payload = EndField.from_bytes(payload[:END_BYTES]), payload[END_BYTES:]
-        chunk = cls(number, payload, bool(field & _CODED), end)
+        pitch, payload = split_pitch(payload) if header.pitch else (None, payload)
+        chunk = cls(number, payload, bool(field & _CODED), end, pitch)
         return chunk if chunk.is_consistent(header) else None
 
     def to_bytes(self, header: StreamHeader, seed: int) -> bytes:
         """Pack the chunk with its checksum; seed: see `checksum_seed`."""
         flags = _CODED * self.coded | _LAST * (self.end is not None)
         sequence = self.number % SEQUENCE_NUMBERS
-        data = _START.pack(header.stream_id & 0xFF, sequence, flags | len(self.payload))
+        body = self._body()
+        data = _START.pack(header.stream_id & 0xFF, sequence, flags | len(body))
         if self.end is not None:
             data += self.end.to_bytes()
-        data += self.payload
+        data += body
         return data + _crc(data, _NUMBER.pack(self.number), seed)
 
 
@@ -124,23 +139,50 @@ def read_start(data: bytes, header: StreamHeader) -> tuple[int, int] | None:
     stream_id, sequence, field = _START.unpack(data)
     size, last = field & MAX_PAYLOAD_BYTES, bool(field & _LAST)
     codes = header.chunk_frames * header.num_quantizers
-    largest = packed_size_bytes(codes, header.bits_per_code)
-    smallest = least_coded_bytes(codes) if field & _CODED else largest
+    packed = packed_size_bytes(codes, header.bits_per_code)
+    largest = largest_body_bytes(header)
+    smallest = (least_coded_bytes(codes) if field & _CODED else packed) + header.pitch
     possible = size <= largest and (last or size >= smallest)
     if stream_id != header.stream_id & 0xFF or not possible:
         return None
     return sequence, OVERHEAD_BYTES + END_BYTES * last + size
 
 
+def largest_body_bytes(header: StreamHeader) -> int:
+    """Return a size that pitch and codes of a full chunk do not exceed."""
+    codes = header.chunk_frames * header.num_quantizers
+    packed = packed_size_bytes(codes, header.bits_per_code)
+    return packed + header.pitch * (_SIZE_BYTES + most_pitch_bytes(header.chunk_frames))
+
+
+def join_pitch(pitch: bytes | None, payload: bytes) -> bytes:
+    """Put the pitch and its size, in one or two bytes, before the codes."""
+    if pitch is None:
+        return payload
+    high, low = divmod(len(pitch), _MORE)
+    return (bytes([_MORE | low, high]) if high else bytes([low])) + pitch + payload
+
+
+def split_pitch(body: bytes) -> tuple[bytes | None, bytes]:
+    """Undo `join_pitch`; None instead of the pitch where there is none."""
+    two = bool(body) and body[0] >= _MORE
+    begin = 2 if two else 1
+    if len(body) < begin or (two and not body[1]):  # a size has one form alone
+        return None, body
+    size = body[0] % _MORE + (_MORE * body[1] if two else 0)
+    pitch, payload = body[begin : begin + size], body[begin + size :]
+    return (pitch, payload) if len(pitch) == size else (None, body)
+
+
 def single_to_bytes(
-    header: StreamHeader, payload: bytes, end: EndField, prior: CodePrior | None
+    header: StreamHeader, body: bytes, end: EndField, prior: CodePrior | None
 ) -> bytes:
     """Pack a whole stream of a single chunk: an utterance shorter than a chunk.
 
     One checksum covers everything, and the payload ends where the file does: 17 bytes instead of
     the 26 that a header and a chunk take, 4 % of the bits of six seconds at 300 bit/s.
     """
-    data = header.to_bytes() + end.to_bytes() + payload
+    data = header.to_bytes() + end.to_bytes() + body
     return data + _crc(data, _fingerprint(prior))
 
 
@@ -157,8 +199,9 @@ def single_from_bytes(data: bytes, header: StreamHeader, prior: CodePrior | None
             "recovered."
         )
     end, payload = EndField.from_bytes(body[:END_BYTES]), body[END_BYTES:]
+    pitch, payload = split_pitch(payload) if header.pitch else (None, payload)
     packed = packed_size_bytes(end.frames * header.num_quantizers, header.bits_per_code)
-    chunk = Chunk(0, payload, len(payload) != packed, end)
+    chunk = Chunk(0, payload, len(payload) != packed, end, pitch)
     complete = end.unused_samples is not None and (end.frames > 0 or end.unused_samples == 0)
     if not complete or not chunk.is_consistent(header):
         raise CorruptStreamError(

@@ -35,6 +35,7 @@ LONGEST_WHOLE_FRAMES = 750
 
 _MAGIC = b"VQ"
 _SINGLE = 0x80  # flag beside the version
+_PITCH = 0x40  # another
 _VERSIONS = 0x1F
 _FIELDS = struct.Struct("<2sB3s2sBBH")
 
@@ -52,6 +53,7 @@ class StreamHeader:
         prior_fingerprint: 2 bytes that name the prior, zeros without one.
         stream_id: 0 to 65535, tells streams apart; 0 in a single chunk.
         single: the stream is one chunk, shorter than `chunk_frames`, without fields of its own.
+        pitch: each frame has a code of its fundamental frequency.
 
     Raises:
         StreamError: a field is out of range.
@@ -65,6 +67,7 @@ class StreamHeader:
     prior_fingerprint: bytes = NO_PRIOR
     stream_id: int = 0
     single: bool = False
+    pitch: bool = False
 
     def __post_init__(self) -> None:
         for name, size in (("fingerprint", CODEC_BYTES), ("prior_fingerprint", PRIOR_BYTES)):
@@ -107,7 +110,7 @@ class StreamHeader:
         """Pack 14 bytes, CRC included; for a single chunk 10."""
         fields = _FIELDS.pack(
             _MAGIC,
-            FORMAT_VERSION | _SINGLE * self.single,
+            FORMAT_VERSION | _SINGLE * self.single | _PITCH * self.pitch,
             self.fingerprint,
             self.prior_fingerprint,
             (self.num_quantizers - 1) << 4 | (self.bits_per_code - 1),
@@ -160,17 +163,18 @@ class StreamHeader:
             prior_fingerprint=prior,
             stream_id=stream_id,
             single=single,
+            pitch=bool(data[2] & _PITCH),
         )
 
 
 def is_stream(start: bytes) -> bool:
     """Return whether a file with these first (at least 3) bytes claims to be a ``.vqs`` stream.
 
-    The third byte is the version, 1 to 31, perhaps with the flag of a single chunk.
+    The third byte is the version, 1 to 31, perhaps with the flags of a single chunk and of pitch.
     """
     if start[:2] != _MAGIC or len(start) < 3:
         return False
-    return 0 < start[2] & ~_SINGLE <= _VERSIONS
+    return 0 < start[2] & ~_SINGLE & ~_PITCH <= _VERSIONS
 
 
 def usual_chunk_frames(frames: int) -> int:

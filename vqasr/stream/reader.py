@@ -10,11 +10,12 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from vqasr.entropy.packing import packed_size_bytes, unpack_codes
+from vqasr.entropy.packing import unpack_codes
 from vqasr.entropy.payload import decode_payloads
+from vqasr.entropy.pitch import decode_pitch
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CorruptStreamError, StreamError, TruncatedStreamError
-from vqasr.grid import MISSING, SAMPLING_RATE_HZ
+from vqasr.grid import MISSING, SAMPLING_RATE_HZ, UNVOICED
 from vqasr.stream.chunk import (
     CHECKSUM_BYTES,
     END_BYTES,
@@ -22,6 +23,7 @@ from vqasr.stream.chunk import (
     START_BYTES,
     Chunk,
     checksum_seed,
+    largest_body_bytes,
     read_start,
     single_from_bytes,
 )
@@ -39,10 +41,17 @@ _READ_PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class ReadChunk:
-    """Hold verified codes, int64 (num_quantizers, frames), and their first frame's number."""
+    """Hold verified codes.
+
+    Attributes:
+        start_frame: number of the first frame.
+        codes: (num_quantizers, frames) int64.
+        pitch: (frames,) int64 codes of the fundamental frequency; None in streams without.
+    """
 
     start_frame: int
     codes: npt.NDArray[np.int64]
+    pitch: npt.NDArray[np.int64] | None
 
 
 class StreamReader:
@@ -90,22 +99,25 @@ class StreamReader:
         TruncatedStreamError or CorruptStreamError at the end.
         """
         for chunk in self.intact_chunks():
-            for number, codes in self.decode([chunk]).items():
-                yield ReadChunk(number * self.header.chunk_frames, codes)
+            yield from self.decode([chunk])
         self.raise_problem()
 
-    def codes(self) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield (num_quantizers, frames) codes as they come in, with -2 in frames that were lost.
+    def filled_chunks(self) -> Iterator[ReadChunk]:
+        """Yield chunks as they come in, beginning with the frames that were lost before them.
 
-        Can be used once. Never raises for damage; ``raise_problem`` does, afterwards.
+        Lost frames have the code -2 and no voice. Can be used once. Never raises for damage;
+        ``raise_problem`` does, afterwards.
         """
         frames = 0
         for chunk in self.intact_chunks():
-            for number, codes in self.decode([chunk]).items():
-                begin = number * self.header.chunk_frames
-                lost = np.full((len(codes), begin - frames), MISSING, np.int64)
-                yield np.concatenate([lost, codes], axis=1)
-                frames = begin + codes.shape[1]
+            for read in self.decode([chunk]):
+                lost = read.start_frame - frames
+                codes = np.pad(read.codes, ((0, 0), (lost, 0)), constant_values=MISSING)
+                pitch = read.pitch
+                if pitch is not None:
+                    pitch = np.pad(pitch, (lost, 0), constant_values=UNVOICED)
+                yield ReadChunk(frames, codes, pitch)
+                frames += codes.shape[1]
 
     def intact_chunks(self) -> Iterator[Chunk]:
         """Yield each chunk whose checksum is right, undecoded.
@@ -156,8 +168,8 @@ class StreamReader:
         if self._problem is not None:
             raise self._problem
 
-    def decode(self, chunks: list[Chunk]) -> dict[int, npt.NDArray[np.int64]]:
-        """Decode chunks to (num_quantizers, frames) codes, by chunk number.
+    def decode(self, chunks: list[Chunk]) -> list[ReadChunk]:
+        """Decode chunks, in their order.
 
         Chunks with a right checksum but invalid content are left out and noted as damage.
         """
@@ -176,15 +188,21 @@ class StreamReader:
                 payloads = {chunk.number: chunk.payload for chunk in group}
                 codes_of_group = decode_payloads(list(payloads.values()), n, frames, prior)
                 decoded |= zip(payloads, codes_of_group, strict=True)
-        valid = {number: codes for number, codes in decoded.items() if codes is not None}
+        valid = []
+        for chunk in chunks:
+            known = decoded.get(chunk.number)
+            pitch = None
+            if chunk.pitch is not None:
+                pitch = decode_pitch(chunk.pitch, chunk.frames(header))
+            if known is not None and (pitch is None) == (chunk.pitch is None):
+                valid.append(ReadChunk(chunk.number * header.chunk_frames, known, pitch))
         if len(valid) < len(chunks):
             self._note("the content of a chunk is invalid", "the other chunks are intact.")
         return valid
 
     def _intact_single(self, prior: CodePrior | None) -> Iterator[Chunk]:
         header = self.header
-        codes = header.chunk_frames * header.num_quantizers
-        largest = END_BYTES + packed_size_bytes(codes, header.bits_per_code) + CHECKSUM_BYTES
+        largest = END_BYTES + largest_body_bytes(header) + CHECKSUM_BYTES
         size = self._fill(largest + 1)  # one byte more, to notice bytes behind its end
         try:
             chunk = single_from_bytes(bytes(self._buffer[:size]), header, prior)

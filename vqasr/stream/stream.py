@@ -18,7 +18,7 @@ from vqasr.entropy.packing import check_codes
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CorruptStreamError, StreamError, TruncatedStreamError
 from vqasr.files import replace_file
-from vqasr.grid import MISSING, SAMPLING_RATE_HZ
+from vqasr.grid import MISSING, SAMPLING_RATE_HZ, UNVOICED
 from vqasr.stream.header import StreamHeader, usual_chunk_frames
 from vqasr.stream.reader import StreamReader
 from vqasr.stream.writer import StreamWriter, derived_id, write_all
@@ -43,6 +43,8 @@ class Stream:
         start_frame: not 0 where only a later part was read.
         prior: the one that read the stream or will write it; None for the one that ships for the
             codec, if there is one.
+        pitch: (frames,) int64 codes of the fundamental frequency (`vqasr.audio.pitch_tracker`), 0
+            in lost frames; None without, as header.pitch says.
     """
 
     header: StreamHeader
@@ -50,6 +52,7 @@ class Stream:
     samples: int
     start_frame: int = 0
     prior: CodePrior | None = None
+    pitch: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def load(
@@ -106,7 +109,7 @@ class Stream:
         buffer = io.BytesIO()
         prior = self.prior or bundled_prior(header.fingerprint)
         writer = StreamWriter(buffer, header, prior, stream_id)
-        writer.write(self.codes)
+        writer.write(self.codes, self.pitch)
         writer.close(self.samples)
         return buffer.getvalue()
 
@@ -129,15 +132,20 @@ class Stream:
             destination.flush()
         return len(data)
 
-    def trim(self, num_quantizers: int) -> Stream:
+    def trim(self, num_quantizers: int, *, pitch: bool = True) -> Stream:
         """Keep the first codebooks, as if the encoder had used only these.
+
+        Args:
+            num_quantizers: number of codebooks.
+            pitch: keep the fundamental frequency too, if there is one.
 
         Raises:
             InvalidCodesError: `num_quantizers` is out of range.
         """
         self.header.check_trim(num_quantizers)
-        header = replace(self.header, num_quantizers=num_quantizers)
-        return replace(self, header=header, codes=self.codes[:num_quantizers])
+        kept = self.pitch if pitch else None
+        header = replace(self.header, num_quantizers=num_quantizers, pitch=kept is not None)
+        return replace(self, header=header, codes=self.codes[:num_quantizers], pitch=kept)
 
     def cut(self, start_s: float, end_s: float | None = None) -> Stream:
         """Keep the frames that overlap [start_s, end_s) seconds.
@@ -151,6 +159,7 @@ class Stream:
             codes=self.codes[:, first:last],
             samples=_part_samples(self.header, self.samples, first, last),
             start_frame=self.start_frame + first,
+            pitch=None if self.pitch is None else self.pitch[first:last],
         )
 
     @staticmethod
@@ -171,12 +180,16 @@ class Stream:
             if kind != kinds[0]:
                 raise StreamError(
                     f"stream {i + 1} has {kind}, the first {kinds[0]}. Only streams of one codec "
-                    "with equally many codebooks can be joined; `vqasr trim` drops codebooks."
+                    "with equally many codebooks can be joined; `vqasr trim` drops codebooks and "
+                    "pitch."
                 )
         codes = np.concatenate([stream.codes for stream in streams], axis=1)
         unused = streams[-1].frames * streams[-1].header.hop_length - streams[-1].samples
         samples = codes.shape[1] * streams[0].header.hop_length - unused
-        return replace(streams[0]._rechunked(codes.shape[1]), codes=codes, samples=samples)
+        pitches = [stream.pitch for stream in streams if stream.pitch is not None]
+        pitch = np.concatenate(pitches) if pitches else None
+        whole = streams[0]._rechunked(codes.shape[1])
+        return replace(whole, codes=codes, samples=samples, pitch=pitch)
 
     def _rechunked(self, frames: int) -> Stream:
         """With the usual length of chunks for a number of frames, unless it has an unusual one."""
@@ -209,11 +222,18 @@ def _read(reader: StreamReader, start_s: float, end_s: float | None) -> Stream:
     length = header.chunk_frames
     overlapping = [c for c in intact if first - length < c.number * length < last]
     codes = np.full((header.num_quantizers, reader.frames), MISSING, np.int64)
-    for number, part in reader.decode(overlapping).items():
-        codes[:, number * length : number * length + part.shape[1]] = part
+    pitch = np.full(reader.frames, UNVOICED, np.int64) if header.pitch else None
+    for part in reader.decode(overlapping):
+        place = slice(part.start_frame, part.start_frame + part.codes.shape[1])
+        codes[:, place] = part.codes
+        if pitch is not None:
+            pitch[place] = part.pitch
     samples = reader.frames * header.hop_length if reader.samples is None else reader.samples
     samples = _part_samples(header, samples, first, last)
-    stream = Stream(header, codes[:, first:last], samples, first, reader.prior)
+    stream = Stream(
+        header, codes[:, first:last], samples, first, reader.prior,
+        None if pitch is None else pitch[first:last],
+    )  # fmt: skip
     try:
         reader.raise_problem()
     except (TruncatedStreamError, CorruptStreamError) as error:
@@ -246,5 +266,6 @@ def _kind(stream: Stream) -> str:
     header = stream.header
     return (
         f"codec {header.fingerprint.hex()}, {header.num_quantizers} codebooks of "
-        f"{header.bits_per_code} bits and frames of {header.hop_length} samples"
+        f"{header.bits_per_code} bits, frames of {header.hop_length} samples and "
+        f"{'a' if header.pitch else 'no'} pitch"
     )

@@ -10,9 +10,18 @@ import numpy as np
 
 from vqasr.entropy.packing import IntCodes, check_codes, pack_codes
 from vqasr.entropy.payload import encode_payload
+from vqasr.entropy.pitch import check_pitch, encode_pitch
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import StreamError
-from vqasr.stream.chunk import MAX_PAYLOAD_BYTES, Chunk, EndField, checksum_seed, single_to_bytes
+from vqasr.errors import InvalidCodesError, StreamError
+from vqasr.stream.chunk import (
+    MAX_PAYLOAD_BYTES,
+    Chunk,
+    EndField,
+    checksum_seed,
+    join_pitch,
+    largest_body_bytes,
+    single_to_bytes,
+)
 from vqasr.stream.header import StreamHeader, check_integer
 from vqasr.stream.priors import check_prior, named_by
 
@@ -51,11 +60,11 @@ class StreamWriter:
     ) -> None:
         if prior is not None:
             check_prior(prior, header)
-        bits = header.chunk_frames * header.num_quantizers * header.bits_per_code
-        if bits > 8 * MAX_PAYLOAD_BYTES:
+        largest = largest_body_bytes(header)
+        if largest > MAX_PAYLOAD_BYTES:
             raise StreamError(
                 f"chunks of {header.chunk_frames} frames with {header.num_quantizers} codes of "
-                f"{header.bits_per_code} bits may take {bits // 8} bytes; at most "
+                f"{header.bits_per_code} bits may take {largest} bytes; at most "
                 f"{MAX_PAYLOAD_BYTES} are allowed. Use shorter chunks."
             )
         self._derive_id = stream_id is None
@@ -72,10 +81,13 @@ class StreamWriter:
         self._chunks = 0
         self._seed = 0
         self._pending = np.empty((header.num_quantizers, 0), dtype=np.int64)
+        self._pending_pitch = np.empty(0, dtype=np.int64)
         self._open = True
 
-    def write(self, codes: IntCodes) -> None:
+    def write(self, codes: IntCodes, pitch: IntCodes | None = None) -> None:
         """Add codes of shape (num_quantizers, frames), any integer dtype and number of frames.
+
+        A stream with pitch needs (frames,) codes of the fundamental frequency as well, 0 to 74.
 
         Full chunks are written and flushed at once. Raises InvalidCodesError (and adds none of
         the codes), or StreamError when the writer is closed.
@@ -84,6 +96,15 @@ class StreamWriter:
         check_codes(codes, self.header.num_quantizers, self.header.bits_per_code)
         if self._prior is not None:
             self._prior.check(codes)
+        if (pitch is not None) != self.header.pitch:
+            wanted = "needs" if self.header.pitch else "has no"
+            raise InvalidCodesError(
+                f"this stream {wanted} pitch; give it for all frames, and set pitch in the header, "
+                "or for none."
+            )
+        if pitch is not None:
+            check_pitch(pitch, codes.shape[1])
+            self._pending_pitch = np.concatenate([self._pending_pitch, pitch.astype(np.int64)])
         self._pending = np.concatenate([self._pending, codes.astype(np.int64)], axis=1)
         self.frames += codes.shape[1]
         self._write_full_chunks()
@@ -136,19 +157,24 @@ class StreamWriter:
         bits_per_code = self.header.bits_per_code
         codes = self._pending[:, : self.header.chunk_frames]
         payload, coded = encode_payload(codes, bits_per_code, self._prior)
+        pitch = None
+        if self.header.pitch:
+            pitch = encode_pitch(self._pending_pitch[: self.header.chunk_frames])
         start = b""
         if self._chunks == 0:
             if self._derive_id and end is not None and end.unused_samples is not None:
                 self.header = replace(self.header, single=True, stream_id=0)
-                self._emit(single_to_bytes(self.header, payload, end, self._prior))
+                body = join_pitch(pitch, payload)
+                self._emit(single_to_bytes(self.header, body, end, self._prior))
                 return
             if self._derive_id:
                 self.header = replace(self.header, stream_id=derived_id(codes, bits_per_code))
             start = self.header.to_bytes()
             self._seed = checksum_seed(self.header, self._prior)
-        chunk = Chunk(self._chunks, payload, coded, end)
+        chunk = Chunk(self._chunks, payload, coded, end, pitch)
         self._emit(start + chunk.to_bytes(self.header, self._seed))
         self._pending = self._pending[:, self.header.chunk_frames :]
+        self._pending_pitch = self._pending_pitch[self.header.chunk_frames :]
         self._chunks += 1
 
     def _emit(self, data: bytes) -> None:
