@@ -73,9 +73,8 @@ def encode_live(
     ):
         for piece in audio:
             codes = encoder.push(piece)
-            writer.write(codes, tracker and tracker.push(piece, codes.shape[1]))
-        codes = encoder.finish()
-        writer.write(codes, tracker and tracker.finish())
+            writer.write(codes, None if tracker is None else tracker.push(piece, codes.shape[1]))
+        writer.write(encoder.finish(), None if tracker is None else tracker.finish())
         writer.close(encoder.samples)
     rate = writer.bits_written * SAMPLING_RATE_HZ / max(1, encoder.samples)
     err.print(f"-: {writer.bits_written // 8} bytes, {rate:.0f} bps", highlight=False)

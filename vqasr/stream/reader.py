@@ -180,8 +180,8 @@ class StreamReader:
             if not chunk.coded:
                 frames = chunk.frames(header)
                 codes = unpack_codes(chunk.payload, n, frames, header.bits_per_code)
-                known = codes is None or prior is None or prior.knows(codes)
-                decoded[chunk.number] = codes if known else None
+                usable = codes is None or prior is None or prior.knows(codes)
+                decoded[chunk.number] = codes if usable else None
         if prior is not None:
             coded = (chunk for chunk in chunks if chunk.coded)
             for frames, group in groupby(coded, lambda chunk: chunk.frames(header)):

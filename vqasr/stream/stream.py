@@ -226,7 +226,7 @@ def _read(reader: StreamReader, start_s: float, end_s: float | None) -> Stream:
     for part in reader.decode(overlapping):
         place = slice(part.start_frame, part.start_frame + part.codes.shape[1])
         codes[:, place] = part.codes
-        if pitch is not None:
+        if pitch is not None and part.pitch is not None:
             pitch[place] = part.pitch
     samples = reader.frames * header.hop_length if reader.samples is None else reader.samples
     samples = _part_samples(header, samples, first, last)
