@@ -170,11 +170,10 @@ def test_two_processes_are_one(codes, tmp_path) -> None:
 
     states = [load_file(tmp_path / f"codec-{n}" / "state.safetensors") for n in ("one", "two")]
     assert states[0].keys() == states[1].keys()
-    apart = {  # float near-ties move a frame from one code to another
-        name: float((states[1][name] - value).abs().gt(1e-3 + 1e-3 * value.abs()).sum())
-        for name, value in states[0].items()
-    }
-    assert sum(apart.values()) <= 0.01 * sum(value.numel() for value in states[0].values()), apart
+    for name, value in states[0].items():
+        apart = (states[1][name] - value).abs() > 1e-3 + 1e-3 * value.abs()
+        # Float near-ties move a frame from one code to another.
+        assert apart.float().mean() <= (0.1 if "quantizer" in name or "extra" in name else 0), name
     logs = [
         [json.loads(line) for line in (tmp_path / f"codec-{n}" / "log.jsonl").open()]
         for n in ("one", "two")

@@ -9,7 +9,6 @@ from vqasr.codec.convolution import StreamState
 from vqasr.codec.int8_weights import INT8_FILE
 from vqasr.codec.vocoder import (
     N_FFT,
-    STFT_HOP_LENGTH,
     LiveVocoder,
     OverlapAdd,
     Vocoder,
@@ -17,7 +16,7 @@ from vqasr.codec.vocoder import (
 )
 from vqasr.codec.vocoder import VocoderConfig as Config
 from vqasr.errors import CodecError
-from vqasr.grid import HOP_LENGTH
+from vqasr.grid import FINE_HOP_LENGTH, HOP_LENGTH
 
 SIZES = {"latent_dim": 8, "hidden_size": 16, "num_layers": 2, "fine_hidden_size": 12}
 
@@ -70,9 +69,9 @@ def test_lookahead(ahead: int, delay: int) -> None:
 
 def test_overlap_add_inverts_the_stft() -> None:
     audio, inverse = torch.randn(1, 4000), OverlapAdd()
-    windows = audio.unfold(-1, N_FFT, STFT_HOP_LENGTH) * stft_window(audio.device)
+    windows = audio.unfold(-1, N_FFT, FINE_HOP_LENGTH) * stft_window(audio.device)
     again = inverse(torch.fft.rfft(windows), StreamState())
-    inner = slice(N_FFT - STFT_HOP_LENGTH, windows.shape[1] * STFT_HOP_LENGTH)
+    inner = slice(N_FFT - FINE_HOP_LENGTH, windows.shape[1] * FINE_HOP_LENGTH)
     torch.testing.assert_close(again[:, inner], audio[:, inner], atol=1e-5, rtol=1e-5)
 
 

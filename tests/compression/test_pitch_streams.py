@@ -63,9 +63,9 @@ def test_every_damaged_byte_is_noticed(stream) -> None:
 
 
 def test_lost_chunks(codec, stream) -> None:
-    data = drop_chunks(stream.to_bytes(), ChunkLoss.parse("30"), np.random.default_rng(1))
     if stream.header.chunk_frames > 5:
-        return  # a single chunk
+        pytest.skip("a single chunk is lost whole")
+    data = drop_chunks(stream.to_bytes(), ChunkLoss.parse("30"), np.random.default_rng(1))
     with pytest.raises(CorruptStreamError):
         Stream.load(data)
     intact = Stream.load(data, partial=True)

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.grid import FINE_HOP_LENGTH, LOWEST_PITCH_HZ, SAMPLING_RATE_HZ
 
-PITCH_HOP_LENGTH = 160  # samples, 10 ms
-LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 60.0, 500.0
+HIGHEST_PITCH_HZ = 500.0
 UNKNOWN_PITCH_HZ = 150.0  # of clips without a voice
 
 
@@ -21,8 +20,8 @@ def track_pitch(clip: np.ndarray) -> np.ndarray:
     """
     import parselmouth
 
-    hops = len(clip) // PITCH_HOP_LENGTH
-    step_s = PITCH_HOP_LENGTH / SAMPLING_RATE_HZ
+    hops = len(clip) // FINE_HOP_LENGTH
+    step_s = FINE_HOP_LENGTH / SAMPLING_RATE_HZ
     try:
         pitch = parselmouth.Sound(clip.astype(np.float64), SAMPLING_RATE_HZ).to_pitch_ac(
             step_s, LOWEST_PITCH_HZ, pitch_ceiling=HIGHEST_PITCH_HZ

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vqasr.codec.convolution import StreamState
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.grid import FINE_HOP_LENGTH, SAMPLING_RATE_HZ
 
-EXCITATION_HOP_LENGTH = 160  # samples, 10 ms
 HIGHEST_HARMONIC_HZ = 7600.0
 NOISE_HOPS = 997  # the noise repeats after 10 s
 
@@ -28,11 +27,11 @@ class Harmonics(nn.Module):
         """
         pitch = pitch_hz.double()
         step = pitch / SAMPLING_RATE_HZ  # periods a sample
-        turned = torch.cumsum(step * EXCITATION_HOP_LENGTH, 1)
+        turned = torch.cumsum(step * FINE_HOP_LENGTH, 1)
         begin = state.values.get(self, pitch.new_zeros(len(pitch), 1))
         state.values[self] = (begin + turned[:, -1:]) % 1.0 if pitch.shape[1] else begin
-        starts = begin + turned - step * EXCITATION_HOP_LENGTH
-        samples = torch.arange(EXCITATION_HOP_LENGTH, device=pitch.device)
+        starts = begin + turned - step * FINE_HOP_LENGTH
+        samples = torch.arange(FINE_HOP_LENGTH, device=pitch.device)
         phase = (starts[..., None] + step[..., None] * samples + 0.5) % 1.0 - 0.5
         count = (HIGHEST_HARMONIC_HZ / pitch).floor()[..., None]
         # The sum of the cosines in closed form (Dirichlet's kernel).
@@ -45,7 +44,7 @@ class Harmonics(nn.Module):
 @lru_cache(maxsize=8)
 def _noise(device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(NOISE_HOPS, EXCITATION_HOP_LENGTH, generator=generator).to(device)
+    return torch.randn(NOISE_HOPS, FINE_HOP_LENGTH, generator=generator).to(device)
 
 
 class Noise(nn.Module):

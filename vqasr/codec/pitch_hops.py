@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from vqasr.grid import LOWEST_PITCH_HZ, PITCH_STEPS, UNVOICED
+from vqasr.grid import HOPS_PER_FRAME, LOWEST_PITCH_HZ, PITCH_STEPS, UNVOICED
 
-HOPS_PER_FRAME = 4
 # Places of the hops between the middles of two frames.
 _BETWEEN = torch.tensor([0.125, 0.375, 0.625, 0.875])
 

@@ -18,22 +18,15 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vqasr.assets import BUNDLED_VOCODERS
 from vqasr.codec.convolution import StreamBlock, StreamState
-from vqasr.codec.excitation import (
-    EXCITATION_HOP_LENGTH,
-    Harmonics,
-    Noise,
-    minimum_phase,
-)
+from vqasr.codec.excitation import Harmonics, Noise, minimum_phase
 from vqasr.codec.int8_weights import load_int8, save_int8
 from vqasr.codec.loading import load_checked
 from vqasr.codec.pitch_hops import PitchHops
-from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH
+from vqasr.grid import FINE_HOP_LENGTH, FRAME_RATE_HZ, HOP_LENGTH, HOPS_PER_FRAME
 
 GRIFFIN_LIM = "griffin-lim"  # name of decoding without a trained vocoder
-STFT_HOP_LENGTH = EXCITATION_HOP_LENGTH
-STFT_FRAMES_PER_FRAME = HOP_LENGTH // STFT_HOP_LENGTH
 OVERLAP = 4  # STFT windows over each sample
-N_FFT = OVERLAP * STFT_HOP_LENGTH
+N_FFT = OVERLAP * FINE_HOP_LENGTH
 # Squared Hann windows of a quarter's distance sum up to this.
 WINDOW_POWER = 0.375 * OVERLAP
 HIGHEST_LOG_GAIN = 2.0  # a harmonic at full scale has 0
@@ -115,7 +108,7 @@ class OverlapAdd(nn.Module):
         window = stft_window(spectrum.device) / WINDOW_POWER
         windows = torch.fft.irfft(spectrum, N_FFT) * window
         buffer, outputs = state.extend(self, windows, HOPS_AHEAD, OVERLAP)
-        hops = buffer.unflatten(-1, (OVERLAP, STFT_HOP_LENGTH))
+        hops = buffer.unflatten(-1, (OVERLAP, FINE_HOP_LENGTH))
         # The last of the four windows begins with this hop, the first one ends with it.
         parts = [hops[:, i : i + outputs, HOPS_AHEAD - i] for i in range(OVERLAP)]
         return torch.stack(parts).sum(0).flatten(1)
@@ -134,9 +127,9 @@ class Excitation(nn.Module):
         noise = self.noise(pitch_hz.shape[1], pitch_hz, state)
         samples = torch.stack([harmonics, noise], -1)
         buffer, _ = state.extend(
-            self, samples, HOPS_AHEAD * STFT_HOP_LENGTH, N_FFT, STFT_HOP_LENGTH
+            self, samples, HOPS_AHEAD * FINE_HOP_LENGTH, N_FFT, FINE_HOP_LENGTH
         )
-        windows = buffer.unfold(1, N_FFT, STFT_HOP_LENGTH) * stft_window(buffer.device)
+        windows = buffer.unfold(1, N_FFT, FINE_HOP_LENGTH) * stft_window(buffer.device)
         spectra = torch.fft.rfft(windows)  # (batch, hops, 2, bins)
         return spectra[:, :, 0], spectra[:, :, 1]
 
@@ -164,7 +157,7 @@ class Vocoder(PreTrainedModel):
             for i in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.to_100_hz = nn.Linear(width, STFT_FRAMES_PER_FRAME * fine_width)
+        self.to_100_hz = nn.Linear(width, HOPS_PER_FRAME * fine_width)
         self.fine_blocks = nn.ModuleList(
             StreamBlock(fine_width, config.expansion, config.kernel_size, right=0)
             for _ in range(config.num_fine_layers)
@@ -238,7 +231,7 @@ class Vocoder(PreTrainedModel):
             octaves over 150 Hz.
         """
         config = self.config
-        early = STFT_FRAMES_PER_FRAME * (1 + config.delay_frames) - HOPS_AHEAD
+        early = HOPS_PER_FRAME * (1 + config.delay_frames) - HOPS_AHEAD
         if pitch_hz is not None:
             pitch_hz = F.pad(pitch_hz[:, None], (early, HOPS_AHEAD), mode="replicate")[:, 0]
         latents = F.pad(self.conceal(latents, lost), (0, 0, 1, config.frames_ahead))
@@ -362,9 +355,9 @@ class LiveVocoder:
         """Return the pitch of the hops that these further frames complete, for `Vocoder.step`."""
         config = self._vocoder.config
         done, self._frames = self._frames, self._frames + frames
-        early = STFT_FRAMES_PER_FRAME * (1 + config.delay_frames) - HOPS_AHEAD
+        early = HOPS_PER_FRAME * (1 + config.delay_frames) - HOPS_AHEAD
         first, last = (
-            STFT_FRAMES_PER_FRAME * max(0, count - config.lookahead_frames) - early
+            HOPS_PER_FRAME * max(0, count - config.lookahead_frames) - early
             for count in (done, self._frames)
         )
         assert self._pitch is not None  # for the type checker

@@ -10,16 +10,14 @@ from rich.progress import track
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from vqasr.audio.pitch import PITCH_HOP_LENGTH, fill_pitch, track_pitch
+from vqasr.audio.pitch import fill_pitch, track_pitch
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.errors import TrainingError
 from vqasr.files import replace_file
-from vqasr.grid import HOP_LENGTH, frames_of
+from vqasr.grid import HOP_LENGTH, HOPS_PER_FRAME, frames_of
 from vqasr.training.batches import Batches
 from vqasr.training.prior_data import training_codes
 from vqasr.training.recordings import PCM_SCALE, Recordings, to_device
-
-HOPS_PER_FRAME = HOP_LENGTH // PITCH_HOP_LENGTH
 
 
 @dataclass

@@ -9,12 +9,15 @@ knows nothing of the codebooks' statistics.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+LONGEST_WAIT = timedelta(days=2)
 
 
 class Processes:
@@ -30,7 +33,8 @@ class Processes:
     def _state(self) -> Any:
         from accelerate import PartialState  # most trainings do not need it
 
-        return PartialState()
+        # The others wait while the main process transcribes, which may take hours.
+        return PartialState(timeout=LONGEST_WAIT)
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +69,14 @@ class Processes:
         if self.count > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)
+
+    def total(self, value: float) -> float:
+        """Add up a number over the processes."""
+        if self.count == 1:
+            return value
+        tensor = torch.tensor(value, device=self.device)
+        dist.all_reduce(tensor)
+        return float(tensor)
 
     def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Add up the gradients over the processes.

@@ -232,7 +232,7 @@ class Trainer:
                 last = (self.batches.count_pieces(step, count) - 1) % count
                 self.processes.from_process(last, candidates)
             self.student.codec.quantizer.update_codebooks(decay)
-        return means, audio_s
+        return means, self.processes.total(audio_s)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Compute all parts of the loss of a piece of a batch; "NAME:part" for a recogniser.

@@ -14,11 +14,11 @@ from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.vocoder import MIDDLE_PITCH_HZ, Vocoder, VocoderConfig
 from vqasr.data.speech import load_speech
 from vqasr.errors import TrainingError
-from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ
+from vqasr.grid import HOP_LENGTH, HOPS_PER_FRAME, SAMPLING_RATE_HZ
 from vqasr.training.augment import Augment
 from vqasr.training.batches import Batches
 from vqasr.training.checkpoint import RunFolder, StepLog
-from vqasr.training.coded_recordings import HOPS_PER_FRAME, CodedRecordings, Crops
+from vqasr.training.coded_recordings import CodedRecordings, Crops
 from vqasr.training.config import (
     NO_CHANGE,
     DataConfig,
