@@ -1,6 +1,10 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
+# Where this is set, as in many container images, every process compiles torch and transformers anew:
+# 15 s of each of the tests' processes, most of the time of all tests.
+export PYTHONDONTWRITEBYTECODE =
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test docs assets clean
 
