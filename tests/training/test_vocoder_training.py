@@ -141,6 +141,27 @@ def test_interrupted_and_whole(folder) -> None:
     assert vocoder.config.codec_fingerprint == trainer.codec.fingerprint().hex()
 
 
+def test_a_recogniser_compares_what_it_reads(folder) -> None:
+    path = write(folder, "states")
+    path.write_text('recogniser = "tiny.en"\n' + path.read_text())
+    trainer = VocoderTrainer(load_any_config(path))
+    crops = trainer.train.crops(np.random.default_rng(0), 2, 40)
+    latents = trainer.latents(crops.codes, torch.tensor([8, 8]))
+    losses = trainer.losses(crops, latents)
+    (gradient,) = torch.autograd.grad(losses["states"], trainer.vocoder.gain_head.weight)
+    assert bool(gradient.any())
+    assert bool(gradient.isfinite().all())
+    # The same speech is no distance away, and quieter speech a small one: Whisper levels it.
+    speech = crops.samples
+    distances = [
+        float(trainer._state_distance(trainer.teacher, other, speech))
+        for other in (speech, 0.5 * speech, speech.flip(1))
+    ]
+    assert distances[0] == 0
+    assert distances[0] < distances[1] < 0.2 * distances[2]
+    assert not any(parameter.requires_grad for parameter in trainer.teacher.parameters())
+
+
 def test_refused(folder) -> None:
     with pytest.raises(TrainingError, match="crop_frames = 2000"):
         VocoderTrainer(load_any_config(write(folder, "long", crop=2000))).run()

@@ -6,12 +6,12 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, cast
 
 from rich.markup import escape
 from typer import Argument, Option
 
-from vqasr.cli import experiments, network, options, streams, tokenize, transcribe  # noqa: F401 (registers)
+from vqasr.cli import devices, experiments, network, options, streams, tokenize, transcribe  # noqa: F401 (registers)
 from vqasr.cli.inputs import AUDIO, STANDARD, find_inputs, output_paths, read_input, standard_input
 from vqasr.cli.options import (
     app,
@@ -92,7 +92,10 @@ def encode(
         raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     if paths == [Path(STANDARD)] and str(output) == STANDARD:
         point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
-        encode_live(model, point, frames, loaded_prior, pcm_hz, pitch)
+        audio_in = LiveAudio(standard_input(), pcm_hz)
+        encode_live(
+            audio_in, sys.stdout.buffer, model, point, frames, loaded_prior, pitch, STANDARD
+        )
         return
 
     def encode_file(path: Path) -> None:
@@ -148,7 +151,7 @@ def decode(
     import numpy as np
     import soundfile
 
-    from vqasr.cli.live import decode_live
+    from vqasr.cli.live import decode_live, write_live
     from vqasr.codec.vocoder import GRIFFIN_LIM
     from vqasr.compression.compress import decode as decode_stream
     from vqasr.compression.compress import load_codec
@@ -161,7 +164,8 @@ def decode(
     if str(stream) == str(output) == STANDARD and whole and str(vocoder) != GRIFFIN_LIM:
         set_threads(threads)
         with error_context(stream):
-            decode_live(load_codec(codec), vocoder, loaded_prior, partial)
+            source = cast("BinaryIO", standard_input())
+            write_live(decode_live(source, load_codec(codec), vocoder, loaded_prior, partial))
         return
     with error_context(stream):
         content = Stream.load(

@@ -4,7 +4,9 @@ import codecs
 import glob
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from vqasr.errors import VqasrError
 from vqasr.files import Begun, read_file
@@ -111,6 +113,13 @@ def standard_input() -> Begun:
     if not file.head:
         raise VqasrError("standard input is empty; it can be read once in a command.")
     return file
+
+
+def open_stream(path: Path) -> AbstractContextManager[BinaryIO]:
+    """Open a file to be read as it comes in, or standard input for "-"."""
+    if str(path) == STANDARD:
+        return nullcontext(cast("BinaryIO", standard_input()))
+    return cast("BinaryIO", open(path, "rb"))
 
 
 def _lines(path: Path) -> list[str]:

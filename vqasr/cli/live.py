@@ -1,9 +1,9 @@
-"""Encode and decode from standard input to standard output, while it comes in."""
+"""Encode, decode and transcribe audio and streams while they come in."""
 
 import signal
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vqasr.adapters.agreement import AgreementStream
     from vqasr.adapters.ctc_stream import CTCStream
     from vqasr.adapters.recogniser import Recogniser
+    from vqasr.audio.devices import Microphone
     from vqasr.codec.modeling import VQCodecModel
     from vqasr.compression.rates import OperatingPoint
     from vqasr.entropy.prior import CodePrior
@@ -34,7 +35,7 @@ CHUNK_FRAMES = 5  # 0.2 s
 
 
 @contextmanager
-def ends_at_ctrl_c(audio: LiveAudio) -> Iterator[None]:
+def ends_at_ctrl_c(audio: "LiveAudio | Microphone") -> Iterator[None]:
     """Let Ctrl-C end the audio, as the usual end of a recording; a second one interrupts."""
 
     def stop(*_: object) -> None:
@@ -49,19 +50,20 @@ def ends_at_ctrl_c(audio: LiveAudio) -> Iterator[None]:
 
 
 def encode_live(
+    audio: "LiveAudio | Microphone",
+    file: BinaryIO,
     codec: "VQCodecModel",
     point: "OperatingPoint",
     chunk_frames: int | None,
     prior: "CodePrior | None",
-    pcm_hz: int | None,
-    pitch: bool = False,
+    pitch: bool,
+    name: str,
 ) -> None:
-    """Encode standard input to standard output, chunk by chunk.
+    """Encode audio to a file, chunk by chunk.
 
-    Ctrl-C ends the stream like the end of the input. An error leaves a stream that readers report
+    Ctrl-C ends the stream like the end of the audio. An error leaves a stream that readers report
     as truncated, with all frames before it.
     """
-    audio = LiveAudio(standard_input(), pcm_hz)
     prior = prior or bundled_prior(codec.fingerprint())
     header = stream_header(codec, point.num_quantizers, chunk_frames or CHUNK_FRAMES, pitch)
     encoder = LiveEncoder(codec, point=point, prior=prior)
@@ -69,7 +71,7 @@ def encode_live(
     with (
         audio_warnings(),
         ends_at_ctrl_c(audio),
-        StreamWriter(sys.stdout.buffer, header, prior) as writer,
+        StreamWriter(file, header, prior) as writer,
     ):
         for piece in audio:
             codes = encoder.push(piece)
@@ -77,35 +79,44 @@ def encode_live(
         writer.write(encoder.finish(), None if tracker is None else tracker.finish())
         writer.close(encoder.samples)
     rate = writer.bits_written * SAMPLING_RATE_HZ / max(1, encoder.samples)
-    err.print(f"-: {writer.bits_written // 8} bytes, {rate:.0f} bps", highlight=False)
+    err.print(f"{name}: {writer.bits_written // 8} bytes, {rate:.0f} bps", highlight=False)
 
 
 def decode_live(
-    codec: "VQCodecModel", vocoder: str | None, prior: "CodePrior | None", partial: bool
-) -> None:
-    """Decode standard input to a WAV file on standard output, whose header has no length.
+    file: BinaryIO,
+    codec: "VQCodecModel",
+    vocoder: str | None,
+    prior: "CodePrior | None",
+    partial: bool,
+) -> Generator[np.ndarray]:
+    """Decode a stream; yield its audio, (samples,) float32, as soon as it is complete.
 
-    Audio is written as soon as it is complete, also of damaged streams; their error comes at the
-    end, unless `partial`.
+    Damaged streams too; their error comes at the end, unless `partial`.
     """
-    reader = StreamReader(cast("BinaryIO", standard_input()), codec.fingerprint(), prior)
+    reader = StreamReader(file, codec.fingerprint(), prior)
     decoder = LiveDecoder(codec, vocoder)
-    written = 0
+    done = 0
 
-    def write(samples: np.ndarray) -> None:
-        nonlocal written
+    def cut(samples: np.ndarray) -> np.ndarray:
+        nonlocal done
         if reader.samples is not None:
-            samples = samples[: max(0, reader.samples - written)]
-        write_all(sys.stdout.buffer, to_pcm(samples))
-        sys.stdout.buffer.flush()
-        written += len(samples)
+            samples = samples[: max(0, reader.samples - done)]
+        done += len(samples)
+        return samples
 
-    write_all(sys.stdout.buffer, wav_header())
     for chunk in reader.filled_chunks():
-        write(decoder.push(chunk.codes, chunk.pitch))
-    write(decoder.finish())
+        yield cut(decoder.push(chunk.codes, chunk.pitch))
+    yield cut(decoder.finish())
     if not partial:
         reader.raise_problem()
+
+
+def write_live(audio: Iterator[np.ndarray]) -> None:
+    """Write audio to standard output as it comes: a WAV file whose header has no length."""
+    write_all(sys.stdout.buffer, wav_header())
+    for samples in audio:
+        write_all(sys.stdout.buffer, to_pcm(samples))
+        sys.stdout.buffer.flush()
 
 
 def transcribe_live(

@@ -2,17 +2,16 @@
 
 import contextlib
 import socket
-import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
 from vqasr.cli import options
-from vqasr.cli.inputs import STANDARD, standard_input
+from vqasr.cli.inputs import STANDARD, open_stream
 from vqasr.cli.options import app, err, error_context, example, load_prior
-from vqasr.cli.outputs import check_output
+from vqasr.cli.outputs import check_output, create_live
 from vqasr.errors import VqasrError
 
 UDP = socket.SOCK_DGRAM
@@ -41,7 +40,7 @@ def send(
 
     family, target = _resolve(address)
     count = size = 0
-    with error_context(stream), _open(stream) as file, socket.socket(family, UDP) as line:
+    with error_context(stream), open_stream(stream) as file, socket.socket(family, UDP) as line:
         reader = StreamReader(file, prior=load_prior(prior))
         begun_s, end_s = time.monotonic(), 0.0
         for end_s, sent in datagrams(reader):
@@ -106,7 +105,7 @@ def receive(
                     data = receiver.feed(datagram, time.monotonic())
                 if data:
                     # Not earlier: an older file stays if nothing comes.
-                    file = file or opened.enter_context(_create(output))
+                    file = file or opened.enter_context(create_live(output))
                     write_all(file, data)
                     file.flush()
     counts = receiver.counts
@@ -131,16 +130,3 @@ def _resolve(address: str) -> tuple[int, Any]:
     except OSError as error:
         raise VqasrError(f"{address}: the host is not known ({error.strerror}).") from error
     return found[0][0], found[0][4]
-
-
-def _open(stream: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    if str(stream) == STANDARD:
-        return contextlib.nullcontext(cast("BinaryIO", standard_input()))
-    return cast("BinaryIO", open(stream, "rb"))
-
-
-def _create(output: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    if str(output) == STANDARD:
-        return contextlib.nullcontext(sys.stdout.buffer)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return open(output, "wb")

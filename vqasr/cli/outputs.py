@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from vqasr.cli.inputs import STANDARD
 from vqasr.errors import VqasrError
@@ -31,6 +33,17 @@ def check_output(output: Path, inputs: Iterable[Path], suffix: str, force: bool 
             raise VqasrError(
                 f"{output} is an input and would be replaced: choose another output, or --force."
             )
+
+
+def create_live(output: Path) -> AbstractContextManager[BinaryIO]:
+    """Open a file that is written while something comes in, or standard output for "-".
+
+    An older file is replaced at once: what has come in is kept whatever happens.
+    """
+    if str(output) == STANDARD:
+        return nullcontext(sys.stdout.buffer)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return open(output, "wb")
 
 
 def write_output(output: Path, data: bytes) -> None:

@@ -235,12 +235,13 @@ class TrainConfig(_Table):
 
 
 class VocoderLossConfig(_Table):
-    """Weights of the parts of the vocoder's loss, see `spectral_losses`."""
+    """Weights of the parts of the vocoder's loss, see `VocoderTrainer.losses`."""
 
     magnitude: float = 1.0
     convergence: float = 0.5
     mel: float = 1.0
     pitch: float = 2.0  # mean error in octaves of voiced 10 ms
+    states: float = 1.0  # distance of the recogniser's encoder states, if there is a recogniser
 
 
 class VocoderTrainConfig(_Table):
@@ -249,6 +250,8 @@ class VocoderTrainConfig(_Table):
     output_dir: str  # of checkpoints, log and the finished vocoder
     codec: str = "vqasr-base"  # name or folder; it stays unchanged
     start_from: str = ""  # name or folder of a vocoder to train further; empty for random weights
+    # Whisper, as `load_whisper` takes it, whose encoder compares decoded with recorded speech.
+    recogniser: str = ""  # empty for none
     train: list[str] = Field(min_length=1)  # parquet files, folders or hub ids with clean speech
     dev: list[str] = Field(min_length=1)  # the same
     train_split: str = "train"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vqasr.adapters.original_whisper import load_whisper
+from vqasr.codec.mel import clip_mel_power
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.vocoder import MIDDLE_PITCH_HZ, Vocoder, VocoderConfig
 from vqasr.data.speech import load_speech
@@ -26,11 +28,13 @@ from vqasr.training.config import (
     VocoderTrainConfig,
     config_hash,
 )
+from vqasr.training.losses import relative_distance
 from vqasr.training.optimizer import Muon, adamw
 from vqasr.training.parallel import Processes
 from vqasr.training.precision import autocast
 from vqasr.training.recordings import Recordings
 from vqasr.training.spectral_losses import spectral_losses
+from vqasr.training.teacher import WhisperTeacher
 
 # The first frames of a crop lack what was before them, and do not count.
 IGNORED_FRAMES = 8
@@ -83,6 +87,9 @@ class VocoderTrainer:
         self.train = self._encoded(config.train, config.train_split, None)
         self.dev = self._encoded(config.dev, config.dev_split, config.dev_utterances)
         self.codebooks = self.codec.quantizer.codebooks.to(self.device)
+        self.teacher: WhisperTeacher | None = None
+        if config.recogniser:
+            self.teacher = WhisperTeacher(load_whisper(config.recogniser).model, self.device)
         self.run_folder = RunFolder(self.folder, "vocoder", config_hash(config))
 
     def _copy_weights(self, vocoder: Vocoder) -> None:
@@ -167,15 +174,34 @@ class VocoderTrainer:
 
         The source has the pitch of the recording: a harmonic at a wrong place would only teach the
         filter to hide it.
+
+        Returns:
+            "magnitude", "convergence" and "mel", see `spectral_losses`; "pitch": mean error of the
+            predicted pitch in octaves; "states", with a recogniser: distance of the states of all
+            layers of its encoder, on decoded and on recorded speech (after Johnson et al.'s
+            perceptual loss, arXiv 1603.08155).
         """
         with autocast(self.device):
             decoded, octaves = self.vocoder.decode(latents, lost, crops.pitch_hz)
         counted = slice(ignored * HOP_LENGTH, None)
-        losses = spectral_losses(decoded[:, counted], crops.samples[:, counted])
+        own, target = decoded[:, counted], crops.samples[:, counted]
+        losses = spectral_losses(own, target)
+        if self.teacher is not None:
+            losses["states"] = self._state_distance(self.teacher, own, target)
         error = (octaves - torch.log2(crops.pitch_hz / MIDDLE_PITCH_HZ)).abs() * crops.voiced
         hops = slice(ignored * HOPS_PER_FRAME, None)
         voiced = crops.voiced[:, hops].sum().clamp_min(1)
         return losses | {"pitch": error[:, hops].sum() / voiced}
+
+    def _state_distance(self, teacher: WhisperTeacher, decoded: Tensor, target: Tensor) -> Tensor:
+        """Return the mean distance of the encoder states, relative to their variance."""
+        with autocast(self.device):
+            with torch.no_grad():
+                wanted = teacher.layers(teacher.stem(clip_mel_power(target)))
+            own = teacher.layers(teacher.stem(clip_mel_power(decoded)))
+        return torch.stack(
+            [relative_distance(*pair) for pair in zip(own, wanted, strict=True)]
+        ).mean()
 
     def latents(self, codes: Tensor, levels: Tensor) -> Tensor:
         """Sum up the first codes of each item.
