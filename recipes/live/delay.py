@@ -36,15 +36,17 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="data set of speech, spoken again and again")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--vocoder", required=True, help="folder")
+    parser.add_argument("--vocoder", default="vqasr-base-vocoder", help="name or folder")
     parser.add_argument("--chunk-s", type=float, default=0.04, help="of speech in a packet")
     parser.add_argument("--bps", type=float, default=None, help="default: 4 codebooks")
+    parser.add_argument("--pitch", action="store_true", help="send the pitch too")
     parser.add_argument("--port", type=int, default=5004)
     parser.add_argument("--out", type=Path, default=Path("runs/delay.jsonl"))
     arguments = parser.parse_args()
     speech = spoken(arguments.data, min(arguments.seconds, 600.0))
     address = f"127.0.0.1:{arguments.port}"
     rate = ["-n", "4"] if arguments.bps is None else ["--bps", str(arguments.bps)]
+    rate += ["--pitch"] if arguments.pitch else []
     receive = start("receive", address, "-o", "-", "--timeout-s", "60")
     decode = start("decode", "-", "-o", "-", "--vocoder", arguments.vocoder, stdin=receive)
     encode = start(

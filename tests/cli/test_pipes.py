@@ -10,9 +10,13 @@ import pytest
 import soundfile
 from cli_helpers import vqasr
 
-from vqasr import Stream, StreamReader
+from vqasr import LiveEncoder, Stream, StreamReader
 from vqasr.assets import CLIPS
+from vqasr.audio.live import LiveAudio
+from vqasr.audio.resampling import resample
+from vqasr.cli.live import first_piece_s
 from vqasr.errors import TruncatedStreamError
+from vqasr.files import Begun
 
 CLIP = CLIPS / "clip01_af_heart.flac"
 
@@ -66,7 +70,8 @@ def test_an_error_keeps_what_was_before(tmp_path) -> None:
     assert "is nan" in failed.stderr
     with pytest.raises(TruncatedStreamError):
         Stream.load(failed.stdout)
-    assert Stream.load(failed.stdout, partial=True).frames == 31 - 8  # all but the look-ahead
+    kept = Stream.load(failed.stdout, partial=True)
+    assert kept.frames == (20_000 - 4520) // 640  # all but the look-ahead
 
 
 def test_raw_samples_to_a_file(raw, tmp_path) -> None:
@@ -97,3 +102,19 @@ def test_live_refused(raw) -> None:
     for wrong in (("x.wav", "--live"), ("-", "--live", "--json"), ("-", "--live", "-o", "x")):
         assert "give - alone" in vqasr("transcribe", *wrong, ok=False).stderr
     assert "add --live" in vqasr("transcribe", "-", "--pcm-hz", 8000, ok=False).stderr
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
+def test_no_frame_waits_for_a_later_piece(rate_hz, codec, raw) -> None:
+    samples, file = np.frombuffer(raw, np.int16) / 32768, io.BytesIO()
+    soundfile.write(file, resample(samples, 16_000, rate_hz), rate_hz, format="WAV")
+    file.seek(0)
+    encoder, frames, read = LiveEncoder(codec, num_quantizers=1), 0, 0
+    for piece in LiveAudio(Begun(file, 4), first_piece_s=first_piece_s(codec)):
+        new, read = encoder.push(piece).shape[1], read + len(piece)
+        if frames and len(piece) == 640:
+            assert new == 1
+            # At most 2 ms more than the frame and its look-ahead are in.
+            assert 0 <= read - 640 * (frames + 1) - codec.config.lookahead_samples < 32
+        frames += new
+    assert frames > 60

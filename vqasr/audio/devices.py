@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from vqasr.audio.live import BLOCK_S, MOST_WAITING
+from vqasr.audio.live import BLOCK_S
 from vqasr.audio.resampling import LiveResampler
 from vqasr.errors import AudioError
 from vqasr.grid import SAMPLING_RATE_HZ
 
+INPUT_BLOCK_S = 0.01
 OUTPUT_LATENCY_S = 0.1
+MOST_WAITING = 1000  # blocks, 10 s
 
 
 class Microphone:
@@ -25,14 +27,16 @@ class Microphone:
     Args:
         device: number or part of the name, as `python -m sounddevice` lists them; None for the
             default.
+        first_piece_s: length of the first piece, to 10 ms.
 
     Raises:
         AudioError: sounddevice or PortAudio is missing, or the device cannot be opened or breaks.
     """
 
-    def __init__(self, device: str | None = None):
+    def __init__(self, device: str | None = None, first_piece_s: float = BLOCK_S):
         self._sounddevice, self._device = _sounddevice(), _number(device)
         self._rate_hz = _rate_hz(self._sounddevice, "input", self._device)
+        self._first_piece_s = first_piece_s
         self._queue: Queue[np.ndarray | None] = Queue(MOST_WAITING)
         self._stopped = False
         self.overflows = 0
@@ -53,10 +57,19 @@ class Microphone:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         resampler = LiveResampler(self._rate_hz, SAMPLING_RATE_HZ)
+        wanted, blocks = round(self._first_piece_s * self._rate_hz), np.zeros(0, np.float32)
+        for block in self._blocks():
+            blocks = np.concatenate([blocks, block])
+            if len(blocks) >= wanted:
+                yield resampler.push(blocks)
+                wanted, blocks = round(BLOCK_S * self._rate_hz), blocks[:0]
+        yield np.concatenate([resampler.push(blocks), resampler.finish()])
+
+    def _blocks(self) -> Iterator[np.ndarray]:
         with (
             _explained(self._sounddevice, self._device),
             self._sounddevice.InputStream(
-                samplerate=self._rate_hz, blocksize=round(BLOCK_S * self._rate_hz),
+                samplerate=self._rate_hz, blocksize=round(INPUT_BLOCK_S * self._rate_hz),
                 device=self._device, channels=1, dtype="float32", callback=self._take,
             ) as stream,
         ):  # fmt: skip
@@ -64,16 +77,15 @@ class Microphone:
                 if self._stopped:
                     stream.stop()
                     if self._queue.empty():
-                        break
+                        return
                 try:
-                    piece = self._queue.get(timeout=1.0)
+                    block = self._queue.get(timeout=1.0)
                 except Empty:
                     if not stream.active:
                         raise AudioError("the microphone has stopped. Is it still there?") from None
                     continue
-                if piece is not None:
-                    yield resampler.push(piece)
-        yield resampler.finish()
+                if block is not None:
+                    yield block
 
 
 class Loudspeaker:

@@ -33,13 +33,20 @@ class LiveAudio:
         pcm_hz: sampling rate of raw 16-bit little-endian mono samples; None for a file with a
             header.
         name: of the audio in errors.
+        first_piece_s: length of the first piece.
 
     Raises (while iterating):
         AudioError: as `read_audio`. The pieces before remain valid.
     """
 
-    def __init__(self, file: Begun, pcm_hz: int | None = None, name: str = "standard input"):
-        self._file, self._name = file, name
+    def __init__(
+        self,
+        file: Begun,
+        pcm_hz: int | None = None,
+        name: str = "standard input",
+        first_piece_s: float = BLOCK_S,
+    ):
+        self._file, self._name, self._first_piece_s = file, name, first_piece_s
         self._pcm_hz = None if pcm_hz is None else check_rate(pcm_hz, name)
         self._queue: Queue[np.ndarray | BaseException | None] = Queue(MOST_WAITING)
         self._stopped = False
@@ -94,9 +101,9 @@ class LiveAudio:
         with soundfile.SoundFile(source, closefd=False, **raw) as file:
             rate_hz = check_rate(file.samplerate, self._name)
             resampler = LiveResampler(rate_hz, SAMPLING_RATE_HZ)
-            frames, empty = round(BLOCK_S * rate_hz), True
+            frames, empty = max(1, round(self._first_piece_s * rate_hz)), True
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
-                empty = False
+                frames, empty = round(BLOCK_S * rate_hz), False
                 yield resampler.push(frames_to_mono(block, self._name))
             if empty:
                 raise AudioError(f"{self._name}: holds no samples. Was the recording interrupted?")

@@ -76,7 +76,7 @@ def encode(
 
     from vqasr.audio.files import read_audio
     from vqasr.audio.live import LiveAudio
-    from vqasr.cli.live import encode_live
+    from vqasr.cli.live import encode_live, first_piece_s
     from vqasr.compression.compress import compress, load_codec
     from vqasr.compression.rates import operating_point
 
@@ -92,7 +92,7 @@ def encode(
         raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     if paths == [Path(STANDARD)] and str(output) == STANDARD:
         point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
-        audio_in = LiveAudio(standard_input(), pcm_hz)
+        audio_in = LiveAudio(standard_input(), pcm_hz, first_piece_s=first_piece_s(model))
         encode_live(
             audio_in, sys.stdout.buffer, model, point, frames, loaded_prior, pitch, STANDARD
         )

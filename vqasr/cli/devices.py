@@ -55,7 +55,7 @@ def record(
     The stream is written while you speak, in chunks of 0.2 s (--chunk-s). Needs the extra `live`.
     """
     from vqasr.audio.devices import Microphone
-    from vqasr.cli.live import encode_live
+    from vqasr.cli.live import encode_live, first_piece_s
     from vqasr.compression.compress import load_codec
     from vqasr.compression.rates import operating_point
 
@@ -63,9 +63,9 @@ def record(
     frames = chunk_frames(chunk_s)
     loaded_prior = load_prior(prior)
     set_threads(threads)
-    microphone = Microphone(device)
     with loading():
         model = load_codec(codec)
+    microphone = Microphone(device, first_piece_s(model))
     point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
     err.print("recording; Ctrl-C ends it")
     with create_live(output) as file:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vqasr.entropy.prior import CodePrior
 
 CHUNK_FRAMES = 5  # 0.2 s
+RESAMPLING_S = 0.001  # that resampling looks ahead, at most at usual rates
 
 
 @contextmanager
@@ -47,6 +48,15 @@ def ends_at_ctrl_c(audio: "LiveAudio | Microphone") -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def first_piece_s(codec: "VQCodecModel") -> float:
+    """Return a length with which all pieces of 40 ms end where a frame can be encoded.
+
+    Else each frame would wait for the end of a piece, whose beginning it needs.
+    """
+    config = codec.config
+    return config.lookahead_samples % config.hop_length / SAMPLING_RATE_HZ + RESAMPLING_S
 
 
 def encode_live(
@@ -149,7 +159,7 @@ def transcribe_live(
             reader.raise_problem()
         return
     model = load_codec(codec)
-    audio = LiveAudio(source, pcm_hz)
+    audio = LiveAudio(source, pcm_hz, first_piece_s=first_piece_s(model))
     encoder = LiveEncoder(model, num_quantizers=num_quantizers, bps=bps, prior=prior)
     with audio_warnings(), ends_at_ctrl_c(audio):
         try:
