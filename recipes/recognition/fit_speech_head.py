@@ -27,7 +27,11 @@ def main() -> None:
     trainer = Trainer(config)
     model = VQWav2Vec2ForCTC.from_pretrained(arguments.model).eval()
     codec = trainer.student.codec.cpu()
-    print(fit_speech_head(codec, model.embedder, trainer.batches, trainer.noise, config.seed))
+    print(
+        fit_speech_head(
+            codec, model.embedder, trainer.batches, trainer.noise, config.speech_head, config.seed
+        )
+    )
     model.save_int8(arguments.model)
 
 

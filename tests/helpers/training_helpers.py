@@ -35,6 +35,9 @@ dilations = [1, 2]
 passes = 2
 batch_chunks = 4
 save_every = 50
+[speech_head]
+pieces = 4
+machine_sounds = 7
 [levels]
 0 = 1
 1 = 2

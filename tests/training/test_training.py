@@ -42,10 +42,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def few_sounds_and_prices(monkeypatch) -> None:
-    """Fit speech heads to a little and measure few rates; the real amounts take minutes."""
-    monkeypatch.setattr("vqasr.training.speech_head.SPEECH_PIECES", 4)
-    monkeypatch.setattr("vqasr.training.speech_head.MACHINE_SOUNDS", 7)
+def few_prices(monkeypatch) -> None:
+    """Measure few rates; the real number takes minutes."""
     monkeypatch.setattr("vqasr.training.prior_trainer.PRICES", (0.22, 0.08, 0.02, 0.0))
 
 

@@ -187,6 +187,13 @@ class PriorConfig(_Table):
     save_every: Count = 250  # steps between resumable checkpoints
 
 
+class SpeechHeadConfig(_Table):
+    """What the adapters' speech heads are fitted to, besides the noise of the data."""
+
+    pieces: Count = 120  # of 48 s of the training data
+    machine_sounds: CountOrZero = 560  # of 3 s, made by rules
+
+
 class TrainConfig(_Table):
     """Everything a training run depends on."""
 
@@ -204,6 +211,7 @@ class TrainConfig(_Table):
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     prior: PriorConfig = PriorConfig()
+    speech_head: SpeechHeadConfig = SpeechHeadConfig()
     codec: dict[str, Any] = {}  # instead of `VQCodecConfig`'s defaults
     adapter: dict[str, Any] = {}  # instead of `CodeEmbedderConfig`'s defaults
 

@@ -21,23 +21,29 @@ from vqasr.data.speech import row_audio
 from vqasr.grid import HOP_LENGTH, MEL_FRAMES_PER_FRAME, SAMPLING_RATE_HZ
 from vqasr.training.augment import is_held_out
 from vqasr.training.batches import Batches
+from vqasr.training.config import SpeechHeadConfig
 
 # Frames of an utterance this far below its loud ones (95th percentile) are pauses.
 PAUSE_DB = 30.0
-SPEECH_PIECES, PIECE_S = 120, 48.0
+PIECE_S = 48.0
 LBFGS_STEPS = 60
-MACHINE_SOUNDS, MACHINE_S = 560, 3
+MACHINE_S = 3
 
 
 @torch.no_grad()
 def fit_speech_head(
-    codec: VQCodecModel, embedder: CodeEmbedder, batches: Batches, noise: Dataset | None, seed: int
+    codec: VQCodecModel,
+    embedder: CodeEmbedder,
+    batches: Batches,
+    noise: Dataset | None,
+    config: SpeechHeadConfig,
+    seed: int,
 ) -> dict[str, float]:
     """Fit `embedder.speech_head` in place, with codec and embedder trained and on the CPU.
 
-    One piece of each of the first `SPEECH_PIECES` batches is used: labels come from the loudness of
-    the target, features from the encoder's input. Noise and `machine_sounds` are labelled as no
-    speech. The seed draws these, and the number of codebooks of each clip.
+    One piece of each of the first batches is used: labels come from the loudness of the target,
+    features from the encoder's input. Noise and `machine_sounds` are labelled as no speech. The
+    seed draws these, and the number of codebooks of each clip.
 
     Returns:
         Accuracy on speech, pauses and noise, in the data that it was fitted to.
@@ -45,7 +51,7 @@ def fit_speech_head(
     codec.eval(), embedder.eval()
     generator = torch.Generator().manual_seed(seed)
     features, labels = [], []
-    for step in range(SPEECH_PIECES):
+    for step in range(config.pieces):
         piece = next(batches.pieces(step, PIECE_S))
         mask = piece.sample_mask()
         speech = speech_frames(piece.target.cpu(), piece.lengths)
@@ -54,7 +60,8 @@ def fit_speech_head(
         features.append(hidden[frame_mask])
         labels.append(speech[:, : frame_mask.shape[1]][frame_mask].float())
     noises = (r for i, r in enumerate(noise or []) if r["kind"] != "rir" and not is_held_out(i))
-    for samples in chain(machine_sounds(np.random.default_rng(seed)), map(row_audio, noises)):
+    sounds = machine_sounds(np.random.default_rng(seed), config.machine_sounds)
+    for samples in chain(sounds, map(row_audio, noises)):
         clip = torch.from_numpy(samples)[None]
         mask = torch.ones_like(clip, dtype=torch.bool)
         hidden, frame_mask = _features(codec, embedder, clip, mask, generator)
@@ -68,11 +75,11 @@ def fit_speech_head(
     return {name: round(float(right[rows].float().mean()), 4) for name, rows in groups.items()}
 
 
-def machine_sounds(rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield sounds (samples,) float32 of lines and machines: silence, hum, tones, hiss, clicks."""
+def machine_sounds(rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
+    """Yield silence, and hum, tones, hiss and clicks of machines: (samples,) float32 each."""
     time_s = np.arange(MACHINE_S * SAMPLING_RATE_HZ) / SAMPLING_RATE_HZ
     yield np.zeros(len(time_s), np.float32)
-    for number in range(MACHINE_SOUNDS):
+    for number in range(count):
         hz = rng.uniform(80.0, 3000.0)
         kind = number % 7
         if kind == 0:  # mains hum, or a buzz

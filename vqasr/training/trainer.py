@@ -287,8 +287,9 @@ class Trainer:
                 self._save_adapter(recogniser)
         for recogniser in self.recognisers:
             accuracy = fit_speech_head(
-                self.student.codec, recogniser.embedder, self.batches, self.noise, self.config.seed
-            )
+                self.student.codec, recogniser.embedder, self.batches, self.noise,
+                self.config.speech_head, self.config.seed,
+            )  # fmt: skip
             name = recogniser.config.short_name
             self.run_folder.log({"stage": "speech_head", "adapter": name, "accuracy": accuracy})
             logger.info("the adapter is in %s", self._save_adapter(recogniser))
