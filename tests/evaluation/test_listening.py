@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from training_helpers import training_data
 
-from vqasr.errors import VqasrError
+from vqasr.errors import CodecError, VqasrError
 from vqasr.evaluation import listening
 from vqasr.evaluation.evaluate import evaluate, spread
 from vqasr.evaluation.listening import listening_scores, measures_available, pitch_errors
+from vqasr.evaluation.system_names import expand_systems, make_system
 
 HIGHER_IS_BETTER = ("pesq_wb", "stoi", "estoi")
 HAS_PESQ = importlib.util.find_spec("pesq") is not None
@@ -42,6 +43,19 @@ def test_noise_lowers_them(clip) -> None:
             assert much[name] < little[name]
         else:
             assert much[name] > little[name]
+
+
+def test_unquantized_latents_are_the_anchor(clip, codec, recogniser) -> None:
+    """The vocoder at its best: nearer to the recording than one codebook, with bytes of float32."""
+    names = "vqasr:1+pitch:audio,vqasr:continuous+pitch:audio"
+    systems = [make_system(n, codec, recogniser) for n in expand_systems(names, codec)]
+    one, anchor = (listening_scores([clip], system.decode) for system in systems)
+    assert anchor["estoi"] > one["estoi"] + 0.03
+    output = systems[1].run([clip], 1)
+    assert output.stream_bytes == [4 * codec.config.latent_dim * codec.config.frames(len(clip))]
+    assert len(output.texts[0].split()) > 5
+    with pytest.raises(CodecError, match="trained vocoder"):
+        make_system("vqasr:continuous:audio", codec, recogniser, vocoder="griffin-lim").decode(clip)
 
 
 def test_errors_of_the_fundamental_frequency() -> None:

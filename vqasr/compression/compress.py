@@ -146,6 +146,18 @@ def encode_audio(
     return np.concatenate([*pieces, encoder.finish()], axis=1)
 
 
+def decode_latents(
+    latents: Tensor, vocoder: Vocoder, pitch: np.ndarray | None = None
+) -> np.ndarray:
+    """Decode unquantized (frames, latent_dim) to (640 x frames,) float32: the vocoder at its best.
+
+    pitch: (frames,) codes of the fundamental frequency, or None.
+    """
+    live = LiveVocoder(vocoder.eval())
+    melody = None if pitch is None else torch.from_numpy(pitch)
+    return torch.cat([live.push(latents, None, melody), live.finish()]).numpy()
+
+
 def encode_latents(codec: VQCodecModel, samples: np.ndarray) -> Tensor:
     """Encode samples at 16 kHz, as `to_mono` takes them, to unquantized (frames, latent_dim)."""
     with torch.no_grad():

@@ -43,7 +43,8 @@ def make_system(
 ) -> System:
     """Return the system of that name; for arguments and further errors see `CodesSystem`.
 
-    With the suffix ":audio", codes are decoded and the recogniser reads the decoded audio.
+    With the suffix ":audio", codes (or latents) are decoded and the recogniser reads the decoded
+    audio.
 
     Raises:
         UnavailableError: the codec is not installed, or the checkpoint cannot be loaded.
@@ -99,8 +100,9 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
         if name == "vqasr:all":
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
-            if name not in FIXED and not name.startswith(LOADED) and not _is_classical(name):
-                point_of(name.removesuffix(AUDIO).removesuffix(PITCH), codec)
+            plain = name.removesuffix(AUDIO).removesuffix(PITCH) if "vqasr:" in name else name
+            if plain not in FIXED and not name.startswith(LOADED) and not _is_classical(name):
+                point_of(plain, codec)
             expanded.append(name)
     if not expanded:
         raise VqasrError("no system was named. Name some, as in pcm,vqasr:1,vqasr:4.")

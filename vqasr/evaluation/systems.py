@@ -13,9 +13,10 @@ from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.audio.pitch_tracker import track_codes
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import Vocoder
+from vqasr.codec.vocoder import Vocoder, load_vocoder
 from vqasr.compression.compress import (
     decode,
+    decode_latents,
     encode_audio,
     encode_latents,
     stream_of,
@@ -23,7 +24,7 @@ from vqasr.compression.compress import (
 from vqasr.compression.rates import OperatingPoint, operating_point
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import CodecMismatchError, VqasrError
+from vqasr.errors import CodecError, CodecMismatchError, VqasrError
 from vqasr.evaluation.classical import classical_names
 from vqasr.evaluation.kmeans import KMeansTokens
 from vqasr.evaluation.neural import PREFIX as NEURAL
@@ -240,8 +241,23 @@ class CodesSystem(System):
         return None if self._point is None else self.round_trip(clip)[1]
 
     def round_trip(self, clip: np.ndarray) -> tuple[int, np.ndarray]:
-        """Return bytes of the stream and decoded (samples,) of a (samples,) clip."""
-        assert self._point is not None, "latents are not sent as a stream"
+        """Return bytes of the stream and decoded (samples,) of a (samples,) clip.
+
+        Latents are no stream: they count as the float32 that they are.
+
+        Raises:
+            CodecError: latents need a trained vocoder, and there is none.
+        """
+        if self._point is None:
+            vocoder = load_vocoder(self._vocoder, self._codec.fingerprint())
+            if vocoder is None:
+                raise CodecError(
+                    f"{CONTINUOUS} is decoded by a trained vocoder alone. Give one with --vocoder."
+                )
+            latents = encode_latents(self._codec, clip)
+            pitch = track_codes(clip) if self._pitch else None
+            size = latents.numel() * latents.element_size()
+            return size, decode_latents(latents, vocoder, pitch)[: len(clip)]
         data = self._to_bytes(self._encode(clip, self._point), clip)
         return len(data), decode(self._receive(data), codec=self._codec, vocoder=self._vocoder)
 
