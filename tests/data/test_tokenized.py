@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -60,6 +61,17 @@ def test_streams_are_whole(data, codec, tmp_path) -> None:
         rows[0]["vqs"]
         == compress(read_audio(CLIPS / NAMES[0]), codec=codec, num_quantizers=1).to_bytes()
     )
+
+
+def test_streams_with_pitch(data, codec, tmp_path) -> None:
+    config = TokenizeConfig((data,), num_quantizers=1, column="vqs", pitch=True)
+    tokenize(config, tmp_path)
+    row = load_tokenized(tmp_path)[0]
+    whole = compress(CLIPS / NAMES[0], codec=codec, num_quantizers=1, pitch=True)
+    assert row["vqs"] == whole.to_bytes()
+    np.testing.assert_array_equal(row_codes(row), whole.codes)  # training does without it
+    with pytest.raises(VqasrError, match="use the column vqs"):
+        tokenize(replace(config, column="codes"), tmp_path / "codes")
 
 
 def test_webdataset(data, codec, tmp_path) -> None:

@@ -35,6 +35,7 @@ def tokenize(
     column: Annotated[
         str, Option(help="codes: lists of integers; vqs: streams, with their real bitrate.")
     ] = "codes",
+    pitch: options.Pitch = False,
     speeds: Annotated[str, Option(help="Encode every recording at each of these speeds.")] = "1.0",
     form: Annotated[
         str,
@@ -64,8 +65,9 @@ def tokenize(
     except ValueError:
         raise VqasrError(f"--speeds {speeds}: use numbers, as in 0.9,1.0,1.1.") from None
     config = TokenizeConfig(
-        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers, form, device
-    )
+        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers, form, device,
+        pitch,
+    )  # fmt: skip
     set_threads(0)
     workers = options.make_engine(engine, processes, address, gpus_per_process)
     with progress() as bar:

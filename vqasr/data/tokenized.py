@@ -17,6 +17,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, load_datase
 from vqasr.assets import CLIPS
 from vqasr.audio.acoustics import change_speed
 from vqasr.audio.files import read_audio
+from vqasr.audio.pitch_tracker import track_codes
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import LiveEncoder, encode_audio, stream_of
 from vqasr.compression.device_encoder import DeviceEncoder
@@ -51,6 +52,7 @@ class TokenizeConfig:
             and the other columns in KEY.json.
         device: "cpu", or another one, such as "cuda", whose codes are compared with the CPU's
             first, see `DeviceEncoder`.
+        pitch: add the fundamental frequency to streams, for those who listen to them.
     """
 
     data: tuple[str, ...]
@@ -62,6 +64,7 @@ class TokenizeConfig:
     speeds: tuple[float, ...] = (1.0,)
     form: str = "parquet"
     device: str = CPU
+    pitch: bool = False
 
 
 def tokenize(
@@ -92,6 +95,8 @@ def tokenize(
     """
     if config.column not in COLUMNS:
         raise VqasrError(f"column {config.column!r}: must be {' or '.join(COLUMNS)}.")
+    if config.pitch and config.column != "vqs":
+        raise VqasrError(f"column {config.column!r} holds no pitch: use the column vqs for it.")
     if not config.speeds or not all(0.5 <= speed <= 2.0 for speed in config.speeds):
         raise VqasrError(f"speeds {config.speeds}: must be one or more numbers from 0.5 to 2.")
     codec = VQCodecModel.from_pretrained(config.codec).eval()
@@ -142,7 +147,7 @@ class Tokenizer:
         while window := list(islice(rows, together)):
             recorded = [self._recorded(row) for row in window]
             sounds = [s for clips in recorded if not isinstance(clips, VqasrError) for s in clips]
-            added = map(self._added, self._encode(sounds), map(len, sounds))
+            added = map(self._added, self._encode(sounds), sounds)
             for clips in recorded:
                 if isinstance(clips, VqasrError):
                     yield clips
@@ -165,11 +170,12 @@ class Tokenizer:
             for sound in sounds
         ]
 
-    def _added(self, codes: np.ndarray, samples: int) -> dict[str, Any]:
+    def _added(self, codes: np.ndarray, sound: np.ndarray) -> dict[str, Any]:
         if self._lists:
-            return {"codes": [*codes.astype(np.uint16)], "samples": samples}
-        stream = stream_of(self._codec, codes, samples)
-        return {"vqs": stream.to_bytes(), "samples": samples}
+            return {"codes": [*codes.astype(np.uint16)], "samples": len(sound)}
+        pitch = track_codes(sound) if self._config.pitch else None
+        stream = stream_of(self._codec, codes, len(sound), pitch=pitch)
+        return {"vqs": stream.to_bytes(), "samples": len(sound)}
 
 
 def load_tokenized(
