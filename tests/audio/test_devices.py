@@ -1,10 +1,10 @@
 """Microphone and loudspeaker: PortAudio with devices of ALSA that read and write files."""
 
 import builtins
+import itertools
 import os
 import signal
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from cli_helpers import vqasr
 
 from vqasr import Stream, compress, decode
 from vqasr.assets import CLIPS
-from vqasr.audio.devices import Loudspeaker, Microphone
+from vqasr.audio import devices
+from vqasr.audio.devices import CUSHION_S, Loudspeaker, Microphone
 from vqasr.errors import AudioError
 
 CLIP = CLIPS / "clip01_af_heart.flac"
@@ -42,10 +43,16 @@ def folder(tmp_path_factory):
         yield folder
 
 
-def test_record(folder, codec) -> None:
+def test_record(folder, codec, monkeypatch) -> None:
     """Ctrl-C ends the recording; its beginning is the stream of the file."""
-    timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    take, blocks = Microphone._take, itertools.count()
+
+    def take_and_press(self, *block: object) -> None:
+        take(self, *block)
+        if next(blocks) == 2000:  # after 20 s, for which the encoder was too slow
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Microphone, "_take", take_and_press)
     done = vqasr("record", "-o", folder / "talk.vqs", "-n", 2, "--device", "file_in")
     recorded = Stream.load(folder / "talk.vqs")
     whole = compress(CLIP, codec=codec, num_quantizers=2)
@@ -63,11 +70,53 @@ def test_play(folder, codec) -> None:
     vqasr("play", folder / "played.vqs", "--device", "file_out")
     played = np.fromfile(folder / "out.raw", np.float32)
     expected = decode(stream, codec=codec)
-    np.testing.assert_allclose(played[: len(expected)], np.clip(expected, -1, 1), atol=1e-4)
-    assert not played[len(expected) :].any()
+    silence = round(CUSHION_S * 16_000)
+    assert not played[:silence].any()
+    sound = played[silence:]
+    np.testing.assert_allclose(sound[: len(expected)], np.clip(expected, -1, 1), atol=1e-4)
+    assert not sound[len(expected) :].any()
     (folder / "cut.vqs").write_bytes(stream.to_bytes()[:-20])
     cut = vqasr("play", folder / "cut.vqs", "--device", "file_out", ok=False)
     assert "ends before its last chunk" in cut.stderr
+    sound = np.fromfile(folder / "out.raw", np.float32)[silence:]
+    np.testing.assert_allclose(sound[:20_000], np.clip(expected[:20_000], -1, 1), atol=1e-4)
+    refused = vqasr("play", folder / "cut.vqs", "--vocoder", "griffin-lim", ok=False)
+    assert "cannot decode while codes come in" in refused.stderr
+
+
+def test_an_older_file_stays_if_the_device_cannot_be_used(folder, tmp_path) -> None:
+    (tmp_path / "old.vqs").write_bytes(b"older")
+    failed = vqasr("record", "-o", tmp_path / "old.vqs", "--device", "nothing", ok=False)
+    assert "python -m sounddevice" in failed.stderr
+    assert (tmp_path / "old.vqs").read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 22_050, 44_100])
+def test_pieces_are_40_ms(rate_hz, folder, codec, monkeypatch) -> None:
+    """Whatever the rate of the device; the first one is as long as was asked."""
+    monkeypatch.setattr(devices, "_settings", lambda *_: (rate_hz, 1))
+    with Microphone("file_in", first_piece=40) as microphone:
+        pieces = [len(piece) for piece, _ in zip(microphone, range(20), strict=False)]
+    assert 40 <= pieces[0] < 40 + 320
+    assert set(pieces[1:]) == {640}
+
+
+def test_a_gap(folder, monkeypatch) -> None:
+    """After a gap there is a cushion again, and it is counted."""
+    with Loudspeaker("file_out", cushion_s=0.1) as loudspeaker:
+        write, ran_out = loudspeaker._stream.write, iter([True, False, True, False])
+        sizes: list[int] = []
+
+        def note(wave: np.ndarray) -> bool:
+            sizes.append(len(wave))
+            write(wave)
+            return next(ran_out)
+
+        monkeypatch.setattr(loudspeaker._stream, "write", note)
+        for _ in range(4):
+            loudspeaker.write(np.zeros(640, np.float32))
+    assert sizes == [640 + 1600, 640, 640, 640 + 1600]
+    assert loudspeaker.gaps == 1
 
 
 def test_another_rate(folder, monkeypatch) -> None:
@@ -85,7 +134,8 @@ def test_another_rate(folder, monkeypatch) -> None:
     with Loudspeaker("file_out") as loudspeaker:
         for piece in np.split(tone, 4):
             loudspeaker.write(piece)
-    played = np.fromfile(folder / "out.raw", np.float32)[: round(rate_hz)]
+    silence = round(CUSHION_S * rate_hz)
+    played = np.fromfile(folder / "out.raw", np.float32)[silence : silence + round(rate_hz)]
     expected = np.sin(2 * np.pi * 440 * np.arange(len(played)) / rate_hz) / 2
     inside = slice(1000, -1000)
     assert np.abs(played[inside] - expected[inside]).max() < 3e-3
@@ -93,7 +143,9 @@ def test_another_rate(folder, monkeypatch) -> None:
 
 def test_no_such_device(folder) -> None:
     for kind in (Microphone, Loudspeaker):
-        with pytest.raises(AudioError, match=r"no device 'nothing'.*python -m sounddevice"):
+        with pytest.raises(
+            AudioError, match=r"device 'nothing' cannot be taken.*python -m sounddevice"
+        ):
             kind("nothing")
 
 

@@ -1,8 +1,10 @@
 """Sending and receiving a stream over UDP on this machine."""
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from cli_helpers import vqasr
@@ -83,3 +85,23 @@ def test_the_end_is_missing(talk, tmp_path) -> None:
     assert receiver.returncode == 1
     assert "the end of the stream is missing" in errors
     assert Stream.load(tmp_path / "heard.vqs", partial=True).frames >= 50
+
+
+def test_ctrl_c_ends_a_pipeline_at_its_head(talk) -> None:
+    """The recorder ends the stream, which `send` still sends to its end."""
+    data = talk.read_bytes()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.bind(("127.0.0.1", 0))
+        line.settimeout(60)
+        sender = subprocess.Popen(
+            [sys.executable, "-m", "vqasr", "send", "-", f"127.0.0.1:{line.getsockname()[1]}"],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+        )  # fmt: skip
+        sender.stdin.write(data[: len(data) // 2])
+        line.recv(65_536)
+        sender.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        sender.stdin.write(data[len(data) // 2 :])
+        _, errors = sender.communicate(timeout=60)
+    assert sender.returncode == 0
+    assert b"datagrams" in errors

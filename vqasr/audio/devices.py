@@ -1,115 +1,123 @@
 """Microphone and loudspeaker of this machine, through PortAudio (sounddevice, extra `live`)."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from queue import Empty, Full, Queue
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from vqasr.audio.live import BLOCK_S
+from vqasr.audio.live import BLOCK, POLL_S
 from vqasr.audio.resampling import LiveResampler
-from vqasr.errors import AudioError
+from vqasr.errors import AudioError, VqasrError
 from vqasr.grid import SAMPLING_RATE_HZ
 
 INPUT_BLOCK_S = 0.01
-OUTPUT_LATENCY_S = 0.1
+CUSHION_S = 0.2
 MOST_WAITING = 1000  # blocks, 10 s
 
 
 class Microphone:
-    """Iterate over audio from a microphone, in pieces of about 40 ms as they come in.
+    """Iterate over audio from a microphone, in pieces of 40 ms as they come in.
 
-    Pieces are (samples,) float32, mono at 16 kHz. `overflows` counts how often samples were lost
-    because pieces were not taken in time.
+    Pieces are (samples,) float32, mono at 16 kHz. The device is open within a `with` statement.
 
     Args:
         device: number or part of the name, as `python -m sounddevice` lists them; None for the
             default.
-        first_piece_s: length of the first piece, to 10 ms.
+        first_piece: samples of the first piece, see `LiveAudio`.
+
+    Attributes:
+        overflows: how often samples were lost because pieces were not taken in time.
 
     Raises:
         AudioError: sounddevice or PortAudio is missing, or the device cannot be opened or breaks.
     """
 
-    def __init__(self, device: str | None = None, first_piece_s: float = BLOCK_S):
+    def __init__(self, device: str | None = None, first_piece: int = BLOCK):
         self._sounddevice, self._device = _sounddevice(), _number(device)
-        self._rate_hz = _rate_hz(self._sounddevice, "input", self._device)
-        self._first_piece_s = first_piece_s
-        self._queue: Queue[np.ndarray | None] = Queue(MOST_WAITING)
+        self._rate_hz, channels = _settings(self._sounddevice, "input", self._device)
+        self._resampler = LiveResampler(self._rate_hz, SAMPLING_RATE_HZ)
+        self._first = self._resampler.needed(first_piece)
+        self._queue: Queue[np.ndarray] = Queue(MOST_WAITING)
         self._stopped = False
         self.overflows = 0
+        with _explained(self._sounddevice, self._device):
+            self._stream = self._sounddevice.InputStream(
+                samplerate=self._rate_hz, blocksize=round(INPUT_BLOCK_S * self._rate_hz),
+                device=self._device, channels=channels, dtype="float32", callback=self._take,
+            )  # fmt: skip
+
+    def __enter__(self) -> "Microphone":
+        with _explained(self._sounddevice, self._device):
+            self._stream.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
 
     def stop(self) -> None:
-        """End the audio after the pieces that are waiting; for signal handlers."""
+        """End the audio after the samples that are waiting; for signal handlers."""
         self._stopped = True
-        with suppress(Full):
-            self._queue.put_nowait(None)
 
     def _take(self, block: np.ndarray, frames: int, time: Any, status: Any) -> None:
         """Take a block of samples, in PortAudio's thread."""
         self.overflows += bool(status.input_overflow)
         try:
-            self._queue.put_nowait(block[:, 0].copy())
+            self._queue.put_nowait(block.mean(1))
         except Full:
             self.overflows += 1
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        resampler = LiveResampler(self._rate_hz, SAMPLING_RATE_HZ)
-        wanted, blocks = round(self._first_piece_s * self._rate_hz), np.zeros(0, np.float32)
+        wanted, samples = self._first, np.zeros(0, np.float32)
         for block in self._blocks():
-            blocks = np.concatenate([blocks, block])
-            if len(blocks) >= wanted:
-                yield resampler.push(blocks)
-                wanted, blocks = round(BLOCK_S * self._rate_hz), blocks[:0]
-        yield np.concatenate([resampler.push(blocks), resampler.finish()])
+            samples = np.concatenate([samples, block])
+            while len(samples) >= wanted:
+                yield self._resampler.push(samples[:wanted])
+                samples, wanted = samples[wanted:], round(BLOCK * self._rate_hz / SAMPLING_RATE_HZ)
+        yield np.concatenate([self._resampler.push(samples), self._resampler.finish()])
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        with (
-            _explained(self._sounddevice, self._device),
-            self._sounddevice.InputStream(
-                samplerate=self._rate_hz, blocksize=round(INPUT_BLOCK_S * self._rate_hz),
-                device=self._device, channels=1, dtype="float32", callback=self._take,
-            ) as stream,
-        ):  # fmt: skip
-            while True:
-                if self._stopped:
-                    stream.stop()
-                    if self._queue.empty():
-                        return
-                try:
-                    block = self._queue.get(timeout=1.0)
-                except Empty:
-                    if not stream.active:
-                        raise AudioError("the microphone has stopped. Is it still there?") from None
-                    continue
-                if block is not None:
-                    yield block
+        while True:
+            if self._stopped:
+                self._stream.stop()
+                if self._queue.empty():
+                    return
+            try:
+                yield self._queue.get(timeout=POLL_S)
+            except Empty:
+                if not (self._stopped or self._stream.active):
+                    raise AudioError("the microphone has stopped. Is it still there?") from None
 
 
 class Loudspeaker:
-    """Play audio at 16 kHz as it is written.
+    """Play audio at 16 kHz as it is written; the device is open within a `with` statement.
 
     Args:
         device: as of `Microphone`.
+        cushion_s: silence before the first samples, and wherever the device has run out of them:
+            later ones may then be late by this.
+
+    Attributes:
+        gaps: how often the device ran out of samples.
 
     Raises:
         AudioError: as `Microphone`.
     """
 
-    def __init__(self, device: str | None = None):
+    def __init__(self, device: str | None = None, cushion_s: float = CUSHION_S):
         self._sounddevice, self._device = _sounddevice(), _number(device)
-        rate_hz = _rate_hz(self._sounddevice, "output", self._device)
+        rate_hz, self._channels = _settings(self._sounddevice, "output", self._device)
         self._resampler = LiveResampler(SAMPLING_RATE_HZ, rate_hz)
+        self._cushion, self._dry, self.gaps = round(cushion_s * rate_hz), True, 0
         with _explained(self._sounddevice, self._device):
             self._stream = self._sounddevice.OutputStream(
-                samplerate=rate_hz, device=self._device, channels=1, dtype="float32",
-                latency=OUTPUT_LATENCY_S,
+                samplerate=rate_hz, device=self._device, channels=self._channels, dtype="float32",
+                latency=cushion_s,
             )  # fmt: skip
 
     def __enter__(self) -> "Loudspeaker":
-        self._stream.start()
+        with _explained(self._sounddevice, self._device):
+            self._stream.start()
         return self
 
     def write(self, samples: np.ndarray) -> None:
@@ -117,17 +125,25 @@ class Loudspeaker:
         self._write(self._resampler.push(samples))
 
     def _write(self, samples: np.ndarray) -> None:
+        if not len(samples):
+            return
+        if self._dry:
+            samples = np.pad(samples, (self._cushion, 0))
+        wave = np.clip(samples, -1.0, 1.0).astype(np.float32)
         with _explained(self._sounddevice, self._device):
-            self._stream.write(np.clip(samples, -1.0, 1.0)[:, None].astype(np.float32))
+            ran_out = self._stream.write(np.repeat(wave[:, None], self._channels, axis=1))
+        # Before the first samples it has always run out.
+        self.gaps += ran_out and not self._dry
+        self._dry = ran_out and not self._dry
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        if kind is None:
-            self._write(self._resampler.finish())
-            self._stream.stop()  # when all has been played
-        self._stream.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None or issubclass(kind, VqasrError):
+                self._write(self._resampler.finish())
+                with _explained(self._sounddevice, self._device):
+                    self._stream.stop()  # when all has been played
+        finally:
+            self._stream.close()
 
 
 class _explained:
@@ -142,8 +158,8 @@ class _explained:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, self._error):
             raise AudioError(
-                f"{self._device} cannot be used ({error.args[0]}). `python -m sounddevice` lists "
-                "the devices."
+                f"{self._device} cannot be used ({' '.join(str(error).split())}). `python -m "
+                "sounddevice` lists the devices."
             ) from error
 
 
@@ -168,18 +184,24 @@ def _number(device: str | None) -> int | str | None:
     return int(device) if device is not None and device.isdigit() else device
 
 
-def _rate_hz(sounddevice: Any, kind: str, device: int | str | None) -> int:
-    """Return 16 kHz, or the rate of a device that does not have it."""
+def _settings(sounddevice: Any, kind: str, device: int | str | None) -> tuple[int, int]:
+    """Return rate and channels that a device has: 16 kHz and one of them, if it can."""
     try:
-        check = getattr(sounddevice, f"check_{kind}_settings")
-        check(device=device, channels=1, dtype="float32", samplerate=SAMPLING_RATE_HZ)
-        return SAMPLING_RATE_HZ
-    except (sounddevice.PortAudioError, ValueError):
-        pass
-    try:
-        return round(sounddevice.query_devices(device, kind)["default_samplerate"])
+        found = sounddevice.query_devices(device, kind)
     except (sounddevice.PortAudioError, ValueError) as error:
-        name = "There is no default device" if device is None else f"There is no device {device!r}"
+        name = "the default device" if device is None else f"device {device!r}"
+        reason = " ".join(str(error).split())  # several devices of a name fill lines
         raise AudioError(
-            f"{name} for {kind} ({error}). `python -m sounddevice` lists the devices."
+            f"{name} cannot be taken for {kind} ({reason}). `python -m sounddevice` lists the "
+            "devices."
         ) from error
+    check = getattr(sounddevice, f"check_{kind}_settings")
+    own_hz, channels = round(found["default_samplerate"]), found[f"max_{kind}_channels"]
+    for rate_hz in (SAMPLING_RATE_HZ, own_hz):
+        for count in (1, min(2, channels)):
+            try:
+                check(device=device, channels=count, dtype="float32", samplerate=rate_hz)
+                return rate_hz, count
+            except (sounddevice.PortAudioError, ValueError):
+                continue
+    return own_hz, 1  # opening it says what is wrong

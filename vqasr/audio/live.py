@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from queue import Full, Queue
+from queue import Empty, Queue
 
 import numpy as np
 import soundfile
@@ -16,7 +16,8 @@ from vqasr.errors import AudioError
 from vqasr.files import PIECE_BYTES, Begun
 from vqasr.grid import SAMPLING_RATE_HZ
 
-BLOCK_S = 0.04
+BLOCK = 640  # samples at 16 kHz, 40 ms
+POLL_S = 0.05
 # First bytes of formats that libsndfile reads without seeking.
 STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b".snd")
 MOST_WAITING = 250  # pieces, 10 s
@@ -33,7 +34,8 @@ class LiveAudio:
         pcm_hz: sampling rate of raw 16-bit little-endian mono samples; None for a file with a
             header.
         name: of the audio in errors.
-        first_piece_s: length of the first piece.
+        first_piece: samples of the first piece at 16 kHz, or a few more: see
+            `VQCodecConfig.first_piece`.
 
     Raises (while iterating):
         AudioError: as `read_audio`. The pieces before remain valid.
@@ -44,28 +46,30 @@ class LiveAudio:
         file: Begun,
         pcm_hz: int | None = None,
         name: str = "standard input",
-        first_piece_s: float = BLOCK_S,
+        first_piece: int = BLOCK,
     ):
-        self._file, self._name, self._first_piece_s = file, name, first_piece_s
+        self._file, self._name, self._first_piece = file, name, first_piece
         self._pcm_hz = None if pcm_hz is None else check_rate(pcm_hz, name)
         self._queue: Queue[np.ndarray | BaseException | None] = Queue(MOST_WAITING)
         self._stopped = False
 
     def stop(self) -> None:
         """End the audio after the pieces that are waiting; for signal handlers."""
-        self._stopped = True
-        with suppress(Full):  # else the next piece is the last
-            self._queue.put_nowait(None)
+        self._stopped = True  # no more: the queue may be locked by the code that was interrupted
 
     def __iter__(self) -> Iterator[np.ndarray]:
         # A thread waits for the pipe, so that `stop` is possible at any time.
         threading.Thread(target=self._fill, daemon=True).start()
-        while (piece := self._queue.get()) is not None:
+        while not (self._stopped and self._queue.empty()):
+            try:
+                piece = self._queue.get(timeout=POLL_S)
+            except Empty:
+                continue
+            if piece is None:
+                return
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
-            if self._stopped and self._queue.empty():
-                return
 
     def _fill(self) -> None:
         try:
@@ -101,9 +105,9 @@ class LiveAudio:
         with soundfile.SoundFile(source, closefd=False, **raw) as file:
             rate_hz = check_rate(file.samplerate, self._name)
             resampler = LiveResampler(rate_hz, SAMPLING_RATE_HZ)
-            frames, empty = max(1, round(self._first_piece_s * rate_hz)), True
+            frames, empty = resampler.needed(self._first_piece), True
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
-                frames, empty = round(BLOCK_S * rate_hz), False
+                frames, empty = round(BLOCK * rate_hz / SAMPLING_RATE_HZ), False
                 yield resampler.push(frames_to_mono(block, self._name))
             if empty:
                 raise AudioError(f"{self._name}: holds no samples. Was the recording interrupted?")

@@ -56,6 +56,12 @@ class LiveResampler:
         self._before = 0  # steps of the buffer that are context
         self._read = self._written = 0  # samples
 
+    def needed(self, count: int) -> int:
+        """Return the number of samples to begin with that make `count` samples complete."""
+        if self._resample is None:
+            return count
+        return (-(-count // self._new) + self._context) * self._step
+
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next (samples,) float32; return the (samples,) float32 that are complete."""
         if self._resample is None:

@@ -6,13 +6,21 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated
 
 from rich.markup import escape
 from typer import Argument, Option
 
 from vqasr.cli import devices, experiments, network, options, streams, tokenize, transcribe  # noqa: F401 (registers)
-from vqasr.cli.inputs import AUDIO, STANDARD, find_inputs, output_paths, read_input, standard_input
+from vqasr.cli.inputs import (
+    AUDIO,
+    STANDARD,
+    find_inputs,
+    open_stream,
+    output_paths,
+    read_input,
+    standard_input,
+)
 from vqasr.cli.options import (
     app,
     audio_warnings,
@@ -76,7 +84,7 @@ def encode(
 
     from vqasr.audio.files import read_audio
     from vqasr.audio.live import LiveAudio
-    from vqasr.cli.live import encode_live, first_piece_s
+    from vqasr.cli.live import encode_live
     from vqasr.compression.compress import compress, load_codec
     from vqasr.compression.rates import operating_point
 
@@ -92,7 +100,7 @@ def encode(
         raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     if paths == [Path(STANDARD)] and str(output) == STANDARD:
         point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
-        audio_in = LiveAudio(standard_input(), pcm_hz, first_piece_s=first_piece_s(model))
+        audio_in = LiveAudio(standard_input(), pcm_hz, first_piece=model.config.first_piece)
         encode_live(
             audio_in, sys.stdout.buffer, model, point, frames, loaded_prior, pitch, STANDARD
         )
@@ -153,8 +161,8 @@ def decode(
 
     from vqasr.cli.live import decode_live, write_live
     from vqasr.codec.vocoder import GRIFFIN_LIM
+    from vqasr.compression.compress import LiveDecoder, load_codec
     from vqasr.compression.compress import decode as decode_stream
-    from vqasr.compression.compress import load_codec
     from vqasr.grid import SAMPLING_RATE_HZ
     from vqasr.stream.stream import Stream
 
@@ -164,8 +172,10 @@ def decode(
     if str(stream) == str(output) == STANDARD and whole and str(vocoder) != GRIFFIN_LIM:
         set_threads(threads)
         with error_context(stream):
-            source = cast("BinaryIO", standard_input())
-            write_live(decode_live(source, load_codec(codec), vocoder, loaded_prior, partial))
+            model = load_codec(codec)
+            decoder = LiveDecoder(model, vocoder)
+            with open_stream(stream) as source:
+                write_live(decode_live(source, model, decoder, loaded_prior, partial))
         return
     with error_context(stream):
         content = Stream.load(

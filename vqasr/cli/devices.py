@@ -1,6 +1,5 @@
 """Define the commands record and play."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,10 @@ from vqasr.cli.options import (
 )
 from vqasr.cli.outputs import check_output, create_live
 
+LiveVocoder = Annotated[
+    str | None,
+    Option(help="Trained vocoder: folder or hub id. Default: the one bundled for the codec."),
+]
 Device = Annotated[
     str | None,
     Option(
@@ -44,10 +47,9 @@ def record(
     bps: options.Bps = None,
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
-    chunk_s: options.ChunkS = None,
+    chunk_s: options.LiveChunkS = None,
     pitch: options.Pitch = False,
     device: Device = None,
-    force: options.Force = False,
     threads: options.Threads = 0,
 ) -> None:
     """Encode the microphone, until Ctrl-C.
@@ -55,20 +57,20 @@ def record(
     The stream is written while you speak, in chunks of 0.2 s (--chunk-s). Needs the extra `live`.
     """
     from vqasr.audio.devices import Microphone
-    from vqasr.cli.live import encode_live, first_piece_s
+    from vqasr.cli.live import encode_live
     from vqasr.compression.compress import load_codec
     from vqasr.compression.rates import operating_point
 
-    check_output(output, [], ".vqs", force)
+    check_output(output, [], ".vqs")
     frames = chunk_frames(chunk_s)
     loaded_prior = load_prior(prior)
     set_threads(threads)
     with loading():
         model = load_codec(codec)
-    microphone = Microphone(device, first_piece_s(model))
     point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
-    err.print("recording; Ctrl-C ends it")
-    with create_live(output) as file:
+    # The file is opened last: an older one stays if the device cannot be used.
+    with Microphone(device, model.config.first_piece) as microphone, create_live(output) as file:
+        err.print("recording; Ctrl-C ends it")
         encode_live(microphone, file, model, point, frames, loaded_prior, pitch, str(output))
     if microphone.overflows:
         err.print(f"warning: {microphone.overflows} times the machine was too slow, and lost sound")
@@ -77,7 +79,7 @@ def record(
 @app.command(epilog=example("vqasr play talk.vqs", "vqasr receive :5004 -o - | vqasr play -"))
 def play(
     stream: Annotated[Path, Argument(help="A .vqs stream, or - for standard input.")],
-    vocoder: options.Vocoder = None,
+    vocoder: LiveVocoder = None,
     codec: options.Codec = "vqasr-base",
     prior: options.Prior = None,
     device: Device = None,
@@ -90,18 +92,15 @@ def play(
     """
     from vqasr.audio.devices import Loudspeaker
     from vqasr.cli.live import decode_live
-    from vqasr.compression.compress import load_codec
+    from vqasr.compression.compress import LiveDecoder, load_codec
 
     loaded_prior = load_prior(prior)
     set_threads(threads)
-    loudspeaker = Loudspeaker(device)
     with loading():
         model = load_codec(codec)
-    with (
-        error_context(stream),
-        open_stream(stream) as file,
-        loudspeaker,
-        closing(decode_live(file, model, vocoder, loaded_prior, partial)) as audio,
-    ):
-        for samples in audio:
+        decoder = LiveDecoder(model, vocoder)
+    with Loudspeaker(device) as loudspeaker, error_context(stream), open_stream(stream) as file:
+        for samples in decode_live(file, model, decoder, loaded_prior, partial):
             loudspeaker.write(samples)
+    if loudspeaker.gaps:
+        err.print(f"warning: {loudspeaker.gaps} times the sound came too late, and there was a gap")

@@ -3,8 +3,10 @@
 import codecs
 import glob
 import os
+import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -115,11 +117,33 @@ def standard_input() -> Begun:
     return file
 
 
-def open_stream(path: Path) -> AbstractContextManager[BinaryIO]:
-    """Open a file to be read as it comes in, or standard input for "-"."""
+@contextmanager
+def first_ctrl_c_waits() -> Iterator[None]:
+    """Let only a second Ctrl-C interrupt a command that reads standard input as it comes in.
+
+    Ctrl-C goes to all commands of a pipeline. It ends the recording at its head, and with it
+    standard input.
+    """
+
+    def wait(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, or standard input for "-", whose end the first Ctrl-C leaves to come."""
     if str(path) == STANDARD:
-        return nullcontext(cast("BinaryIO", standard_input()))
-    return cast("BinaryIO", open(path, "rb"))
+        with first_ctrl_c_waits():
+            yield cast("BinaryIO", standard_input())
+    else:
+        with open(path, "rb") as file:
+            yield file
 
 
 def _lines(path: Path) -> list[str]:

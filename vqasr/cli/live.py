@@ -3,7 +3,7 @@
 import signal
 import struct
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -12,7 +12,7 @@ import numpy as np
 from vqasr.audio.arrays import to_pcm
 from vqasr.audio.live import LiveAudio
 from vqasr.audio.pitch_tracker import LivePitch
-from vqasr.cli.inputs import standard_input
+from vqasr.cli.inputs import first_ctrl_c_waits, standard_input
 from vqasr.cli.options import audio_warnings, err
 from vqasr.compression.compress import LiveDecoder, LiveEncoder, load_codec, stream_header
 from vqasr.entropy.bundled import bundled_prior
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vqasr.entropy.prior import CodePrior
 
 CHUNK_FRAMES = 5  # 0.2 s
-RESAMPLING_S = 0.001  # that resampling looks ahead, at most at usual rates
+PIECE_FRAMES = 25  # of a long chunk are decoded together, so that its first second comes soon
 
 
 @contextmanager
@@ -40,23 +40,14 @@ def ends_at_ctrl_c(audio: "LiveAudio | Microphone") -> Iterator[None]:
     """Let Ctrl-C end the audio, as the usual end of a recording; a second one interrupts."""
 
     def stop(*_: object) -> None:
-        audio.stop()
         signal.signal(signal.SIGINT, before)
+        audio.stop()
 
     before = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def first_piece_s(codec: "VQCodecModel") -> float:
-    """Return a length with which all pieces of 40 ms end where a frame can be encoded.
-
-    Else each frame would wait for the end of a piece, whose beginning it needs.
-    """
-    config = codec.config
-    return config.lookahead_samples % config.hop_length / SAMPLING_RATE_HZ + RESAMPLING_S
 
 
 def encode_live(
@@ -95,30 +86,38 @@ def encode_live(
 def decode_live(
     file: BinaryIO,
     codec: "VQCodecModel",
-    vocoder: str | None,
+    decoder: LiveDecoder,
     prior: "CodePrior | None",
     partial: bool,
-) -> Generator[np.ndarray]:
+) -> Iterator[np.ndarray]:
     """Decode a stream; yield its audio, (samples,) float32, as soon as it is complete.
 
     Damaged streams too; their error comes at the end, unless `partial`.
+
+    Raises:
+        StreamError: at once, if it does not begin as a stream of the codec.
     """
     reader = StreamReader(file, codec.fingerprint(), prior)
-    decoder = LiveDecoder(codec, vocoder)
-    done = 0
 
-    def cut(samples: np.ndarray) -> np.ndarray:
-        nonlocal done
-        if reader.samples is not None:
-            samples = samples[: max(0, reader.samples - done)]
-        done += len(samples)
-        return samples
+    def pieces() -> Iterator[np.ndarray]:
+        for chunk in reader.filled_chunks():
+            for start in range(0, chunk.codes.shape[1], PIECE_FRAMES):
+                part = slice(start, start + PIECE_FRAMES)
+                pitch = None if chunk.pitch is None else chunk.pitch[part]
+                yield decoder.push(chunk.codes[:, part], pitch)
+        yield decoder.finish()
 
-    for chunk in reader.filled_chunks():
-        yield cut(decoder.push(chunk.codes, chunk.pitch))
-    yield cut(decoder.finish())
-    if not partial:
-        reader.raise_problem()
+    def cut() -> Iterator[np.ndarray]:
+        done = 0
+        for samples in pieces():
+            if reader.samples is not None:
+                samples = samples[: max(0, reader.samples - done)]
+            done += len(samples)
+            yield samples
+        if not partial:
+            reader.raise_problem()
+
+    return cut()
 
 
 def write_live(audio: Iterator[np.ndarray]) -> None:
@@ -152,14 +151,15 @@ def transcribe_live(
         reader = StreamReader(cast("BinaryIO", source), recogniser.codec_fingerprint, prior)
         if num_quantizers is not None:
             reader.header.check_trim(num_quantizers)
-        for chunk in reader.filled_chunks():
-            show(text.push(chunk.codes[:num_quantizers]))
+        with first_ctrl_c_waits():
+            for chunk in reader.filled_chunks():
+                show(text.push(chunk.codes[:num_quantizers]))
         print(text.finish())
         if not partial:
             reader.raise_problem()
         return
     model = load_codec(codec)
-    audio = LiveAudio(source, pcm_hz, first_piece_s=first_piece_s(model))
+    audio = LiveAudio(source, pcm_hz, first_piece=model.config.first_piece)
     encoder = LiveEncoder(model, num_quantizers=num_quantizers, bps=bps, prior=prior)
     with audio_warnings(), ends_at_ctrl_c(audio):
         try:

@@ -80,6 +80,9 @@ ChunkS = Annotated[
         callback=_no_nan,
     ),
 ]
+LiveChunkS = Annotated[
+    float | None, Option("--chunk-s", help="Seconds per chunk. Default: 0.2.", callback=_no_nan)
+]
 Pitch = Annotated[
     bool,
     Option(

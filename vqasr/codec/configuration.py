@@ -96,6 +96,15 @@ class VQCodecConfig(PretrainedConfig):
         """Return the number of code frames of a clip: ceil(samples / hop_length)."""
         return frames_of(samples, self.hop_length)
 
+    @property
+    def first_piece(self) -> int:
+        """Return the samples after which pieces of a frame's length each make a frame complete.
+
+        With any other first piece, each frame would wait for the end of a piece of which it needs
+        the beginning.
+        """
+        return self.lookahead_samples % self.hop_length or self.hop_length
+
     def padded_samples(self, samples: int) -> int:
         """Return the number of samples, with zeros at the end, that encode all frames of a clip."""
         return self.frames(samples) * self.hop_length + self.lookahead_samples
