@@ -58,7 +58,7 @@ def test_from_a_pipe_to_a_pipe(talk, tmp_path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert b"listening" in receiver.stderr.readline()
-    vqasr("send", "-", f"127.0.0.1:{port}", stdin=talk.read_bytes())
+    vqasr("send", "-", f"127.0.0.1:{port}", "--copies", 2, stdin=talk.read_bytes())
     assert receiver.communicate(timeout=60)[0] == talk.read_bytes()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vqasr.errors import StreamError
 from vqasr.grid import MISSING
-from vqasr.stream.header import StreamHeader
+from vqasr.stream.header import HEADER_BYTES, StreamHeader
 from vqasr.stream.packets import END_COPIES, LARGEST_BYTES, Receiver, datagrams
 from vqasr.stream.reader import StreamReader
 from vqasr.stream.stream import Stream
@@ -28,8 +28,8 @@ def stream(frames: int, chunk_frames: int = 5, seed: int = 0) -> bytes:
     return file.getvalue()
 
 
-def sent(data: bytes) -> list[bytes]:
-    return [d for _, group in datagrams(StreamReader(io.BytesIO(data))) for d in group]
+def sent(data: bytes, copies: int = 0) -> list[bytes]:
+    return [d for _, group in datagrams(StreamReader(io.BytesIO(data)), copies) for d in group]
 
 
 def received(packets: list[tuple[float, bytes]], wait_s: float = WAIT_S) -> tuple[bytes, Receiver]:
@@ -77,6 +77,35 @@ def test_lost_chunks_are_missing(lost: set[int], seed: int) -> None:
             if first < i < 12:
                 expected[:, 5 * (i - first) : 5 * (i - first) + 5] = MISSING
         np.testing.assert_array_equal(codes, expected)
+
+
+@given(
+    copies=st.integers(0, 3), lost=st.sets(st.integers(0, 11), max_size=9), seed=st.integers(0, 99)
+)
+@settings(max_examples=60, deadline=None)
+def test_copies_restore_what_single_losses_took(copies: int, lost: set[int], seed: int) -> None:
+    """A chunk is lost only if all datagrams that hold it are; the last ones are never lost here."""
+    data = stream(60, seed=seed)
+    header = data[:HEADER_BYTES]
+    chunks = list(dict.fromkeys(p for p in sent(data, copies) if p != header))
+    lost -= {len(chunks) - 1}
+    arrived = [p for i, p in enumerate(chunks) if i not in lost]
+    got, receiver = received([(0.2 * i, p) for i, p in enumerate([header, *arrived])])
+    holding = [range(i, min(i + copies, len(chunks) - 1) + 1) for i in range(len(chunks))]
+    gone = [i for i, place in enumerate(holding) if lost.issuperset(place)]
+    first = min(set(range(len(chunks))) - set(gone))  # it becomes number 0
+    assert receiver.ended
+    assert receiver.counts.lost == sum(i > first for i in gone)
+    assert receiver.counts.written == len(chunks) - len(gone)
+    if not gone:
+        assert got == data
+
+
+def test_copies_that_do_not_fit_are_left_out() -> None:
+    data = stream(60 * 25, chunk_frames=250)
+    assert len(sent(data)[1]) > LARGEST_BYTES / 2
+    assert max(map(len, sent(data, 3))) <= LARGEST_BYTES
+    assert received([(0.0, p) for p in sent(data, 3)])[0] == data
 
 
 def test_a_late_start_begins_at_zero() -> None:

@@ -28,12 +28,21 @@ Address = Annotated[str, Argument(help="HOST:PORT, as in 127.0.0.1:5004 or [::1]
 def send(
     stream: Annotated[Path, Argument(help="A .vqs stream with short chunks, or - for stdin.")],
     address: Address,
+    copies: Annotated[
+        int,
+        Option(
+            help="Chunks before its own that each datagram holds too: with 1, a chunk is lost only "
+            "if two neighbouring datagrams are.",
+            min=0,
+            max=8,
+        ),
+    ] = 0,
     prior: options.Prior = None,
 ) -> None:
     """Send a stream over UDP, each chunk in a datagram.
 
     A file is sent at the pace of the speech, standard input as it comes in. Chunks are not sent
-    again: those that are lost on the way are missing (vqasr receive).
+    again: those that are lost on the way are missing (vqasr receive), but for --copies.
     """
     from vqasr.stream.packets import IP_AND_UDP_BYTES, datagrams
     from vqasr.stream.reader import StreamReader
@@ -43,7 +52,7 @@ def send(
     with error_context(stream), open_stream(stream) as file, socket.socket(family, UDP) as line:
         reader = StreamReader(file, prior=load_prior(prior))
         begun_s, end_s = time.monotonic(), 0.0
-        for end_s, sent in datagrams(reader):
+        for end_s, sent in datagrams(reader, copies):
             if str(stream) != STANDARD:  # a file must not flood the line
                 time.sleep(max(0.0, begun_s + end_s - reader.header.chunk_s - time.monotonic()))
             for data in sent:

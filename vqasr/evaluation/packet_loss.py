@@ -11,6 +11,7 @@ from vqasr.stream.header import HEADER_BYTES
 from vqasr.stream.reader import StreamReader
 
 SEPARATOR = "x"  # in "10x4"
+COPIES = "+"  # in "10+1"
 
 
 @dataclass(frozen=True)
@@ -21,28 +22,40 @@ class ChunkLoss:
         percent: of the chunks.
         burst: mean number of neighbouring chunks that are lost together; None for independent
             losses.
+        copies: of each chunk in the datagrams behind it, see `vqasr.stream.packets`; it is lost if
+            all of them are.
     """
 
     percent: float
     burst: float | None = None
+    copies: int = 0
 
     @classmethod
     def parse(cls, text: str) -> "ChunkLoss":
-        """Read "10" (independent losses) or "10x4" (bursts of four chunks on average).
+        """Read "10" (independent losses), "10x4" (bursts of four on average), "10+1" (a copy).
 
         Raises:
             VqasrError: it is neither, or out of range.
         """
-        percent, bursts, length = text.strip().partition(SEPARATOR)
+        line, copied, copies = text.strip().partition(COPIES)
+        percent, bursts, length = line.partition(SEPARATOR)
         try:
-            loss = cls(float(percent.rstrip("% ")), float(length) if bursts else None)
+            loss = cls(
+                float(percent.rstrip("% ")), float(length) if bursts else None,
+                int(copies) if copied else 0,
+            )  # fmt: skip
         except ValueError:
             loss = cls(-1.0)
         chance = loss.percent / 100.0
-        if not 0.0 <= chance <= 1.0 or (loss.burst is not None and not 1.0 <= loss.burst < 1e6):
+        if (
+            not 0.0 <= chance <= 1.0
+            or loss.copies < 0
+            or (loss.burst is not None and not 1.0 <= loss.burst < 1e6)
+        ):
             raise VqasrError(
                 f"a loss of {text!r}: use a percentage of the chunks from 0 to 100, as 10, or with "
-                "the mean length of bursts, at least 1 chunk, as 10x4."
+                "the mean length of bursts, at least 1 chunk, as 10x4; a number of copies may "
+                "follow, as in 10+1."
             )
         if loss.burst is not None and chance * (loss.burst + 1.0) > loss.burst:
             raise VqasrError(f"a loss of {text!r}: such a share needs longer bursts.")
@@ -50,10 +63,15 @@ class ChunkLoss:
 
     def __str__(self) -> str:
         bursts = "" if self.burst is None else f"{SEPARATOR}{self.burst:g}"
-        return f"{self.percent:g}{bursts}"
+        return f"{self.percent:g}{bursts}" + (f"{COPIES}{self.copies}" if self.copies else "")
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw (count,) bool, True for chunks that are lost."""
+        lost = self._lines(count + self.copies, rng)
+        return np.lib.stride_tricks.sliding_window_view(lost, self.copies + 1).all(1)
+
+    def _lines(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw (count,) bool, True for datagrams that are lost."""
         chance, draws = self.percent / 100.0, rng.random(count)
         if self.burst is None or chance in (0.0, 1.0):
             lost: np.ndarray = draws < chance

@@ -1,11 +1,13 @@
-"""A stream as datagrams: each carries one chunk, or the header.
+"""A stream as datagrams: each carries the header, or a chunk and copies of those before it.
 
 Datagrams may be lost, repeated and reordered. The header is repeated, so that a receiver may start
-late. Chunks have numbers and checksums of their own, so datagrams need nothing else.
+late. Chunks have numbers, sizes and checksums of their own, so datagrams need nothing else. Copies
+of the chunks before restore what single losses took (redundancy after RFC 2198).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -32,11 +34,12 @@ IP_AND_UDP_BYTES = 28  # of headers, with IPv4
 MOST_ROUNDS = 8
 
 
-def datagrams(reader: StreamReader) -> Iterator[tuple[float, list[bytes]]]:
+def datagrams(reader: StreamReader, copies: int = 0) -> Iterator[tuple[float, list[bytes]]]:
     """Cut a stream into datagrams, as soon as its chunks are there.
 
     Args:
         reader: of the stream, unused.
+        copies: so many chunks before its own are in each datagram too, as far as they fit.
 
     Yields:
         Seconds from the start of the stream to the end of a chunk, and the datagrams to send then.
@@ -53,6 +56,7 @@ def datagrams(reader: StreamReader) -> Iterator[tuple[float, list[bytes]]]:
         )
     seed = checksum_seed(header, prior_for(header, reader.prior))
     repeat = max(1, round(HEADER_EVERY_S / header.chunk_s))
+    before: deque[bytes] = deque(maxlen=copies)
     for i, chunk in enumerate(reader.intact_chunks()):
         data = chunk.to_bytes(header, seed)
         if len(data) > LARGEST_BYTES:
@@ -61,7 +65,11 @@ def datagrams(reader: StreamReader) -> Iterator[tuple[float, list[bytes]]]:
                 "fit into a datagram. Encode with shorter chunks (--chunk-s 0.2)."
             )
         sent = [header.to_bytes()] if i % repeat == 0 else []
-        sent += [data] * (1 if chunk.end is None else END_COPIES)
+        whole = [*before, data]
+        while sum(map(len, whole)) > LARGEST_BYTES:
+            whole.pop(0)
+        sent += [b"".join(whole)] * (1 if chunk.end is None else END_COPIES)
+        before.append(data)
         yield (chunk.number + 1) * header.chunk_s, sent
     reader.raise_problem()
 
@@ -119,12 +127,14 @@ class Receiver:
         self.counts.bytes += len(datagram) + IP_AND_UDP_BYTES
         if len(datagram) == HEADER_BYTES and is_stream(datagram):
             self._take_header(datagram)
-        elif (chunk := self._chunk(datagram)) is None:
-            self.counts.damaged += 1
-        elif chunk.number < (self._next or 0) or chunk.number in self._waiting:
-            self.counts.unused += 1
-        else:
-            self._waiting[chunk.number] = (now_s, chunk)
+            return self.poll(now_s)
+        chunks = self._chunks(datagram)
+        self.counts.damaged += not chunks
+        for chunk in chunks:
+            if chunk.number < (self._next or 0) or chunk.number in self._waiting:
+                self.counts.unused += 1
+            else:
+                self._waiting[chunk.number] = (now_s, chunk)
         return self.poll(now_s)
 
     def poll(self, now_s: float) -> bytes:
@@ -170,18 +180,26 @@ class Receiver:
         elif header != self.header:
             self.counts.damaged += 1
 
-    def _chunk(self, datagram: bytes) -> Chunk | None:
-        """Return the verified chunk in a datagram, or None."""
-        if self.header is None or len(datagram) < START_BYTES + CHECKSUM_BYTES:
-            return None
-        start = read_start(datagram[:START_BYTES], self.header)
-        if start is None or start[1] != len(datagram):
-            return None
-        for number in self._possible_numbers(start[0]):
-            chunk = Chunk.from_bytes(datagram, self.header, self._seed, number)
-            if chunk is not None:
-                return chunk
-        return None
+    def _chunks(self, datagram: bytes) -> list[Chunk]:
+        """Return the verified chunks in a datagram; none if a part of it is no chunk."""
+        chunks = []
+        while datagram:
+            if self.header is None or len(datagram) < START_BYTES + CHECKSUM_BYTES:
+                return []
+            start = read_start(datagram[:START_BYTES], self.header)
+            if start is None or start[1] > len(datagram):
+                return []
+            sequence, size = start[:2]
+            data, datagram = datagram[:size], datagram[size:]
+            found = (
+                Chunk.from_bytes(data, self.header, self._seed, number)
+                for number in self._possible_numbers(sequence)
+            )
+            chunk = next(filter(None, found), None)
+            if chunk is None:
+                return []
+            chunks.append(chunk)
+        return chunks
 
     def _possible_numbers(self, sequence: int) -> list[int]:
         """Return the numbers that a chunk of this 16-bit number may have."""
