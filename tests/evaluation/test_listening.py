@@ -55,7 +55,9 @@ def test_unquantized_latents_are_the_anchor(clip, codec, recogniser) -> None:
     assert output.stream_bytes == [4 * codec.config.latent_dim * codec.config.frames(len(clip))]
     assert len(output.texts[0].split()) > 5
     with pytest.raises(CodecError, match="trained vocoder"):
-        make_system("vqasr:continuous:audio", codec, recogniser, vocoder="griffin-lim").decode(clip)
+        make_system("vqasr:continuous:audio", codec, recogniser, vocoder="griffin-lim")
+    with pytest.raises(VqasrError, match="unknown system"):
+        expand_systems("vqasr:continuous+pitch", codec)
 
 
 def test_errors_of_the_fundamental_frequency() -> None:

@@ -143,6 +143,9 @@ def test_interrupted_and_whole(folder) -> None:
 
 def test_a_recogniser_compares_what_it_reads(folder) -> None:
     path = write(folder, "states")
+    path.write_text(path.read_text() + "[loss]\nstates = 2.0\n")
+    with pytest.raises(TrainingError, match="states needs a recogniser"):
+        load_any_config(path)
     path.write_text('recogniser = "tiny.en"\n' + path.read_text())
     trainer = VocoderTrainer(load_any_config(path))
     crops = trainer.train.crops(np.random.default_rng(0), 2, 40)

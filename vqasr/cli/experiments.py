@@ -56,9 +56,9 @@ def evaluate(
     systems: Annotated[
         str | None,
         Option(
-            help="Systems: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded), "
-            "vqasr:continuous (unquantized), opus:6000, opuswb:6000, amrnb:4750, codec2:1300, "
-            "mp3:16000, sbc:32000, g726:16000, g722, adpcm, mulaw, text, text:xz, kmeans:FILE, "
+            help="Systems: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded; "
+            "vqasr:N+pitch:audio with --pitch), vqasr:continuous (unquantized), opus:6000, "
+            "opuswb:6000, amrnb:4750, codec2:1300, mp3:16000, sbc:32000, g726:16000, g722, adpcm, mulaw, text, text:xz, kmeans:FILE, "
             "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (with random weights: "
             "bytes and time only). Systems that are not installed are left out. Default: "
             + DEFAULT_SYSTEMS
@@ -81,7 +81,7 @@ def evaluate(
         str,
         Option(
             help="Percentages of chunks to lose, as in 0,1,5,10,20; 10x4 loses 10 in bursts of 4 "
-            "on average (Gilbert's model)."
+            "on average (Gilbert's model); 10+1 as sent with --copies 1."
         ),
     ] = "",
     vocoder: options.Vocoder = None,

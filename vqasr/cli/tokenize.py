@@ -35,7 +35,9 @@ def tokenize(
     column: Annotated[
         str, Option(help="codes: lists of integers; vqs: streams, with their real bitrate.")
     ] = "codes",
-    pitch: options.Pitch = False,
+    pitch: Annotated[
+        bool, Option("--pitch", help="Add the speaker's pitch to streams (--column vqs).")
+    ] = False,
     speeds: Annotated[str, Option(help="Encode every recording at each of these speeds.")] = "1.0",
     form: Annotated[
         str,

@@ -67,8 +67,10 @@ class ChunkLoss:
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw (count,) bool, True for chunks that are lost."""
-        lost = self._lines(count + self.copies, rng)
-        return np.lib.stride_tricks.sliding_window_view(lost, self.copies + 1).all(1)
+        lines = self._lines(count + self.copies, rng)
+        windows = np.lib.stride_tricks.sliding_window_view(lines, self.copies + 1)
+        lost: np.ndarray = windows.all(1)
+        return lost
 
     def _lines(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw (count,) bool, True for datagrams that are lost."""

@@ -71,6 +71,7 @@ def make_system(
         vocoder,
     )  # fmt: skip
     if plain.endswith(AUDIO):
+        codes.check_vocoder()
         return AudioSystem(name, recogniser, codes.round_trip, codec)
     return codes
 
@@ -100,7 +101,9 @@ def expand_systems(names: str, codec: VQCodecModel) -> list[str]:
         if name == "vqasr:all":
             expanded += [f"vqasr:{n + 1}" for n in range(codec.config.num_quantizers)]
         elif name:
-            plain = name.removesuffix(AUDIO).removesuffix(PITCH) if "vqasr:" in name else name
+            plain = name.removesuffix(AUDIO) if name.startswith("vqasr:") else name
+            if name.endswith(AUDIO) or plain != CONTINUOUS + PITCH:
+                plain = plain.removesuffix(PITCH)
             if plain not in FIXED and not name.startswith(LOADED) and not _is_classical(name):
                 point_of(plain, codec)
             expanded.append(name)

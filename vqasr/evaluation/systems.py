@@ -15,6 +15,7 @@ from vqasr.audio.pitch_tracker import track_codes
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.vocoder import Vocoder, load_vocoder
 from vqasr.compression.compress import (
+    LiveDecoder,
     decode,
     decode_latents,
     encode_audio,
@@ -240,20 +241,29 @@ class CodesSystem(System):
     def decode(self, clip: np.ndarray) -> np.ndarray | None:
         return None if self._point is None else self.round_trip(clip)[1]
 
+    def check_vocoder(self) -> None:
+        """Check that codes or latents can be decoded, before any work.
+
+        Raises:
+            CodecError: the vocoder cannot be loaded, or latents need a trained one.
+            CodecMismatchError: it is another codec's.
+        """
+        vocoder = load_vocoder(self._vocoder, self._codec.fingerprint())
+        if vocoder is not None:
+            LiveDecoder(self._codec, vocoder)
+        elif self._point is None:
+            raise CodecError(
+                f"{CONTINUOUS} is decoded by a trained vocoder alone. Give one with --vocoder."
+            )
+
     def round_trip(self, clip: np.ndarray) -> tuple[int, np.ndarray]:
         """Return bytes of the stream and decoded (samples,) of a (samples,) clip.
 
         Latents are no stream: they count as the float32 that they are.
-
-        Raises:
-            CodecError: latents need a trained vocoder, and there is none.
         """
         if self._point is None:
             vocoder = load_vocoder(self._vocoder, self._codec.fingerprint())
-            if vocoder is None:
-                raise CodecError(
-                    f"{CONTINUOUS} is decoded by a trained vocoder alone. Give one with --vocoder."
-                )
+            assert vocoder is not None, "see check_vocoder"
             latents = encode_latents(self._codec, clip)
             pitch = track_codes(clip) if self._pitch else None
             size = latents.numel() * latents.element_size()
@@ -312,9 +322,9 @@ def point_of(name: str, codec: VQCodecModel) -> OperatingPoint:
         raise VqasrError(
             f"unknown system {name!r}. Use pcm; vqasr:N with N from 1 to "
             f"{codec.config.num_quantizers}; vqasr:all; vqasr:continuous; vqasr:Rbps for codecs "
-            f"with calibrated rates, as in vqasr:300bps; {' or '.join(TEXT_FLOORS)}; a classical "
-            f"codec ({', '.join(classical_names())}); {NEURAL}CHECKPOINT@BPS; {RANDOM}TYPE@BPS; or "
-            f"{KMEANS}FILE."
+            f"with calibrated rates, as in vqasr:300bps; each with :audio or +pitch:audio; "
+            f"{' or '.join(TEXT_FLOORS)}; a classical codec ({', '.join(classical_names())}); "
+            f"{NEURAL}CHECKPOINT@BPS; {RANDOM}TYPE@BPS; or {KMEANS}FILE."
         )
     if rate != number:
         return operating_point(codec.config, bps=float(rate))

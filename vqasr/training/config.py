@@ -279,6 +279,12 @@ class VocoderTrainConfig(_Table):
     loss: VocoderLossConfig = VocoderLossConfig()
     vocoder: dict[str, Any]  # instead of `VocoderConfig`'s defaults
 
+    @model_validator(mode="after")
+    def _check(self) -> "VocoderTrainConfig":
+        if "states" in self.loss.model_fields_set and not self.recogniser:
+            raise ValueError('[loss] states needs a recogniser, as in recogniser = "tiny.en"')
+        return self
+
 
 def load_train_config(path: str | Path) -> TrainConfig:
     """Read a TOML file for codec and adapters; paths in it are relative to the working directory.
@@ -316,8 +322,9 @@ def _checked(kind: type[Config], path: str | Path, values: dict[str, Any]) -> Co
 
 
 def config_hash(config: TrainConfig | VocoderTrainConfig) -> str:
-    """Hash the values that the trained weights depend on: no places, no speed, no prior."""
-    values = config.model_dump(mode="json", exclude={"output_dir", "threads", "prior"})
+    """Hash the values that checkpoints depend on: no places, no speed, nothing fitted later."""
+    later = {"prior", "speech_head"}
+    values = config.model_dump(mode="json", exclude={"output_dir", "threads"} | later)
     places = (("data", "piece_s"), ("schedule", "save_every"), ("schedule", "log_every"))
     for table, name in places:
         values.get(table, {}).pop(name, None)

@@ -84,12 +84,12 @@ class VocoderTrainer:
         if config.start_from:
             self._copy_weights(vocoder)
         self.vocoder: Vocoder = vocoder.to(self.device)
+        self.teacher: WhisperTeacher | None = None
+        if config.recogniser and config.loss.states:
+            self.teacher = WhisperTeacher(load_whisper(config.recogniser).model, self.device)
         self.train = self._encoded(config.train, config.train_split, None)
         self.dev = self._encoded(config.dev, config.dev_split, config.dev_utterances)
         self.codebooks = self.codec.quantizer.codebooks.to(self.device)
-        self.teacher: WhisperTeacher | None = None
-        if config.recogniser:
-            self.teacher = WhisperTeacher(load_whisper(config.recogniser).model, self.device)
         self.run_folder = RunFolder(self.folder, "vocoder", config_hash(config))
 
     def _copy_weights(self, vocoder: Vocoder) -> None:
