@@ -58,7 +58,8 @@ def evaluate(
         Option(
             help="Systems: pcm, vqasr:N, vqasr:all, vqasr:Rbps, vqasr:N:audio (decoded; "
             "vqasr:N+pitch:audio with --pitch), vqasr:continuous (unquantized), opus:6000, "
-            "opuswb:6000, amrnb:4750, codec2:1300, mp3:16000, sbc:32000, g726:16000, g722, adpcm, mulaw, text, text:xz, kmeans:FILE, "
+            "opuswb:6000, amrnb:4750, codec2:1300, mp3:16000, sbc:32000, g726:16000, g722, adpcm, "
+            "mulaw, text, text:xz, kmeans:FILE, "
             "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (with random weights: "
             "bytes and time only). Systems that are not installed are left out. Default: "
             + DEFAULT_SYSTEMS
