@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=40, help="number of recordings")
     parser.add_argument("--bps", type=float, nargs="+", default=[290.0, 420.0])
     parser.add_argument("--num-quantizers", type=int, nargs="+", default=[4])
+    parser.add_argument("--copies", type=int, default=0, help="of each chunk, as of vqasr send")
     arguments = parser.parse_args()
     codec = load_codec("vqasr-base")
     rows = load_speech([arguments.data])
@@ -46,7 +47,7 @@ def main() -> None:
             codes = compress(samples, codec=codec, **rate).codes
             for j, frames in enumerate(CHUNK_FRAMES):
                 stream = stream_of(codec, codes, len(samples), chunk_frames=frames)
-                size[i, j] += sizes(stream.to_bytes())
+                size[i, j] += sizes(stream.to_bytes(), arguments.copies)
     bps = 8 * size / seconds
     print(f"{len(rows)} recordings, {seconds:.0f} s; bit/s of the stream, and on the line with UDP")
     print("chunk " + " ".join(f"{label(rate):>15}" for rate in rates))
@@ -55,12 +56,12 @@ def main() -> None:
         print(f"{frames * FRAME_S:4.2f} s " + " ".join(cells))
 
 
-def sizes(data: bytes) -> tuple[int, int]:
+def sizes(data: bytes, copies: int) -> tuple[int, int]:
     """Return the bytes of a stream, and of its datagrams."""
     reader = StreamReader(io.BytesIO(data))
     if reader.header.single:
         return len(data), len(data) + IP_AND_UDP_BYTES
-    sent = [len(d) + IP_AND_UDP_BYTES for _, group in datagrams(reader) for d in group]
+    sent = [len(d) + IP_AND_UDP_BYTES for _, group in datagrams(reader, copies) for d in group]
     return len(data), sum(sent)
 
 
