@@ -17,7 +17,7 @@ dev = ["{folder}/speech.parquet"]
 noise = ["{folder}/noise.parquet"]
 batch_s = 13.0
 piece_s = 7.0
-dev_utterances = 2
+dev_utterances = 1
 [schedule]
 autoencoder_steps = {autoencoder}
 joint_steps = {joint}

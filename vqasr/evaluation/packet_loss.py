@@ -68,8 +68,9 @@ class ChunkLoss:
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw (count,) bool, True for chunks that are lost."""
         lines = self._lines(count + self.copies, rng)
-        windows = np.lib.stride_tricks.sliding_window_view(lines, self.copies + 1)
-        lost: np.ndarray = windows.all(1)
+        lost = lines[:count]
+        for behind in range(1, self.copies + 1):
+            lost = lost & lines[behind : behind + count]
         return lost
 
     def _lines(self, count: int, rng: np.random.Generator) -> np.ndarray:
