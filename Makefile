@@ -1,8 +1,8 @@
 PYTHON ?= python3
 STAMP := .venv/.installed
 
-# Where this is set, as in many container images, every process compiles torch and transformers anew:
-# 15 s of each of the tests' processes, most of the time of all tests.
+# Where this is set, as in many container images, every process compiles torch and transformers anew
+# when it starts, which takes twice as much CPU time (docs/lab-book.md).
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
