@@ -42,12 +42,16 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
 def make_config(
     hidden_size: int, heads: int, vocabulary: int, layers: int, inner: int, dropout: float = 0.0
 ) -> Wav2Vec2Config:
-    """Configure a small Wav2Vec2 for codes; dropout in the attention is slow on a CPU."""
+    """Configure a small Wav2Vec2 for codes, with dropout inside the feed-forwards alone.
+
+    Dropout in the attention is slow on a CPU. Dropout of the layers' outputs, 0.15 of them, takes
+    ctc-small from 0.9 to 2.5 nats a letter: Whisper's few large channels are lost with it.
+    """
     return Wav2Vec2Config(
         vocab_size=vocabulary, hidden_size=hidden_size, num_hidden_layers=layers,
         num_attention_heads=heads, intermediate_size=inner,
         num_conv_pos_embeddings=31, num_conv_pos_embedding_groups=hidden_size // 12,
-        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=dropout,
+        do_stable_layer_norm=True, feat_extract_norm="layer", layerdrop=0.0, hidden_dropout=0.0,
         attention_dropout=0.0, activation_dropout=dropout, final_dropout=0.0, pad_token_id=0,
         ctc_loss_reduction="mean", ctc_zero_infinity=True,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml
 python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml --input log-mel
 
+With --start, layers and head (of codes, the embedder too) begin as those of a model of codes.
 Recordings are decoded once, into the memory of the device; augmentation and encoding run there in
 every step. The same command continues an interrupted run.
 """
@@ -30,6 +31,7 @@ from transformers.models.whisper.modeling_whisper import sinusoids
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.codec.mel import POWER_FLOOR, log_mel
 from vqasr.evaluation.error_rates import word_errors
@@ -116,12 +118,17 @@ class CTCTrainer:
         self.data.tokenise()
         self.tokenizer = begin(self.folder, config.seed)
         entry = config.recognisers[0]
-        base = make_base(entry.name, arguments.layers, arguments.inner, dropout=arguments.dropout)
         codec = self.data.student.codec.eval().requires_grad_(False)
+        adapter = CodesAdapter.from_pretrained(entry.adapter)
+        if arguments.start is None:
+            sizes = arguments.layers, arguments.inner
+            base = make_base(entry.name, *sizes, dropout=arguments.dropout)
+            embedder = make_embedder(adapter.embedder, base.config.hidden_size)
+        else:
+            base, embedder = begin_with(arguments.start, arguments.dropout)
+        self.head_factor = HEAD_FACTOR if arguments.start is None else 1
         reader: nn.Module
         if arguments.input == "codes":
-            adapter = CodesAdapter.from_pretrained(entry.adapter)
-            embedder = make_embedder(adapter.embedder, base.config.hidden_size)
             embedder.speech_head.requires_grad_(False)  # fit_speech_head.py fits it afterwards
             reader = CodesReader(codec, embedder)
             self.codec_fingerprint = adapter.codec_fingerprint
@@ -129,18 +136,20 @@ class CTCTrainer:
             reader = LogMelReader(self.data.recognisers[0].whisper.model)
         self.model = Recogniser(reader, base).to(self.data.device)
         self.device = self.data.device
-        self.run_folder = RunFolder(self.folder, "ctc", f"{config_hash(config)} {arguments.input}")
+        run = f"{config_hash(config)} {arguments.input} {arguments.start} {arguments.dropout}"
+        self.run_folder = RunFolder(self.folder, "ctc", run)
 
     def run(self) -> None:
         """Train the steps that are missing and write the model."""
         schedule = self.config.schedule
         first = self.run_folder.first_step()
-        optimizer = make_optimizer(self.model, schedule.learning_rate)
+        optimizer = make_optimizer(self.model, schedule.learning_rate, self.head_factor)
         if first:
             self.run_folder.load(self.model, optimizer)
         with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
             for step in range(first, schedule.total_steps):
-                for group, factor in zip(optimizer.param_groups, (HEAD_FACTOR, 1), strict=True):
+                factors = self.head_factor, 1
+                for group, factor in zip(optimizer.param_groups, factors, strict=True):
                     group["lr"] = factor * schedule.rate(step)
                 losses, audio_s = self.update(optimizer, step)
                 logged = log.add("ctc", step, losses, audio_s)
@@ -208,6 +217,17 @@ class CTCTrainer:
         CodesFeatureExtractor().save_pretrained(folder)
 
 
+def begin_with(name: str, dropout: float) -> tuple[Wav2Vec2ForCTC, CodeEmbedder]:
+    """Return encoder and head of a model of codes, with dropout as asked, and its embedder."""
+    model = CTCRecogniser.from_pretrained(name).model
+    config: Any = model.config.base_config()
+    config.activation_dropout = dropout
+    base = Wav2Vec2ForCTC(config)
+    base.wav2vec2.encoder.load_state_dict(model.encoder.state_dict())
+    base.lm_head.load_state_dict(model.lm_head.state_dict())
+    return base, model.embedder
+
+
 def draw_gaps(batch: Batch) -> Tensor:
     """Draw (items, frames) bool, True in gaps."""
     items, frames = batch.lost.shape
@@ -228,9 +248,12 @@ def main() -> None:
     parser.add_argument("config", help="TOML with data, codec, adapter and schedule")
     parser.add_argument("--input", choices=["codes", "log-mel"], default="codes")
     parser.add_argument("--out", help="instead of the configuration's output_dir")
+    parser.add_argument(
+        "--start", help="model of codes to begin with, such as ctc-small; its sizes are kept"
+    )
     parser.add_argument("--layers", type=int, default=4, help="of the encoder")
     parser.add_argument("--inner", type=int, default=1152, help="width of the feed-forwards")
-    parser.add_argument("--dropout", type=float, default=0.1, help="of the encoder's layers")
+    parser.add_argument("--dropout", type=float, default=0.1, help="inside the feed-forwards")
     arguments = parser.parse_args()
     started = time.monotonic()
     trainer = CTCTrainer(arguments)

@@ -13,10 +13,12 @@ from vqasr.codec.vocoder import Vocoder
 from vqasr.compression.compress import encode_audio
 from vqasr.errors import TrainingError
 from vqasr.grid import HOP_LENGTH
+from vqasr.training import discriminators
 from vqasr.training.augment import Augment
 from vqasr.training.batches import TAIL_S, WIDTHS_S, Batches
 from vqasr.training.coded_recordings import CodedRecordings
 from vqasr.training.config import NO_CHANGE, DataConfig, TrainConfig, load_any_config
+from vqasr.training.discriminators import Adversary
 from vqasr.training.recordings import Recordings
 from vqasr.training.spectral_losses import WINDOWS, magnitudes, spectral_losses
 from vqasr.training.vocoder_trainer import VocoderTrainer, lost_pieces
@@ -110,10 +112,15 @@ def test_crops_fit_their_codes(folder) -> None:
     torch.testing.assert_close(latents, trainer.codec.quantizer.decode(codes[None, :2]))
 
 
-def test_interrupted_and_whole(folder) -> None:
-    whole = write(folder, "whole")
+ADVERSARY = "[adversary]\nfrom_step = 8\n"
+
+
+def test_interrupted_and_whole(folder, monkeypatch) -> None:
+    monkeypatch.setattr(discriminators, "CHANNELS", 4)
+    whole, parts = write(folder, "whole"), write(folder, "parts")
+    for path in (whole, parts):
+        path.write_text(path.read_text() + ADVERSARY)
     VocoderTrainer(load_any_config(whole)).run()
-    parts = write(folder, "parts")
     trainer = VocoderTrainer(load_any_config(parts))
     update = trainer.update
 
@@ -137,6 +144,7 @@ def test_interrupted_and_whole(folder) -> None:
         ("vocoder", 10), ("vocoder", 20), ("dev", 20),
     ]  # fmt: skip
     assert log[1]["mel"] < log[0]["mel"]
+    assert {"discriminators", "adversarial", "features"} < set(log[1])
     vocoder = Vocoder.from_pretrained(folder / "whole" / "vocoder")
     assert vocoder.config.codec_fingerprint == trainer.codec.fingerprint().hex()
 
@@ -150,7 +158,7 @@ def test_a_recogniser_compares_what_it_reads(folder) -> None:
     trainer = VocoderTrainer(load_any_config(path))
     crops = trainer.train.crops(np.random.default_rng(0), 2, 40)
     latents = trainer.latents(crops.codes, torch.tensor([8, 8]))
-    losses = trainer.losses(crops, latents)
+    losses = trainer.losses(crops, *trainer.decode(crops, latents))
     (gradient,) = torch.autograd.grad(losses["states"], trainer.vocoder.gain_head.weight)
     assert bool(gradient.any())
     assert bool(gradient.isfinite().all())
@@ -163,6 +171,42 @@ def test_a_recogniser_compares_what_it_reads(folder) -> None:
     assert distances[0] == 0
     assert distances[0] < distances[1] < 0.2 * distances[2]
     assert not any(parameter.requires_grad for parameter in trainer.teacher.parameters())
+
+
+def test_discriminators_learn_and_teach(monkeypatch) -> None:
+    monkeypatch.setattr(discriminators, "CHANNELS", 4)
+    torch.manual_seed(0)
+    adversary = Adversary(5e-3, torch.device("cpu"))
+    time_s = torch.arange(8000) / 16_000
+    pitch_hz = torch.tensor([[150.0], [220.0]])
+    speech = 0.3 * (torch.sin(2 * torch.pi * pitch_hz * time_s) > 0.9)
+    noise = 0.1 * torch.randn(2, 8000)
+    weights = [*adversary.modules.parameters()]
+    before = [p.clone() for p in weights]
+    losses = [float(adversary.update(noise, speech)) for _ in range(60)]
+    assert losses[-1] < 0.35  # 0.5 by chance
+    assert all(
+        bool((a != b).any()) for a, b in zip(before, adversary.modules.parameters(), strict=True)
+    )
+    # What they learnt tells in which direction to go; they do not learn on the way.
+    trained = [p.clone() for p in weights]
+    decoded = noise.clone().requires_grad_()
+    parts = adversary.losses(decoded, speech)
+    sum(parts.values()).backward()
+    assert bool(decoded.grad.any())
+    assert bool(decoded.grad.isfinite().all())
+    assert all(
+        torch.equal(a, b) for a, b in zip(trained, adversary.modules.parameters(), strict=True)
+    )
+    same = adversary.losses(speech, speech)
+    assert float(same["features"]) == 0.0
+    assert float(same["adversarial"]) < float(parts["adversarial"])
+    # A checkpoint holds weights and optimizer: the next update is the same.
+    other = Adversary(5e-3, torch.device("cpu"))
+    other.load({name: value.clone() for name, value in adversary.state().items()})
+    assert float(other.update(noise, speech)) == float(adversary.update(noise, speech))
+    for own, its in zip(adversary.state().values(), other.state().values(), strict=True):
+        torch.testing.assert_close(own, its)
 
 
 def test_refused(folder) -> None:

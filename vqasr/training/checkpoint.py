@@ -40,8 +40,7 @@ class RunFolder:
             return
         tensors = {self._prefix + key: value for key, value in module.state_dict().items()}
         tensors |= {f"extra.{key}": value for key, value in extra.items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= optimizer_tensors(optimizer, "optimizer.")
         tensors = {key: value.contiguous() for key, value in tensors.items()}
         progress = json.dumps({"step": step, "config": self._config_hash})
         replace_file(self._path, save(tensors, {"progress": progress}))
@@ -87,11 +86,7 @@ class RunFolder:
                 f"{self._path}: the checkpoint does not fit this configuration ({error}). Use "
                 "another output_dir."
             ) from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in _below(tensors, "optimizer.").items():
-            index, part = key.split(".", 1)
-            state.setdefault(int(index), {})[part] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        load_optimizer(optimizer, tensors, "optimizer.")
         return _below(tensors, "extra.")
 
     def log(self, record: dict[str, Any]) -> None:
@@ -99,6 +94,23 @@ class RunFolder:
         if self.written:
             with open(self._path.with_name("log.jsonl"), "a") as file:
                 file.write(json.dumps(record) + "\n")
+
+
+def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Return the state of an optimizer, with names that begin with `prefix`."""
+    states = optimizer.state_dict()["state"].items()
+    return {
+        f"{prefix}{index}.{key}": value for index, state in states for key, value in state.items()
+    }
+
+
+def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Load the tensors of `optimizer_tensors`; others are allowed beside them."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _below(tensors, prefix).items():
+        index, part = key.split(".", 1)
+        state.setdefault(int(index), {})[part] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -250,6 +250,16 @@ class VocoderLossConfig(_Table):
     mel: float = 1.0
     pitch: float = 2.0  # mean error in octaves of voiced 10 ms
     states: float = 1.0  # distance of the recogniser's encoder states, if there is a recogniser
+    # With an [adversary]: its judgement, and distances of its features.
+    adversarial: float = 0.05
+    features: float = 0.5
+
+
+class AdversaryConfig(_Table):
+    """Discriminators that are trained beside the vocoder, see `Adversary`."""
+
+    from_step: CountOrZero = 0  # before it, distances alone
+    learning_rate: float = Field(2e-4, gt=0)
 
 
 class VocoderTrainConfig(_Table):
@@ -277,6 +287,7 @@ class VocoderTrainConfig(_Table):
     )
     schedule: VocoderSchedule = VocoderSchedule()
     loss: VocoderLossConfig = VocoderLossConfig()
+    adversary: AdversaryConfig | None = None  # None for distances alone
     vocoder: dict[str, Any]  # instead of `VocoderConfig`'s defaults
 
     @model_validator(mode="after")

@@ -57,7 +57,10 @@ def _transcribe(
     recogniser: OriginalWhisper, recordings: Recordings, rows: list[int], device: torch.device
 ) -> dict[int, tuple[str, float]]:
     features = recogniser.feature_extractor(
-        [recordings.samples(i) for i in rows], sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
+        [recordings.samples(i) for i in rows],
+        sampling_rate=SAMPLING_RATE_HZ,
+        return_tensors="pt",
+        device=device.type,
     ).input_features.to(device)
     model: Any = recogniser.model
     out = model.generate(

@@ -28,6 +28,7 @@ from vqasr.training.config import (
     VocoderTrainConfig,
     config_hash,
 )
+from vqasr.training.discriminators import Adversary
 from vqasr.training.losses import relative_distance
 from vqasr.training.optimizer import Muon, adamw
 from vqasr.training.parallel import Processes
@@ -87,6 +88,10 @@ class VocoderTrainer:
         self.teacher: WhisperTeacher | None = None
         if config.recogniser and config.loss.states:
             self.teacher = WhisperTeacher(load_whisper(config.recogniser).model, self.device)
+        self.adversary: Adversary | None = None
+        if config.adversary is not None:
+            self.adversary = Adversary(config.adversary.learning_rate, self.device)
+            self._adversary_from = config.adversary.from_step
         self.train = self._encoded(config.train, config.train_split, None)
         self.dev = self._encoded(config.dev, config.dev_split, config.dev_utterances)
         self.codebooks = self.codec.quantizer.codebooks.to(self.device)
@@ -128,14 +133,17 @@ class VocoderTrainer:
         kind = Muon if self.config.optimizer == "muon" else adamw
         optimizer = kind(parameters, schedule.learning_rate)
         if first:
-            self.run_folder.load(self.vocoder, optimizer)
+            extra = self.run_folder.load(self.vocoder, optimizer)
+            if self.adversary is not None:
+                self.adversary.load(extra)
         with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
             for step in range(first, schedule.total_steps):
                 losses, audio_s = self.update(optimizer, step)
                 logged = log.add("vocoder", step, losses, audio_s)
                 done, last = step + 1, step + 1 == schedule.total_steps
                 if logged and (done % schedule.save_every == 0 or last):
-                    self.run_folder.save(done, self.vocoder, optimizer, {})
+                    extra = {} if self.adversary is None else self.adversary.state()
+                    self.run_folder.save(done, self.vocoder, optimizer, extra)
                     self.vocoder.save_pretrained(self.folder / "vocoder")
                 if done % schedule.dev_every == 0 or last:
                     measured = self.evaluate()
@@ -154,26 +162,38 @@ class VocoderTrainer:
         levels = rng.choice(list(config.levels), config.batch_crops, p=weights / weights.sum())
         lost = lost_pieces(rng, config.batch_crops, config.crop_frames, config.lost)
         latents = self.latents(crops.codes, torch.from_numpy(levels).to(self.device))
-        losses = self.losses(crops, latents, torch.from_numpy(lost).to(self.device))
+        lost_frames = torch.from_numpy(lost).to(self.device)
+        decoded, octaves = self.decode(crops, latents, lost_frames)
+        losses = self.losses(crops, decoded, octaves)
+        logged: dict[str, Tensor] = {}
+        if self.adversary is not None and step >= self._adversary_from:
+            counted = slice(IGNORED_FRAMES * HOP_LENGTH, None)
+            pair = decoded[:, counted], crops.samples[:, counted]
+            logged["discriminators"] = self.adversary.update(*pair)
+            losses |= self.adversary.losses(*pair)
         factors = config.loss.model_dump()
         optimizer.zero_grad()
         torch.stack([factors[name] * loss for name, loss in losses.items()]).sum().backward()
         nn.utils.clip_grad_norm_(self.vocoder.parameters(), 1.0)
         optimizer.step()
         audio_s = crops.samples.numel() / SAMPLING_RATE_HZ
-        return {k: v.detach() for k, v in losses.items()}, audio_s
+        return logged | {k: v.detach() for k, v in losses.items()}, audio_s
 
-    def losses(
-        self,
-        crops: Crops,
-        latents: Tensor,
-        lost: Tensor | None = None,
-        ignored: int = IGNORED_FRAMES,
-    ) -> dict[str, Tensor]:
-        """Compare decoded crops with the recordings.
+    def decode(
+        self, crops: Crops, latents: Tensor, lost: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode crops to samples and predicted octaves, see `Vocoder.decode`.
 
         The source has the pitch of the recording: a harmonic at a wrong place would only teach the
         filter to hide it.
+        """
+        with autocast(self.device):
+            return self.vocoder.decode(latents, lost, crops.pitch_hz)
+
+    def losses(
+        self, crops: Crops, decoded: Tensor, octaves: Tensor, ignored: int = IGNORED_FRAMES
+    ) -> dict[str, Tensor]:
+        """Compare decoded crops with the recordings.
 
         Returns:
             "magnitude", "convergence" and "mel", see `spectral_losses`; "pitch": mean error of the
@@ -181,8 +201,6 @@ class VocoderTrainer:
             layers of its encoder, on decoded and on recorded speech (after Johnson et al.'s
             perceptual loss, arXiv 1603.08155).
         """
-        with autocast(self.device):
-            decoded, octaves = self.vocoder.decode(latents, lost, crops.pitch_hz)
         counted = slice(ignored * HOP_LENGTH, None)
         own, target = decoded[:, counted], crops.samples[:, counted]
         losses = spectral_losses(own, target)
@@ -227,7 +245,8 @@ class VocoderTrainer:
             for clip in self.dev.clips():
                 level = torch.full((1,), n, device=self.device)
                 latents = self.latents(clip.codes, level)
-                for name, value in self.losses(clip, latents, ignored=0).items():
+                decoded = self.decode(clip, latents)
+                for name, value in self.losses(clip, *decoded, ignored=0).items():
                     totals[name] = totals.get(name, 0.0) + float(value)
             count = len(self.dev.frames)
             measured |= {f"{name}_{n}": round(v / count, 4) for name, v in totals.items()}
