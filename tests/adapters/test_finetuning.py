@@ -215,8 +215,8 @@ def test_a_small_recogniser_and_its_twin(kind, codec, clips, tmp_path, monkeypat
     config = write_config(
         training_data(tmp_path), "small", frozen=True, autoencoder=0, joint=2, recognisers=tiny
     )
-    sizes = ("--layers", "1", "--inner", "64")
-    monkeypatch.setattr("sys.argv", ["train_small.py", str(config), "--input", kind, *sizes])
+    start = ("--layers", "1", "--inner", "64") if kind == "codes" else ("--start", "ctc-small")
+    monkeypatch.setattr("sys.argv", ["train_small.py", str(config), "--input", kind, *start])
     recipe.main()
     out = tmp_path / f"small-{kind}"
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -230,7 +230,11 @@ def test_a_small_recogniser_and_its_twin(kind, codec, clips, tmp_path, monkeypat
         text = reader.transcribe_codes([encode_audio(codec, clips[0].samples, 4)])[0]
         assert isinstance(text, str)
     else:
-        assert "reader.conv1.weight" in load_file(out / "final" / "model.safetensors")
+        twin = load_file(out / "final" / "model.safetensors")
+        assert "reader.conv1.weight" in twin
+        # Two careful steps after the head that it began with.
+        head = load_recogniser("ctc-small").model.lm_head.weight
+        assert (twin["base.lm_head.weight"].float() - head).norm() < 0.3 * head.norm()
 
 
 def through(layers, hidden: torch.Tensor, *arguments: None) -> torch.Tensor:
