@@ -66,7 +66,7 @@ def test_record(folder, codec, monkeypatch) -> None:
     assert "the machine was too slow" in done.stderr  # for a device without a clock
 
 
-def test_play(folder, codec) -> None:
+def test_play(folder, codec, monkeypatch) -> None:
     stream = compress(CLIP, codec=codec, num_quantizers=2, chunk_frames=5).cut(0, 2)
     stream.save(folder / "played.vqs")
     vqasr("play", folder / "played.vqs", "--device", "file_out")
@@ -80,10 +80,19 @@ def test_play(folder, codec) -> None:
     (folder / "cut.vqs").write_bytes(stream.to_bytes()[:-20])
     cut = vqasr("play", folder / "cut.vqs", "--device", "file_out", ok=False)
     assert "ends before its last chunk" in cut.stderr
+    assert "cut.vqs" in cut.stderr
     sound = np.fromfile(folder / "out.raw", np.float32)[silence:]
     np.testing.assert_allclose(sound[:20_000], np.clip(expected[:20_000], -1, 1), atol=1e-4)
     refused = vqasr("play", folder / "cut.vqs", "--vocoder", "griffin-lim", ok=False)
     assert "cannot decode while codes come in" in refused.stderr
+
+    def unplugged(*_: object) -> None:
+        raise AudioError("the device is gone")
+
+    monkeypatch.setattr(Loudspeaker, "write", unplugged)
+    failed = vqasr("play", folder / "played.vqs", "--device", "file_out", ok=False)
+    assert "the device is gone" in failed.stderr
+    assert "played.vqs" not in failed.stderr  # which is in order
 
 
 def test_an_older_file_stays_if_the_device_cannot_be_used(folder, tmp_path) -> None:

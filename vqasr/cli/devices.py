@@ -1,5 +1,6 @@
 """Define the commands record and play."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,8 @@ def play(
 
     Needs the extra `live`, and a trained vocoder: Griffin-Lim cannot decode live.
     """
+    import numpy as np
+
     from vqasr.audio.devices import Loudspeaker
     from vqasr.cli.live import decode_live
     from vqasr.compression.compress import LiveDecoder, load_codec
@@ -99,8 +102,14 @@ def play(
     with loading():
         model = load_codec(codec)
         decoder = LiveDecoder(model, vocoder)
-    with Loudspeaker(device) as loudspeaker, error_context(stream), open_stream(stream) as file:
-        for samples in decode_live(file, model, decoder, loaded_prior, partial):
+
+    def decoded() -> Iterator[np.ndarray]:
+        # Errors in here are the stream's, others the device's.
+        with error_context(stream), open_stream(stream) as file:
+            yield from decode_live(file, model, decoder, loaded_prior, partial)
+
+    with Loudspeaker(device) as loudspeaker:
+        for samples in decoded():
             loudspeaker.write(samples)
     if loudspeaker.gaps:
         err.print(f"warning: {loudspeaker.gaps} times the sound came too late, and there was a gap")
