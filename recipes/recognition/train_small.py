@@ -119,25 +119,47 @@ class CTCTrainer:
         self.tokenizer = begin(self.folder, config.seed)
         entry = config.recognisers[0]
         codec = self.data.student.codec.eval().requires_grad_(False)
-        adapter = CodesAdapter.from_pretrained(entry.adapter)
-        if arguments.start is None:
+        self.codec_fingerprint = codec.fingerprint()
+        started = None
+        if arguments.start is not None:
+            started = CTCRecogniser.from_pretrained(arguments.start)
+            self._check(started, entry.name)
+            base = copy_base(started.model, arguments.dropout)
+        else:
             sizes = arguments.layers, arguments.inner
             base = make_base(entry.name, *sizes, dropout=arguments.dropout)
-            embedder = make_embedder(adapter.embedder, base.config.hidden_size)
-        else:
-            base, embedder = begin_with(arguments.start, arguments.dropout)
-        self.head_factor = HEAD_FACTOR if arguments.start is None else 1
+        self.head_factor = HEAD_FACTOR if started is None else 1
         reader: nn.Module
         if arguments.input == "codes":
+            if started is not None:
+                embedder = started.model.embedder
+                embedder.speech_head.reset_parameters()  # its features change
+            else:
+                adapter = CodesAdapter.from_pretrained(entry.adapter)
+                embedder = make_embedder(adapter.embedder, base.config.hidden_size)
             embedder.speech_head.requires_grad_(False)  # fit_speech_head.py fits it afterwards
             reader = CodesReader(codec, embedder)
-            self.codec_fingerprint = adapter.codec_fingerprint
         else:
             reader = LogMelReader(self.data.recognisers[0].whisper.model)
         self.model = Recogniser(reader, base).to(self.data.device)
         self.device = self.data.device
         run = f"{config_hash(config)} {arguments.input} {arguments.start} {arguments.dropout}"
         self.run_folder = RunFolder(self.folder, "ctc", run)
+
+    def _check(self, started: CTCRecogniser, whisper_name: str) -> None:
+        """Refuse a model of codes that this training cannot go on from."""
+        config, own = started.model.config, self.codec_fingerprint.hex()
+        width = self.data.recognisers[0].whisper.model.config.d_model
+        found = {
+            "codec": (config.codec_fingerprint, own),
+            "model_type": (config.base["model_type"], "wav2vec2"),
+            "sinusoids": (config.sinusoids, True),
+            "hidden_size": (config.base["hidden_size"], width),
+            "letters": (started.tokenizer.get_vocab(), self.tokenizer.get_vocab()),
+        }
+        wrong = [f"{k} {a!r}, not {b!r}" for k, (a, b) in found.items() if a != b]
+        if wrong:
+            raise SystemExit(f"--start cannot be trained further with {whisper_name}: {wrong}")
 
     def run(self) -> None:
         """Train the steps that are missing and write the model."""
@@ -217,15 +239,14 @@ class CTCTrainer:
         CodesFeatureExtractor().save_pretrained(folder)
 
 
-def begin_with(name: str, dropout: float) -> tuple[Wav2Vec2ForCTC, CodeEmbedder]:
-    """Return encoder and head of a model of codes, with dropout as asked, and its embedder."""
-    model = CTCRecogniser.from_pretrained(name).model
+def copy_base(model: VQWav2Vec2ForCTC, dropout: float) -> Wav2Vec2ForCTC:
+    """Copy encoder and head of a model of codes, with dropout inside the feed-forwards."""
     config: Any = model.config.base_config()
-    config.activation_dropout = dropout
+    config.hidden_dropout, config.activation_dropout = 0.0, dropout
     base = Wav2Vec2ForCTC(config)
     base.wav2vec2.encoder.load_state_dict(model.encoder.state_dict())
     base.lm_head.load_state_dict(model.lm_head.state_dict())
-    return base, model.embedder
+    return base
 
 
 def draw_gaps(batch: Batch) -> Tensor:
@@ -249,7 +270,7 @@ def main() -> None:
     parser.add_argument("--input", choices=["codes", "log-mel"], default="codes")
     parser.add_argument("--out", help="instead of the configuration's output_dir")
     parser.add_argument(
-        "--start", help="model of codes to begin with, such as ctc-small; its sizes are kept"
+        "--start", help="model of codes to begin with, such as ctc-small; it keeps its sizes"
     )
     parser.add_argument("--layers", type=int, default=4, help="of the encoder")
     parser.add_argument("--inner", type=int, default=1152, help="width of the feed-forwards")

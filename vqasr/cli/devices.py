@@ -1,6 +1,7 @@
 """Define the commands record and play."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -103,13 +104,13 @@ def play(
         model = load_codec(codec)
         decoder = LiveDecoder(model, vocoder)
 
-    def decoded() -> Iterator[np.ndarray]:
+    def decoded() -> Generator[np.ndarray, None, None]:
         # Errors in here are the stream's, others the device's.
         with error_context(stream), open_stream(stream) as file:
             yield from decode_live(file, model, decoder, loaded_prior, partial)
 
-    with Loudspeaker(device) as loudspeaker:
-        for samples in decoded():
+    with Loudspeaker(device) as loudspeaker, closing(decoded()) as pieces:
+        for samples in pieces:
             loudspeaker.write(samples)
     if loudspeaker.gaps:
         err.print(f"warning: {loudspeaker.gaps} times the sound came too late, and there was a gap")

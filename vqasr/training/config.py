@@ -250,7 +250,7 @@ class VocoderLossConfig(_Table):
     mel: float = 1.0
     pitch: float = 2.0  # mean error in octaves of voiced 10 ms
     states: float = 1.0  # distance of the recogniser's encoder states, if there is a recogniser
-    # With an [adversary]: its judgement, and distances of its features.
+    # With an [adversary]: its judgement, and distances of its features, see `Adversary.losses`.
     adversarial: float = 0.05
     features: float = 0.5
 
@@ -259,7 +259,7 @@ class AdversaryConfig(_Table):
     """Discriminators that are trained beside the vocoder, see `Adversary`."""
 
     from_step: CountOrZero = 0  # before it, distances alone
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)  # of the discriminators, constant
 
 
 class VocoderTrainConfig(_Table):
@@ -294,6 +294,8 @@ class VocoderTrainConfig(_Table):
     def _check(self) -> "VocoderTrainConfig":
         if "states" in self.loss.model_fields_set and not self.recogniser:
             raise ValueError('[loss] states needs a recogniser, as in recogniser = "tiny.en"')
+        if {"adversarial", "features"} & self.loss.model_fields_set and self.adversary is None:
+            raise ValueError("[loss] adversarial and features need a table [adversary]")
         return self
 
 

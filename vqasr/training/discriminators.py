@@ -12,15 +12,19 @@ from vqasr.training.spectral_losses import WINDOWS, magnitudes
 
 CHANNELS = 32
 LEAK = 0.1
-# Magnitudes to this power: nearly as a logarithm, but silence is zero.
+# Magnitudes to this power: loud ones count less, and silence does not count as in a logarithm.
 COMPRESSION = 0.3
 _PREFIX, _OPTIMIZER = "discriminators.", "discriminator_optimizer."
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Judge pieces of an STFT's magnitudes (Jang et al. 2021, UnivNet, arXiv 2106.07889).
+    """Judge pieces of an STFT's magnitudes (after Jang et al. 2021, UnivNet, arXiv 2106.07889).
 
-    Magnitudes alone: the phase of a voice is not in the codes.
+    Magnitudes alone: the phase of a voice is not in the codes. They are compressed, and strides go
+    along frequency.
+
+    Args:
+        window: of the STFT, in samples.
     """
 
     def __init__(self, window: int):
@@ -37,7 +41,12 @@ class SpectrogramDiscriminator(nn.Module):
         self.judge = weight_norm(nn.Conv2d(CHANNELS, 1, 3, padding=1))
 
     def forward(self, audio: Tensor) -> list[Tensor]:
-        """Return the layers' outputs for (batch, samples) audio; the last one is the judgement."""
+        """Judge (batch, samples) audio.
+
+        Returns:
+            the layers' outputs, (batch, 32, windows, bins) each, and the judgement of each place,
+            (batch, 1, windows, bins); bins become fewer from layer to layer.
+        """
         hidden = magnitudes(audio, self._window)[:, None] ** COMPRESSION
         outputs = []
         for layer in self.layers:
@@ -82,8 +91,9 @@ class Adversary:
         """Judge decoded audio (batch, samples), beside recorded audio.
 
         Returns:
-            "adversarial": squared distance from the judgement of recorded speech; "features": mean
-            absolute difference of the layers' outputs, relative to their size on recorded speech.
+            "adversarial": mean squared distance of the judgement from 1, the target for recorded
+            speech; "features": mean absolute difference of the layers' outputs, relative to their
+            size on recorded speech.
         """
         self.modules.requires_grad_(False)
         adversarial, features = [], []

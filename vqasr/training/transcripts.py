@@ -60,7 +60,7 @@ def _transcribe(
         [recordings.samples(i) for i in rows],
         sampling_rate=SAMPLING_RATE_HZ,
         return_tensors="pt",
-        device=device.type,
+        device=str(device),
     ).input_features.to(device)
     model: Any = recogniser.model
     out = model.generate(

@@ -182,7 +182,9 @@ class VocoderTrainer:
     def decode(
         self, crops: Crops, latents: Tensor, lost: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Decode crops to samples and predicted octaves, see `Vocoder.decode`.
+        """Decode crops with latents (items, frames, latent_dim) and `lost` (items, frames) bool.
+
+        Returns samples (items, 640 x frames) and predicted octaves, see `Vocoder.decode`.
 
         The source has the pitch of the recording: a harmonic at a wrong place would only teach the
         filter to hide it.
@@ -194,6 +196,12 @@ class VocoderTrainer:
         self, crops: Crops, decoded: Tensor, octaves: Tensor, ignored: int = IGNORED_FRAMES
     ) -> dict[str, Tensor]:
         """Compare decoded crops with the recordings.
+
+        Args:
+            crops: the recordings.
+            decoded: (items, 640 x frames) samples.
+            octaves: (items, 4 x frames), the predicted pitch.
+            ignored: frames at the beginning that do not count.
 
         Returns:
             "magnitude", "convergence" and "mel", see `spectral_losses`; "pitch": mean error of the
@@ -245,8 +253,8 @@ class VocoderTrainer:
             for clip in self.dev.clips():
                 level = torch.full((1,), n, device=self.device)
                 latents = self.latents(clip.codes, level)
-                decoded = self.decode(clip, latents)
-                for name, value in self.losses(clip, *decoded, ignored=0).items():
+                decoded, octaves = self.decode(clip, latents)
+                for name, value in self.losses(clip, decoded, octaves, ignored=0).items():
                     totals[name] = totals.get(name, 0.0) + float(value)
             count = len(self.dev.frames)
             measured |= {f"{name}_{n}": round(v / count, 4) for name, v in totals.items()}
