@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from vqasr.data.engines import LocalEngine, RayEngine, Task
+from vqasr.data.free_memory import return_free_memory
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shards import AUDIO, Shard, ShardedData, read_pieces
 from vqasr.errors import AudioError, PlaceError, VqasrError
@@ -91,6 +92,7 @@ class _ShardWorker:
                 for piece in read_pieces(shard, self._schema, self._split):
                     pieces.append(piece.select(kept))
                     yield from piece.to_pylist()
+                    return_free_memory()
             except PlaceError:  # nothing is written, and the next run tries again
                 raise
             except AudioError as error:  # a damaged file; what was before the damage is used
