@@ -43,8 +43,10 @@ def test_folders_patterns_and_lists(folder, tmp_path, monkeypatch) -> None:
     for odd in (folder / "talk[1].wav", Path("@talk.wav")):
         odd.write_bytes(b"x")
         assert find_inputs([str(odd)]) == [odd]
-    names.write_text(f"@{names}\n")
-    assert find_inputs([f"@{names}"]) == [Path(f"@{names}")]  # which is not checked here
+    names.write_text(f"@{names}\n{c}\n")
+    assert find_inputs([f"@{names}"]) == [Path(f"@{names}"), c]  # missing beside another
+    with pytest.raises(VqasrError, match=r"none\.wav: No such file"):
+        find_inputs(["none.wav"])
     for nothing in (f"{folder}/*.mp3", "@/nowhere.txt"):
         with pytest.raises(VqasrError):
             find_inputs([nothing])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from safetensors.torch import load_file
 from training_helpers import training_data
 
@@ -19,6 +20,7 @@ from vqasr.training.batches import TAIL_S, WIDTHS_S, Batches
 from vqasr.training.coded_recordings import CodedRecordings
 from vqasr.training.config import NO_CHANGE, DataConfig, TrainConfig, load_any_config
 from vqasr.training.discriminators import Adversary
+from vqasr.training.loudness import loudness_distance
 from vqasr.training.recordings import Recordings
 from vqasr.training.spectral_losses import WINDOWS, magnitudes, spectral_losses
 from vqasr.training.vocoder_trainer import VocoderTrainer, lost_pieces
@@ -70,6 +72,23 @@ def test_losses() -> None:
     assert float(far["convergence"]) == pytest.approx(1.0, abs=0.02)
     silence = torch.zeros(1, 8000, requires_grad=True)
     sum(spectral_losses(silence, torch.zeros(1, 8000)).values()).backward()
+    assert bool(silence.grad.isfinite().all())
+
+
+def test_loudness(clips) -> None:
+    """Noise counts by its power; gain, and the gain of a band, hardly; silence has gradients."""
+    speech = torch.from_numpy(clips[0].samples[:32_000])[None]
+    noise = torch.randn(1, 32_000, generator=torch.Generator().manual_seed(0)) * speech.std()
+    filtered = torchaudio.functional.highpass_biquad(speech, 16_000, 300.0)
+    others = [speech, 0.5 * speech, filtered, speech + 0.03 * noise, speech + 0.3 * noise]
+    same, quieter, band, less, more = (float(loudness_distance(o, speech)) for o in others)
+    assert same < 1e-3
+    assert quieter == pytest.approx(same, abs=1e-3)
+    assert same < band < 0.3 * less < 0.3 * more
+    # Noise that is added disturbs more than speech that is missing.
+    assert float(loudness_distance(speech, speech + 0.03 * noise)) < 0.8 * less
+    silence = torch.zeros(1, 32_000, requires_grad=True)
+    loudness_distance(silence, speech).sum().backward()
     assert bool(silence.grad.isfinite().all())
 
 
@@ -152,24 +171,27 @@ def test_interrupted_and_whole(folder, monkeypatch) -> None:
 def test_a_recogniser_compares_what_it_reads(folder) -> None:
     path = write(folder, "states")
     path.write_text(path.read_text() + "[loss]\nstates = 2.0\n")
-    with pytest.raises(TrainingError, match="states needs a recogniser"):
+    with pytest.raises(TrainingError, match="states and words need a recogniser"):
         load_any_config(path)
     path.write_text('recogniser = "tiny.en"\n' + path.read_text())
     trainer = VocoderTrainer(load_any_config(path))
     crops = trainer.train.crops(np.random.default_rng(0), 2, 40)
     latents = trainer.latents(crops.codes, torch.tensor([8, 8]))
     losses = trainer.losses(crops, *trainer.decode(crops, latents))
-    (gradient,) = torch.autograd.grad(losses["states"], trainer.vocoder.gain_head.weight)
-    assert bool(gradient.any())
-    assert bool(gradient.isfinite().all())
+    for name in ("states", "words"):
+        head = trainer.vocoder.gain_head.weight
+        (gradient,) = torch.autograd.grad(losses[name], head, retain_graph=True)
+        assert bool(gradient.any())
+        assert bool(gradient.isfinite().all())
     # The same speech is no distance away, and quieter speech a small one: Whisper levels it.
     speech = crops.samples
-    distances = [
-        float(trainer._state_distance(trainer.teacher, other, speech))
-        for other in (speech, 0.5 * speech, speech.flip(1))
-    ]
-    assert distances[0] == 0
-    assert distances[0] < distances[1] < 0.2 * distances[2]
+    for name in ("states", "words"):
+        distances = [
+            float(trainer._recogniser_losses(trainer.teacher, other, speech)[name])
+            for other in (speech, 0.5 * speech, speech.flip(1))
+        ]
+        assert distances[0] == 0
+        assert distances[0] < distances[1] < 0.2 * distances[2]
     assert not any(parameter.requires_grad for parameter in trainer.teacher.parameters())
 
 

@@ -102,18 +102,29 @@ def _mix(values: np.ndarray, name: str) -> np.ndarray:
     channels = np.moveaxis(values, short, 0)
     if len(channels) == 1:
         return np.ascontiguousarray(channels[0])
-    mono = np.ascontiguousarray(channels.mean(axis=0, dtype=np.float32))
+    alone = lone_channel(channels, name)
+    mono = channels.mean(axis=0, dtype=np.float32) if alone is None else channels[alone]
+    return np.ascontiguousarray(mono)
+
+
+def lone_channel(channels: np.ndarray, name: str = "audio") -> int | None:
+    """Return the loudest of (channels, samples) if their mean would cancel them; None otherwise.
+
+    Warns:
+        AudioWarning: they cancel each other.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         power = np.square(channels, dtype=np.float64).mean(axis=1)
+        mono = channels.mean(axis=0, dtype=np.float32)
         cancelled = np.square(mono, dtype=np.float64).mean() < LEAST_SHARED_POWER * power.mean()
     # Two independent channels keep half of their power, 32 keep a thirty-second.
-    if cancelled and len(channels) <= 8:
-        loudest = int(np.argmax(power))
-        warnings.warn(
-            f"{name}: the {len(channels)} channels cancel each other (opposite phase); channel "
-            f"{loudest + 1} is used alone.",
-            AudioWarning,
-            stacklevel=3,
-        )
-        return np.ascontiguousarray(channels[loudest])
-    return mono
+    if not cancelled or not 1 < len(channels) <= 8:
+        return None
+    loudest = int(np.argmax(power))
+    warnings.warn(
+        f"{name}: the {len(channels)} channels cancel each other (opposite phase); channel "
+        f"{loudest + 1} is used alone.",
+        AudioWarning,
+        stacklevel=4,
+    )
+    return loudest

@@ -191,7 +191,8 @@ def _with_pyav(data: bytes, name: str, reason: Exception) -> tuple[np.ndarray, i
                     break
     except (av.error.FFmpegError, ValueError, IndexError) as error:
         raise AudioError(
-            f"{name}: cannot be read as audio ({_described(reason)}; {_described(error)})."
+            f"{name}: cannot be read as audio ({_described(reason)}; {_described(error)}). Is it "
+            "an audio file?"
         ) from error
     if not blocks:
         raise AudioError(f"{name}: holds no samples. Was the recording interrupted?")

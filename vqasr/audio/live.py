@@ -9,7 +9,7 @@ from queue import Empty, Queue
 import numpy as np
 import soundfile
 
-from vqasr.audio.arrays import frames_to_mono
+from vqasr.audio.arrays import frames_to_mono, lone_channel
 from vqasr.audio.files import read_audio
 from vqasr.audio.resampling import LiveResampler, check_rate
 from vqasr.errors import AudioError
@@ -20,6 +20,7 @@ BLOCK = 640  # samples at 16 kHz, 40 ms
 POLL_S = 0.05
 # First bytes of formats that libsndfile reads without seeking.
 STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b".snd")
+LONGEST_HEADER_BYTES = 1 << 20  # of a part of a WAV file before its samples
 MOST_WAITING = 250  # pieces, 10 s
 
 
@@ -27,7 +28,8 @@ class LiveAudio:
     """Iterate over audio from a pipe, in pieces of 40 ms as they come in.
 
     Pieces are (samples,) float32, mono at 16 kHz. Other formats than WAV and AU are read to their
-    end, and make one piece.
+    end, and make one piece. Channels that cancel each other (opposite phase) are found in a piece,
+    not in the whole recording as by `read_audio`; from there on the loudest is used alone.
 
     Args:
         file: binary; only read from.
@@ -87,7 +89,8 @@ class LiveAudio:
             return
         # libsndfile reads pipes of the system only; some of the bytes were read from this one.
         source, sink = os.pipe()
-        threading.Thread(target=_pump, args=(self._file, sink), daemon=True).start()
+        wav = self._pcm_hz is None and self._file.head.startswith(b"RIFF")
+        threading.Thread(target=_pump, args=(self._file, sink, wav), daemon=True).start()
         try:
             yield from self._pieces(source)
         except soundfile.LibsndfileError as error:
@@ -106,15 +109,45 @@ class LiveAudio:
             rate_hz = check_rate(file.samplerate, self._name)
             resampler = LiveResampler(rate_hz, SAMPLING_RATE_HZ)
             frames, empty = resampler.needed(self._first_piece), True
+            alone: int | None = None  # the channel to use, once the others cancelled it
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
                 frames, empty = round(BLOCK * rate_hz / SAMPLING_RATE_HZ), False
-                yield resampler.push(frames_to_mono(block, self._name))
+                if alone is None:
+                    alone = lone_channel(block.T, self._name)
+                used = block if alone is None else block[:, [alone]]
+                yield resampler.push(frames_to_mono(used, self._name))
             if empty:
                 raise AudioError(f"{self._name}: holds no samples. Was the recording interrupted?")
             yield resampler.finish()
 
 
-def _pump(file: Begun, sink: int) -> None:
+def _pump(file: Begun, sink: int, wav: bool) -> None:
     with suppress(OSError, ValueError), os.fdopen(sink, "wb", buffering=0) as pipe:
+        if wav:
+            pipe.write(_wav_header(file))
         while data := file.read(PIECE_BYTES):
             pipe.write(data)
+
+
+def _wav_header(file: Begun) -> bytes:
+    """Read a WAV file up to its samples; where they have no size, as if they had the largest.
+
+    A recorder that cannot go back leaves 0, which libsndfile takes for the end.
+    """
+    header = _exactly(file, 12)
+    while len(chunk := _exactly(file, 8)) == 8:
+        name, size = chunk[:4], int.from_bytes(chunk[4:], "little")
+        if name == b"data":
+            return header + (chunk if size else name + b"\xff" * 4)
+        header += chunk
+        if size > LONGEST_HEADER_BYTES:
+            return header
+        header += _exactly(file, size + size % 2)
+    return header + chunk
+
+
+def _exactly(file: Begun, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data

@@ -36,7 +36,7 @@ from vqasr.cli.options import (
     set_threads,
     shown,
 )
-from vqasr.cli.outputs import check_output, write_output
+from vqasr.cli.outputs import check_output, check_outputs, write_output
 from vqasr.errors import VqasrError
 from vqasr.files import is_pipe
 
@@ -80,16 +80,17 @@ def encode(
     come in, in chunks of 0.2 s (--chunk-s), until they end or Ctrl-C. Short chunks cost bits; for
     an archive write to a file.
     """
+    paths = find_inputs(audio, AUDIO)
+    targets = _targets(paths, output, force)
+
     import numpy as np
 
     from vqasr.audio.files import read_audio
     from vqasr.audio.live import LiveAudio
-    from vqasr.cli.live import encode_live
+    from vqasr.cli.live import encode_live, ends_at_ctrl_c
     from vqasr.compression.compress import compress, load_codec
     from vqasr.compression.rates import operating_point
 
-    paths = find_inputs(audio, AUDIO)
-    targets = _targets(paths, output, force)
     set_threads(threads)
     with loading():
         model = load_codec(codec)
@@ -114,7 +115,9 @@ def encode(
             if pcm_hz is None:
                 samples = read_audio(read_input(path), name=str(path))
             else:
-                samples = np.concatenate(list(LiveAudio(standard_input(), pcm_hz)))
+                raw = LiveAudio(standard_input(), pcm_hz)
+                with ends_at_ctrl_c(raw):
+                    samples = np.concatenate(list(raw))
         stream = compress(
             samples, codec=model, num_quantizers=num_quantizers, bps=bps, chunk_frames=frames,
             prior=loaded_prior, pitch=pitch,
@@ -241,8 +244,15 @@ def demo(
     if as_json:
         print(json.dumps([asdict(line) for line in lines]))
         return
+    heading = f"All {len(clips)} clips" if audio is None else "In all"
+    out.print(f"[bold]{heading}[/bold] (Whisper tiny.en, where no recogniser is named)")
     for text in summary(lines):
-        out.print(text, highlight=False)
+        out.print(f"  {text}", highlight=False)
+    if audio is None:
+        out.print(
+            "Ten sentences: a few words more or less are chance. Measured results: "
+            "docs/results.md. Next: vqasr encode --help"
+        )
 
 
 def _targets(audio: list[Path], output: Path, force: bool) -> dict[Path, Path]:
@@ -254,8 +264,7 @@ def _targets(audio: list[Path], output: Path, force: bool) -> dict[Path, Path]:
         targets = {audio[0]: output}
     else:
         targets = output_paths(audio, output, ".vqs")
-    for target in targets.values():
-        check_output(target, audio, ".vqs", force)
+    check_outputs(targets.values(), audio, ".vqs", force)
     return targets
 
 
@@ -263,6 +272,8 @@ def main() -> None:
     """Run the command line; errors are printed in one line, without a traceback."""
     try:
         app()
+    except KeyboardInterrupt:  # before a command has begun
+        sys.exit(130)
     except BrokenPipeError:  # as in `vqasr transcribe talks/ | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         sys.exit(1)

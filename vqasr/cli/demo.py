@@ -34,7 +34,7 @@ class DemoLine:
 
     Attributes:
         clip: its name.
-        system: "uncompressed", "N codebooks" (Whisper), or "N, ctc-small".
+        system: "uncompressed", "N codebooks" (both Whisper tiny.en), or "N, ctc-small".
         bytes: of the stream, or of 16-bit samples.
         seconds: duration of the clip.
         coded_bps: 8 x bytes / seconds.

@@ -40,8 +40,8 @@ def find_inputs(
         with_lists: False reads "@list.txt" as the name of a file, as in lists themselves.
 
     Raises:
-        VqasrError: a folder, pattern or list is empty, or a list cannot be read. Named files are
-            not checked.
+        VqasrError: a folder, pattern or list is empty, a list cannot be read, or the only file does
+            not exist. Of several files, missing ones are left to be reported beside the others.
     """
     inputs: list[Path] = []
     for name in names:
@@ -62,6 +62,8 @@ def find_inputs(
                 f"{name}: no input files. Folders are searched for {', '.join(suffixes)}."
             )
         inputs += paths
+    if len(inputs) == 1 and str(inputs[0]) != STANDARD and not inputs[0].exists():
+        raise VqasrError(f"{inputs[0]}: No such file or directory.")  # before any model is loaded
     return inputs if repeated else list(dict.fromkeys(inputs))
 
 
@@ -96,14 +98,15 @@ def output_paths(inputs: list[Path], folder: Path, suffix: str) -> dict[Path, Pa
 
 
 def read_input(path: Path) -> bytes:
-    """Return all bytes of a file, or of standard input for "-".
+    """Return all bytes of a file, or of standard input for "-", whose end Ctrl-C leaves to come.
 
     Raises:
         VqasrError: it cannot be read, or standard input was read before.
     """
     if str(path) != STANDARD:
         return read_file(path)
-    data = sys.stdin.buffer.read()
+    with first_ctrl_c_waits():
+        data = sys.stdin.buffer.read()
     if not data:
         raise VqasrError("standard input is empty; it can be read once in a command.")
     return data

@@ -13,8 +13,14 @@ from vqasr.audio.arrays import to_pcm
 from vqasr.audio.live import LiveAudio
 from vqasr.audio.pitch_tracker import LivePitch
 from vqasr.cli.inputs import first_ctrl_c_waits, standard_input
-from vqasr.cli.options import audio_warnings, err
-from vqasr.compression.compress import LiveDecoder, LiveEncoder, load_codec, stream_header
+from vqasr.cli.options import audio_warnings, err, shown
+from vqasr.compression.compress import (
+    LiveDecoder,
+    LiveEncoder,
+    check_sizes,
+    load_codec,
+    stream_header,
+)
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.errors import VqasrError
 from vqasr.grid import SAMPLING_RATE_HZ
@@ -80,7 +86,7 @@ def encode_live(
         writer.write(encoder.finish(), None if tracker is None else tracker.finish())
         writer.close(encoder.samples)
     rate = writer.bits_written * SAMPLING_RATE_HZ / max(1, encoder.samples)
-    err.print(f"{name}: {writer.bits_written // 8} bytes, {rate:.0f} bps", highlight=False)
+    err.print(f"{shown(name)}: {writer.bits_written // 8} bytes, {rate:.0f} bps", highlight=False)
 
 
 def decode_live(
@@ -98,6 +104,7 @@ def decode_live(
         StreamError: at once, if it does not begin as a stream of the codec.
     """
     reader = StreamReader(file, codec.fingerprint(), prior)
+    check_sizes(reader.header, codec)
 
     def pieces() -> Iterator[np.ndarray]:
         for chunk in reader.filled_chunks():

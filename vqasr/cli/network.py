@@ -1,6 +1,7 @@
 """Define the commands send and receive."""
 
 import contextlib
+import math
 import socket
 import time
 from pathlib import Path
@@ -10,12 +11,13 @@ from typer import Argument, Option
 
 from vqasr.cli import options
 from vqasr.cli.inputs import STANDARD, open_stream
-from vqasr.cli.options import app, err, error_context, example, load_prior
+from vqasr.cli.options import app, err, error_context, example, load_prior, shown
 from vqasr.cli.outputs import check_output, create_live
 from vqasr.errors import VqasrError
 
 UDP = socket.SOCK_DGRAM
 LARGEST_DATAGRAM = 65_536
+LONGEST_WAIT_S = 3600.0  # of the system's; longer ones are made of several
 Address = Annotated[str, Argument(help="HOST:PORT, as in 127.0.0.1:5004 or [::1]:5004.")]
 
 
@@ -79,10 +81,19 @@ def receive(
     ],
     wait_s: Annotated[
         float,
-        Option(help="Longest time to wait for a chunk after later ones have come.", min=0.0),
+        Option(
+            help="Longest time to wait for a chunk after later ones have come.",
+            min=0.0,
+            callback=options.no_nan,
+        ),
     ] = 0.1,
     timeout_s: Annotated[
-        float, Option(help="End when nothing has come for this time.", min=0.1)
+        float,
+        Option(
+            help="End when nothing has come for this time; inf waits for ever.",
+            min=0.1,
+            callback=options.no_nan,
+        ),
     ] = 10.0,
     prior: options.Prior = None,
     force: options.Force = False,
@@ -100,23 +111,29 @@ def receive(
     receiver, file = Receiver(wait_s, load_prior(prior)), None
     with socket.socket(family, UDP) as line, contextlib.ExitStack() as opened:
         line.bind(target)
-        err.print(f"listening on {address}")
+        err.print(f"listening on {shown(address)}")
         quiet_s = time.monotonic() + timeout_s
+
+        def write(data: bytes) -> None:
+            nonlocal file
+            if data:
+                # Not earlier: an older file stays if nothing comes.
+                file = file or opened.enter_context(create_live(output))
+                write_all(file, data)
+                file.flush()
+
         with contextlib.suppress(KeyboardInterrupt):
             while not receiver.ended and (now_s := time.monotonic()) < quiet_s:
-                line.settimeout(max(1e-3, min(quiet_s, receiver.due_s() or quiet_s) - now_s))
+                until_s = min(quiet_s, receiver.due_s() or quiet_s, now_s + LONGEST_WAIT_S)
+                line.settimeout(max(1e-3, until_s - now_s))
                 try:
                     datagram = line.recv(LARGEST_DATAGRAM)
                 except TimeoutError:
-                    data = receiver.poll(time.monotonic())
+                    write(receiver.poll(time.monotonic()))
                 else:
                     quiet_s = time.monotonic() + timeout_s
-                    data = receiver.feed(datagram, time.monotonic())
-                if data:
-                    # Not earlier: an older file stays if nothing comes.
-                    file = file or opened.enter_context(create_live(output))
-                    write_all(file, data)
-                    file.flush()
+                    write(receiver.feed(datagram, time.monotonic()))
+        write(receiver.poll(math.inf))  # what waits for chunks that will not come
     counts = receiver.counts
     err.print(
         f"{counts.written} chunks, {counts.lost} lost, {counts.unused} copies or late, "
@@ -136,6 +153,7 @@ def _resolve(address: str) -> tuple[int, Any]:
         raise VqasrError(f"{address}: give HOST:PORT with a port from 1 to 65535.")
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=UDP)
-    except OSError as error:
-        raise VqasrError(f"{address}: the host is not known ({error.strerror}).") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no name of a host"
+        raise VqasrError(f"{address}: the host is not known ({reason}).") from error
     return found[0][0], found[0][4]

@@ -37,7 +37,8 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 
-def _no_nan(value: float | None) -> float | None:
+def no_nan(value: float | None) -> float | None:
+    """Refuse nan, which every comparison lets pass."""
     if value is not None and math.isnan(value):
         raise typer.BadParameter("nan is no number.")
     return value
@@ -69,7 +70,7 @@ Bps = Annotated[
     float | None,
     Option(
         help="Target bits per second of speech, instead of -n. Easy frames use fewer codebooks.",
-        callback=_no_nan,
+        callback=no_nan,
     ),
 ]
 ChunkS = Annotated[
@@ -77,11 +78,11 @@ ChunkS = Annotated[
     Option(
         help="Seconds per chunk, the unit of loss. Default: 10, or a single chunk for less than "
         "30 s.",
-        callback=_no_nan,
+        callback=no_nan,
     ),
 ]
 LiveChunkS = Annotated[
-    float | None, Option("--chunk-s", help="Seconds per chunk. Default: 0.2.", callback=_no_nan)
+    float | None, Option("--chunk-s", help="Seconds per chunk. Default: 0.2.", callback=no_nan)
 ]
 Pitch = Annotated[
     bool,
@@ -95,7 +96,7 @@ Codec = Annotated[str, Option(help="Codec: vqasr-base (bundled), a folder or a h
 EngineName = Annotated[
     EngineKind, Option("--engine", help="local: processes of this machine; ray: a Ray cluster.")
 ]
-EndS = Annotated[float | None, Option(help="End at this second.", min=0.0, callback=_no_nan)]
+EndS = Annotated[float | None, Option(help="End at this second.", min=0.0, callback=no_nan)]
 Force = Annotated[bool, Option("--force", help="Allow the output to replace an input.")]
 GpusPerProcess = Annotated[
     float,
@@ -124,7 +125,7 @@ Processes = Annotated[
 SkipExisting = Annotated[
     bool, Option(help="Skip inputs whose output exists, to continue an interrupted job.")
 ]
-StartS = Annotated[float, Option(help="Start at this second.", min=0.0, callback=_no_nan)]
+StartS = Annotated[float, Option(help="Start at this second.", min=0.0, callback=no_nan)]
 Threads = Annotated[int, Option(help="Number of CPU threads; 0: torch's default.", min=0)]
 
 Vocoder = Annotated[

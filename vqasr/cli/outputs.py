@@ -20,19 +20,38 @@ def check_output(output: Path, inputs: Iterable[Path], suffix: str, force: bool 
         suffix: ending of the format; another one belongs to another format.
         force: allow to replace an input.
     """
-    if str(output) == STANDARD or is_pipe(output):
+    check_outputs([output], inputs, suffix, force)
+
+
+def check_outputs(
+    outputs: Iterable[Path], inputs: Iterable[Path], suffix: str, force: bool = False
+) -> None:
+    """Check several outputs as `check_output` does; looks at each file once."""
+    existing = []
+    for output in outputs:
+        if str(output) == STANDARD or is_pipe(output):
+            continue
+        if output.is_dir():
+            raise VqasrError(f"{output} is a folder: name a {suffix} file in it.")
+        if output.suffix.lower() not in ("", suffix):
+            raise VqasrError(
+                f"{output}: this command writes {suffix}; give the output that ending."
+            )
+        if not force and output.exists():
+            existing.append(output)
+    if not existing:
         return
-    if output.is_dir():
-        raise VqasrError(f"{output} is a folder: name a {suffix} file in it.")
-    if output.suffix.lower() not in ("", suffix):
-        raise VqasrError(f"{output}: this command writes {suffix}; give the output that ending.")
-    if force or not output.exists():
-        return
-    for path in inputs:
-        if str(path) != STANDARD and path.exists() and path.samefile(output):
+    read = {_identity(path) for path in inputs if str(path) != STANDARD and path.exists()}
+    for output in existing:
+        if _identity(output) in read:
             raise VqasrError(
                 f"{output} is an input and would be replaced: choose another output, or --force."
             )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino
 
 
 def create_live(output: Path) -> AbstractContextManager[BinaryIO]:

@@ -24,7 +24,7 @@ from vqasr.cli.options import (
     report_left_out,
     set_threads,
 )
-from vqasr.cli.outputs import check_output, write_output
+from vqasr.cli.outputs import check_outputs, write_output
 from vqasr.errors import VqasrError
 
 if TYPE_CHECKING:
@@ -160,8 +160,7 @@ def transcribe(
     suffix = ".txt" if form == "text" else f".{form}"
     targets = {} if output is None else output_paths(paths, Path(output), suffix)
     lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
-    for target in targets.values():
-        check_output(target, [*paths, *lists], suffix, force)
+    check_outputs(targets.values(), [*paths, *lists], suffix, force)
     set_threads(threads)
     job = _FileJob(
         {

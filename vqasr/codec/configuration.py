@@ -1,5 +1,6 @@
 """Configuration of the VQ codec."""
 
+from numbers import Integral
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -86,9 +87,10 @@ class VQCodecConfig(PretrainedConfig):
         """Return the number, or all for None; raise InvalidCodesError if it is out of range."""
         if num_quantizers is None:
             return self.num_quantizers
-        if not 1 <= num_quantizers <= self.num_quantizers:
+        whole = isinstance(num_quantizers, Integral)
+        if not whole or not 1 <= num_quantizers <= self.num_quantizers:
             raise InvalidCodesError(
-                f"num_quantizers={num_quantizers}: choose 1 to {self.num_quantizers} codebooks."
+                f"num_quantizers={num_quantizers!r}: choose 1 to {self.num_quantizers} codebooks."
             )
         return num_quantizers
 

@@ -15,16 +15,18 @@ from vqasr.codec.streaming import LatentEncoder
 from vqasr.codec.vocoder import GRIFFIN_LIM, LiveVocoder, Vocoder, load_vocoder
 from vqasr.compression.choice import CodeChoice
 from vqasr.compression.rates import OperatingPoint, operating_point
+from vqasr.entropy.packing import check_codes
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CodecError, CodecMismatchError
 from vqasr.grid import FRAME_RATE_HZ, MISSING, NO_FRAME, SAMPLING_RATE_HZ
+from vqasr.stream.chunk import check_chunk_size
 from vqasr.stream.header import (
     CODEC_BYTES,
     DEFAULT_CHUNK_FRAMES,
     StreamHeader,
     usual_chunk_frames,
 )
-from vqasr.stream.stream import Stream
+from vqasr.stream.stream import Source, Stream
 
 # Long recordings are encoded in pieces, so that memory does not grow with their length.
 PIECE_SAMPLES = 60 * SAMPLING_RATE_HZ
@@ -110,11 +112,14 @@ def compress(
     Raises:
         AudioError: the audio cannot be read.
         InvalidCodesError: the rate is out of range.
+        StreamError: chunks of this length could be too large for the format.
         CodecError: the codec cannot be loaded.
     """
     model = load_codec(codec)
     point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
     samples = load_audio(audio, sampling_rate)
+    length = chunk_frames or usual_chunk_frames(model.config.frames(len(samples)))
+    check_chunk_size(stream_header(model, point.num_quantizers, length, pitch))  # before any work
     codes = encode_audio(model, samples, point.num_quantizers, point.bit_price, prior)
     tracked = track_codes(samples) if pitch else None
     return stream_of(
@@ -203,8 +208,24 @@ def stream_of(
     return Stream(header, codes, samples, prior=prior, pitch=pitch)
 
 
+def check_sizes(header: StreamHeader, codec: VQCodecModel) -> None:
+    """Raise CodecMismatchError unless a header has the sizes of the codec that it names."""
+    own = stream_header(codec, codec.config.num_quantizers)
+    for name in ("bits_per_code", "hop_length"):
+        if getattr(header, name) != getattr(own, name):
+            raise CodecMismatchError(
+                f"the stream has {name}={getattr(header, name)}, its codec "
+                f"{header.fingerprint.hex()} {getattr(own, name)}: it is damaged or forged."
+            )
+    if header.num_quantizers > own.num_quantizers:
+        raise CodecMismatchError(
+            f"the stream has {header.num_quantizers} codebooks, its codec "
+            f"{header.fingerprint.hex()} {own.num_quantizers}: it is damaged or forged."
+        )
+
+
 def decode(
-    stream: Stream,
+    stream: Stream | Source,
     *,
     codec: str | os.PathLike[str] | VQCodecModel = "vqasr-base",
     vocoder: str | os.PathLike[str] | Vocoder | None = None,
@@ -212,7 +233,7 @@ def decode(
     """Decode a stream to (samples,) float32 at 16 kHz.
 
     Args:
-        stream: the stream.
+        stream: the stream, or path, bytes or binary file of one.
         codec: the one that wrote it: loaded, or its name, folder or hub id.
         vocoder: trained for that codec: loaded, or its name, folder or hub id; it guesses lost
             frames. "griffin-lim" is another method, for any codec; lost frames are silent. None for
@@ -221,9 +242,13 @@ def decode(
     Raises:
         CodecMismatchError: it was written by another codec, or the vocoder is another codec's.
         CodecError: codec or vocoder cannot be loaded.
+        StreamError: the stream cannot be read.
     """
+    if not isinstance(stream, Stream):
+        stream = Stream.load(stream)
     codec = load_codec(codec)
     stream.header.check_codec(codec.fingerprint())
+    check_sizes(stream.header, codec)
     loaded = load_vocoder(vocoder, codec.fingerprint())
     if loaded is None:
         lost = stream.codes[0] == MISSING
@@ -276,12 +301,20 @@ class LiveDecoder:
             )
         self.lookahead_s = loaded.config.lookahead_s
         self._codec, self._live = codec, LiveVocoder(loaded.eval())
+        self._bits = bits_per_code(codec.config.codebook_size)
+        self._finished = False
 
     def push(self, codes: np.ndarray, pitch: np.ndarray | None = None) -> np.ndarray:
         """Add (n, frames) int codes, -2 for lost frames; return the (samples,) complete by then.
 
         pitch: (frames,) codes of the fundamental frequency, with all pieces or with none.
+
+        Raises:
+            InvalidCodesError: codes are not the codec's.
+            CodecError: the stream is finished.
         """
+        self._check_open()
+        check_codes(np.where(codes < 0, 0, codes), len(codes), self._bits)
         lost = torch.from_numpy(codes[0] == MISSING)
         frames = torch.from_numpy(np.where(lost, NO_FRAME, codes))
         latents = self._codec.quantizer.decode(frames[None])[0]
@@ -290,7 +323,13 @@ class LiveDecoder:
 
     def finish(self) -> np.ndarray:
         """End the stream; return the (samples,) that waited for look-ahead."""
+        self._check_open()
+        self._finished = True
         return self._live.finish().numpy()
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise CodecError("this stream is finished; start a new decoder.")
 
 
 def load_codec(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:

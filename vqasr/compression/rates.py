@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -40,6 +41,8 @@ def operating_point(
     """
     if bps is None:
         return OperatingPoint(config.check_num_quantizers(num_quantizers))
+    if not isinstance(bps, Real):
+        raise InvalidCodesError(f"bps={bps!r} is no number of bits per second.")
     if num_quantizers is not None:
         raise InvalidCodesError(
             f"bps={bps:g} and num_quantizers={num_quantizers} both choose the rate: give one."
@@ -51,7 +54,8 @@ def operating_point(
     rates, numbers, prices = zip(*config.price_points, strict=True)
     if not rates[0] <= bps <= rates[-1]:
         raise InvalidCodesError(
-            f"bps={bps:g}: choose {math.ceil(rates[0])} to {math.floor(rates[-1])} bits per second."
+            f"bps={bps:g}: choose {math.ceil(rates[0])} to {math.floor(rates[-1])} bit/s; "
+            f"for more, num_quantizers up to {config.num_quantizers} instead."
         )
     n = numbers[np.searchsorted(rates, bps)]  # of the lowest rate from bps on
     return OperatingPoint(int(n), float(np.interp(bps, rates, prices)))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from vqasr.data.engines import LocalEngine, RayEngine, Task
-from vqasr.data.free_memory import return_free_memory
+from vqasr.data.process_memory import keep_few_kernels, return_free_memory
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shards import AUDIO, Shard, ShardedData, read_pieces
 from vqasr.errors import AudioError, PlaceError, VqasrError
@@ -77,6 +77,7 @@ class _ShardWorker:
         schema: pa.Schema,
         split: str | None,
     ):
+        keep_few_kernels()
         self._work, self._folder = start(), folder
         self._schema, self._split = schema, split
 

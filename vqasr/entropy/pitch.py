@@ -49,6 +49,8 @@ def check_pitch(pitch: IntCodes, frames: int) -> None:
     Raises:
         InvalidCodesError: they are no integers of shape (frames,) from 0 to 74.
     """
+    if not isinstance(pitch, np.ndarray):
+        raise InvalidCodesError(f"pitch must be a numpy array, not {type(pitch).__name__}.")
     if pitch.shape != (frames,) or not np.issubdtype(pitch.dtype, np.integer):
         raise InvalidCodesError(
             f"pitch must be ({frames},) integers, one for each frame, not {pitch.shape} of "

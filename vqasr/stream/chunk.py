@@ -10,7 +10,7 @@ from vqasr.entropy.packing import packed_size_bytes
 from vqasr.entropy.payload import least_coded_bytes
 from vqasr.entropy.pitch import most_pitch_bytes
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import CorruptStreamError
+from vqasr.errors import CorruptStreamError, StreamError
 from vqasr.stream.header import SINGLE_HEADER_BYTES, StreamHeader
 
 SEQUENCE_NUMBERS = 65_536  # chunks are numbered modulo this
@@ -153,6 +153,17 @@ def largest_body_bytes(header: StreamHeader) -> int:
     codes = header.chunk_frames * header.num_quantizers
     packed = packed_size_bytes(codes, header.bits_per_code)
     return packed + header.pitch * (_SIZE_BYTES + most_pitch_bytes(header.chunk_frames))
+
+
+def check_chunk_size(header: StreamHeader) -> None:
+    """Raise StreamError if a full chunk could be too large for the format."""
+    largest = largest_body_bytes(header)
+    if largest > MAX_PAYLOAD_BYTES:
+        raise StreamError(
+            f"chunks of {header.chunk_frames} frames with {header.num_quantizers} codes of "
+            f"{header.bits_per_code} bits may take {largest} bytes; at most {MAX_PAYLOAD_BYTES} "
+            "are allowed. Use shorter chunks."
+        )
 
 
 def join_pitch(pitch: bytes | None, payload: bytes) -> bytes:

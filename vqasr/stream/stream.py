@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -103,6 +103,11 @@ class Stream:
             InvalidCodesError, StreamError: codes, samples and prior do not fit together.
         """
         header = self.header
+        if self.lost_frames:
+            raise StreamError(
+                f"{self.lost_frames} of {self.frames} frames were lost, and a stream has no gaps: "
+                "`cut` the intact parts and `join` them."
+            )
         check_codes(self.codes, header.num_quantizers, header.bits_per_code)
         if stream_id is None and self.frames >= header.chunk_frames:
             stream_id = derived_id(self.codes, header.bits_per_code)
@@ -163,7 +168,7 @@ class Stream:
         )
 
     @staticmethod
-    def join(streams: Sequence[Stream]) -> Stream:
+    def join(streams: Iterable[Stream]) -> Stream:
         """Join streams of one codec and number of codebooks, one after another.
 
         Every part but the last is filled up to a whole frame, which adds at most one frame (40 ms)
@@ -173,6 +178,7 @@ class Stream:
         Raises:
             StreamError: there are none, or they differ in codec or sizes.
         """
+        streams = list(streams)
         if not streams:
             raise StreamError("there are no streams to join.")
         kinds = [_kind(stream) for stream in streams]
@@ -253,7 +259,9 @@ def _frame_range(
     last = frames
     if end_s < frames * header.hop_length / SAMPLING_RATE_HZ:  # also keeps huge numbers out
         last = -(-round(end_s * SAMPLING_RATE_HZ) // header.hop_length)
-    start_s = min(start_s, end_s, frames * header.hop_length / SAMPLING_RATE_HZ)
+    start_s = min(start_s, frames * header.hop_length / SAMPLING_RATE_HZ)
+    if start_s >= end_s:
+        return last, last
     return min(round(start_s * SAMPLING_RATE_HZ) // header.hop_length, last), last
 
 

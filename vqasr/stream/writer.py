@@ -14,12 +14,11 @@ from vqasr.entropy.pitch import check_pitch, encode_pitch
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import InvalidCodesError, StreamError
 from vqasr.stream.chunk import (
-    MAX_PAYLOAD_BYTES,
     Chunk,
     EndField,
+    check_chunk_size,
     checksum_seed,
     join_pitch,
-    largest_body_bytes,
     single_to_bytes,
 )
 from vqasr.stream.header import StreamHeader, check_integer
@@ -60,13 +59,7 @@ class StreamWriter:
     ) -> None:
         if prior is not None:
             check_prior(prior, header)
-        largest = largest_body_bytes(header)
-        if largest > MAX_PAYLOAD_BYTES:
-            raise StreamError(
-                f"chunks of {header.chunk_frames} frames with {header.num_quantizers} codes of "
-                f"{header.bits_per_code} bits may take {largest} bytes; at most "
-                f"{MAX_PAYLOAD_BYTES} are allowed. Use shorter chunks."
-            )
+        check_chunk_size(header)
         self._derive_id = stream_id is None
         self.header = replace(
             header,

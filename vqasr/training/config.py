@@ -249,7 +249,10 @@ class VocoderLossConfig(_Table):
     convergence: float = 0.5
     mel: float = 1.0
     pitch: float = 2.0  # mean error in octaves of voiced 10 ms
-    states: float = 1.0  # distance of the recogniser's encoder states, if there is a recogniser
+    loudness: float = 0.5  # of Bark bands, as PESQ compares it
+    # If there is a recogniser: distance of its encoder's states, divergence of its predictions.
+    states: float = 1.0
+    words: float = 0.7
     # With an [adversary]: its judgement, and distances of its features, see `Adversary.losses`.
     adversarial: float = 0.05
     features: float = 0.5
@@ -292,8 +295,10 @@ class VocoderTrainConfig(_Table):
 
     @model_validator(mode="after")
     def _check(self) -> "VocoderTrainConfig":
-        if "states" in self.loss.model_fields_set and not self.recogniser:
-            raise ValueError('[loss] states needs a recogniser, as in recogniser = "tiny.en"')
+        if {"states", "words"} & self.loss.model_fields_set and not self.recogniser:
+            raise ValueError(
+                '[loss] states and words need a recogniser, as in recogniser = "tiny.en"'
+            )
         if {"adversarial", "features"} & self.loss.model_fields_set and self.adversary is None:
             raise ValueError("[loss] adversarial and features need a table [adversary]")
         return self

@@ -159,6 +159,16 @@ class RecogniserLoss:
         }
 
 
+def divergence(predicted: Tensor, reference: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence (positions,) from the reference, in nats.
+
+    Args:
+        predicted, reference: (positions, vocabulary) logits.
+    """
+    own, wanted = predicted.log_softmax(-1), reference.log_softmax(-1)
+    return F.kl_div(own, wanted, log_target=True, reduction="none").sum(-1)
+
+
 def decoder_losses(
     teacher: WhisperTeacher,
     states: Tensor,
@@ -180,13 +190,11 @@ def decoder_losses(
         because it does not find the end without padding.
     """
     with torch.no_grad():
-        reference = teacher.predictions(target, targets.tokens, targets.positions).log_softmax(-1)
+        reference = teacher.predictions(target, targets.tokens, targets.positions)
     predicted = teacher.predictions(states, targets.tokens, targets.positions, exists)
-    predicted = predicted.log_softmax(-1)
-    divergence = F.kl_div(predicted, reference, log_target=True, reduction="none").sum(-1)
-    surprise = -predicted.gather(1, targets.labels[:, None])[:, 0]
+    surprise = F.cross_entropy(predicted, targets.labels, reduction="none")
     parts = {
-        "decoder": _mean(divergence, targets.text_weight),
+        "decoder": _mean(divergence(predicted, reference), targets.text_weight),
         "transcript": _mean(surprise, targets.text_weight),
     }
     return parts if exists is None else parts | {"end": _mean(surprise, targets.end_weight)}

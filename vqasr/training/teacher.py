@@ -80,3 +80,23 @@ class WhisperTeacher(nn.Module):
             )
         hidden = decoder.layer_norm(hidden).flatten(0, 1).index_select(0, positions)
         return self.whisper.proj_out(hidden).float()
+
+    @torch.no_grad()
+    def transcribe(self, states: Tensor, prompt: list[int], count: int) -> Tensor:
+        """Return the prompt and the `count` likeliest next tokens, (items, tokens) int64.
+
+        Args:
+            states: (items, frames, d_model).
+            prompt: tokens that begin each text.
+            count: tokens of each text; what follows the end of a text has no meaning.
+        """
+        tokens = torch.tensor([prompt] * len(states), device=states.device)
+        cache, given = None, tokens
+        for _ in range(count):
+            output = self.whisper.model.decoder(
+                given, encoder_hidden_states=states, past_key_values=cache, use_cache=True
+            )
+            cache = output.past_key_values
+            given = self.whisper.proj_out(output.last_hidden_state[:, -1:]).argmax(-1)
+            tokens = torch.cat([tokens, given], 1)
+        return tokens

@@ -27,6 +27,14 @@ def as_whisper_writes(text: str, full_stop: bool) -> str:
     return f"{text}." if full_stop and text and not text.endswith(ENDS) else text
 
 
+def english_prompt(config: Any) -> list[int]:
+    """Return the tokens before an English transcript, given Whisper's generation config."""
+    start = [config.decoder_start_token_id, config.no_timestamps_token_id]
+    if getattr(config, "is_multilingual", False):
+        start[1:1] = [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
+    return start
+
+
 @dataclass
 class TokenTargets:
     """Tokens that the decoder has to predict for a batch."""
@@ -45,9 +53,7 @@ class TokenTable:
 
     def __init__(self, recogniser: OriginalWhisper, texts: list[str], device: torch.device):
         config: Any = recogniser.model.generation_config
-        start = [config.decoder_start_token_id, config.no_timestamps_token_id]
-        if getattr(config, "is_multilingual", False):
-            start[1:1] = [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
+        start = english_prompt(config)
         self._start, self._count, self._device = len(start), len(texts), device
         rows = []
         for full_stop in (False, True):

@@ -29,18 +29,22 @@ from vqasr.training.config import (
     config_hash,
 )
 from vqasr.training.discriminators import Adversary
-from vqasr.training.losses import relative_distance
+from vqasr.training.losses import divergence, relative_distance
+from vqasr.training.loudness import loudness_distance
 from vqasr.training.optimizer import Muon, adamw
 from vqasr.training.parallel import Processes
 from vqasr.training.precision import autocast
 from vqasr.training.recordings import Recordings
 from vqasr.training.spectral_losses import spectral_losses
 from vqasr.training.teacher import WhisperTeacher
+from vqasr.training.texts import english_prompt
 
 # The first frames of a crop lack what was before them, and do not count.
 IGNORED_FRAMES = 8
 LONGEST_LOSS_FRAMES = 25
 DEV_LEVELS = (1, 2, 4, 8)
+# Whisper writes three to six tokens a second of speech.
+TOKENS_PER_S = 5
 PIECE_S, LONGEST_S = 48.0, 29.6
 
 logger = logging.getLogger("vqasr.train")
@@ -86,7 +90,7 @@ class VocoderTrainer:
             self._copy_weights(vocoder)
         self.vocoder: Vocoder = vocoder.to(self.device)
         self.teacher: WhisperTeacher | None = None
-        if config.recogniser and config.loss.states:
+        if config.recogniser:
             self.teacher = WhisperTeacher(load_whisper(config.recogniser).model, self.device)
         self.adversary: Adversary | None = None
         if config.adversary is not None:
@@ -204,30 +208,44 @@ class VocoderTrainer:
             ignored: frames at the beginning that do not count.
 
         Returns:
-            "magnitude", "convergence" and "mel", see `spectral_losses`; "pitch": mean error of the
-            predicted pitch in octaves; "states", with a recogniser: distance of the states of all
-            layers of its encoder, on decoded and on recorded speech (after Johnson et al.'s
-            perceptual loss, arXiv 1603.08155).
+            "magnitude", "convergence" and "mel", see `spectral_losses`; "loudness", see
+            `loudness_distance`; "pitch": mean error of the predicted pitch in octaves; with a
+            recogniser "states": distance of the states of all layers of its encoder, on decoded and
+            on recorded speech (after Johnson et al.'s perceptual loss, arXiv 1603.08155), and
+            "words": divergence of its decoder's predictions, in nats a token of the text that it
+            writes for the recording.
         """
         counted = slice(ignored * HOP_LENGTH, None)
         own, target = decoded[:, counted], crops.samples[:, counted]
         losses = spectral_losses(own, target)
+        losses["loudness"] = loudness_distance(own, target).mean()
         if self.teacher is not None:
-            losses["states"] = self._state_distance(self.teacher, own, target)
+            losses |= self._recogniser_losses(self.teacher, own, target)
         error = (octaves - torch.log2(crops.pitch_hz / MIDDLE_PITCH_HZ)).abs() * crops.voiced
         hops = slice(ignored * HOPS_PER_FRAME, None)
         voiced = crops.voiced[:, hops].sum().clamp_min(1)
         return losses | {"pitch": error[:, hops].sum() / voiced}
 
-    def _state_distance(self, teacher: WhisperTeacher, decoded: Tensor, target: Tensor) -> Tensor:
-        """Return the mean distance of the encoder states, relative to their variance."""
+    def _recogniser_losses(
+        self, teacher: WhisperTeacher, decoded: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        prompt = english_prompt(teacher.whisper.generation_config)
+        count = max(1, round(TOKENS_PER_S * target.shape[1] / SAMPLING_RATE_HZ))
         with autocast(self.device):
             with torch.no_grad():
                 wanted = teacher.layers(teacher.stem(clip_mel_power(target)))
+                tokens = teacher.transcribe(wanted[-1], prompt, count)
             own = teacher.layers(teacher.stem(clip_mel_power(decoded)))
-        return torch.stack(
-            [relative_distance(*pair) for pair in zip(own, wanted, strict=True)]
-        ).mean()
+            states = [relative_distance(*pair) for pair in zip(own, wanted, strict=True)]
+            # The text counts to its end, which is predicted too.
+            ended = tokens[:, len(prompt) - 1 : -1] == teacher.whisper.config.eos_token_id
+            place = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
+            places = place[:, len(prompt) - 1 : -1][ended.cumsum(1) == 0]
+            with torch.no_grad():
+                reference = teacher.predictions(wanted[-1], tokens, places)
+            predicted = teacher.predictions(own[-1], tokens, places)
+        words = divergence(predicted, reference).mean()
+        return {"states": torch.stack(states).mean(), "words": words}
 
     def latents(self, codes: Tensor, levels: Tensor) -> Tensor:
         """Sum up the first codes of each item.
