@@ -1,11 +1,13 @@
 """Turn audio or streams into codes, as a feature extractor of transformers."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, SequenceFeatureExtractor
 
@@ -102,7 +104,29 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
                 f"sampling_rate={sampling_rate}: arrays must be at 16,000 Hz. Pass "
                 '{"raw": samples, "sampling_rate": rate} to have them resampled.'
             )
-        items = [torch.from_numpy(self.codes(sound)).long().T for sound in as_clips(raw_speech)]
-        codes = pad_sequence(items, batch_first=True, padding_value=NO_FRAME)
-        mask = (codes[..., 0] != NO_FRAME).long()
-        return BatchFeature({"input_values": codes, "attention_mask": mask})
+        return _padded(
+            [torch.from_numpy(self.codes(sound)).long().T for sound in as_clips(raw_speech)]
+        )
+
+    def pad(self, processed_features: Any, **ignored: Any) -> BatchFeature:  # type: ignore[override]
+        """Pad codes to the longest, as collators of transformers do.
+
+        Args:
+            processed_features: {"input_values": [...]} or a list of {"input_values": codes}, each
+                (frames, n) int.
+            ignored: arguments of other feature extractors; tensors are returned in any case.
+
+        Returns:
+            As `__call__`.
+        """
+        if isinstance(processed_features, Mapping):
+            items = processed_features["input_values"]
+        else:
+            items = [item["input_values"] for item in processed_features]
+        return _padded([torch.as_tensor(np.asarray(codes)).long() for codes in items])
+
+
+def _padded(items: list[Tensor]) -> BatchFeature:
+    codes = pad_sequence(items, batch_first=True, padding_value=NO_FRAME)
+    mask = (codes[..., 0] != NO_FRAME).long()
+    return BatchFeature({"input_values": codes, "attention_mask": mask})

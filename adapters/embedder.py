@@ -173,7 +173,9 @@ class CodeEmbedder(nn.Module):
             (batch, 2 x frames, embed_dim).
         """
         hidden = self.features(latents, mask, levels, exists)
-        hidden = self.to_50_hz(hidden).float().reshape(len(hidden), 2 * hidden.shape[1], -1)
+        # Autocast makes it half precision; the weights keep theirs.
+        hidden = self.to_50_hz(hidden).to(self.to_embedding.weight.dtype)
+        hidden = hidden.reshape(len(hidden), 2 * hidden.shape[1], -1)
         if exists is not None:
             exists = exists.repeat_interleave(2, dim=1)
         hidden = self._run(self.fine_blocks, hidden, exists)

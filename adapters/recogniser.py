@@ -189,7 +189,7 @@ class Recogniser(ABC):
             self.embedder.speech_probability(piece[None])[0]
             for piece in clip.split(PIECE_FRAMES, dim=1)
         ]
-        return torch.cat(probabilities).numpy()
+        return torch.cat(probabilities).float().numpy()
 
 
 def _several(clips: Any) -> list[Any]:

@@ -15,13 +15,14 @@ import pyarrow as pa
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import compress
+from vqasr.compression.rates import operating_point
 from vqasr.data.engines import LocalEngine
 from vqasr.data.shard_folder import ShardFolder
 from vqasr.data.shard_work import Added, Engine, process_shards
 from vqasr.data.shards import AUDIO, CODES_KEY, ShardedData
 from vqasr.data.speech import row_audio
 from vqasr.data.tokenized import COLUMNS, row_codes
-from vqasr.errors import AudioError, CodecMismatchError, VqasrError
+from vqasr.errors import AudioError, CodecMismatchError, InvalidCodesError, VqasrError
 from vqasr.stream.stream import Stream
 
 NAME, TRANSCRIPT, SEGMENTS = "texts", "transcript", "segments"
@@ -81,6 +82,24 @@ def transcribe_data(
             f"{list(config.data)}: no column audio, codes or vqs; the columns are "
             f"{data.schema.names}."
         )
+    if AUDIO in data.schema.names:
+        codec = VQCodecModel.from_pretrained(config.codec).eval()
+        operating_point(codec.config, num_quantizers=config.num_quantizers, bps=config.bps)
+        made = codec.fingerprint()
+    else:
+        made = recogniser.codec_fingerprint
+        if config.bps is not None:
+            raise VqasrError("bps is for audio; codes have their rate. Use num_quantizers.")
+        most = recogniser.embedder.config.num_quantizers
+        if config.num_quantizers is not None and not 1 <= config.num_quantizers <= most:
+            raise InvalidCodesError(
+                f"num_quantizers={config.num_quantizers}: choose 1 to {most} codebooks."
+            )
+    if made != recogniser.codec_fingerprint:
+        raise CodecMismatchError(
+            f"codec {config.codec} is {made.hex()}; the recogniser reads codes of "
+            f"{recogniser.codec_fingerprint.hex()}. Give --codec or --adapter that fit."
+        )
     about = json.loads((data.schema.metadata or {}).get(CODES_KEY, b"{}"))
     if about and about["codec"] != recogniser.codec_fingerprint.hex():
         raise CodecMismatchError(
@@ -95,6 +114,7 @@ def transcribe_data(
         "shard_rows": shard_rows,
         "recogniser": recogniser.fingerprint().hex(),
         "embedder": recogniser.embedder_fingerprint().hex(),
+        "codec": made.hex(),
         "data": data.fingerprint,
     }
     del settings["batch_size"]  # changes nothing but near-ties
@@ -132,9 +152,14 @@ class RowTranscriber:
                     row_audio(row), codec=self._codec,
                     num_quantizers=config.num_quantizers, bps=config.bps,
                 ).codes  # fmt: skip
-            if "vqs" in row:
+            codes = row_codes(row)
+            if row.get("vqs") is not None:
                 Stream.load(row["vqs"]).header.check_codec(self._recogniser.codec_fingerprint)
-            codes = row_codes(row)[: config.num_quantizers]
+            if (config.num_quantizers or 0) > len(codes):
+                raise InvalidCodesError(
+                    f"num_quantizers={config.num_quantizers}: the row has {len(codes)} codebooks."
+                )
+            codes = codes[: config.num_quantizers]
             self._recogniser.checked([codes])
         except VqasrError as error:
             return error

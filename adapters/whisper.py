@@ -7,6 +7,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +63,13 @@ class VQWhisperConfig(WhisperConfig):
         super().__init__(**kwargs)
 
 
+@dataclass
+class CodesEncoderOutput(BaseModelOutput):
+    """Hold encoder states (batch, states, d_model), and the mask that decoder layers add."""
+
+    cross_mask: Tensor | None = None
+
+
 class CodesWhisperEncoder(nn.Module):
     """Run Whisper's encoder layers over embedded codes.
 
@@ -108,7 +116,7 @@ class CodesWhisperEncoder(nn.Module):
         finally:
             self._skips_silence = before
 
-    def forward(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutput:
+    def forward(self, input_features: Tensor, **kwargs: Any) -> CodesEncoderOutput:
         """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""
         codes = input_features[..., ::MEL_FRAMES_PER_FRAME]
         mask = None
@@ -121,7 +129,7 @@ class CodesWhisperEncoder(nn.Module):
             if self._skips_silence and not bool(speech.any()):
                 self.cross_mask = None
                 states = 2 * (WINDOW_FRAMES if self.padded else 1)
-                return BaseModelOutput(
+                return CodesEncoderOutput(
                     last_hidden_state=self.layer_norm.weight.new_zeros(
                         len(codes), states, self.embedder.config.embed_dim
                     )
@@ -138,7 +146,11 @@ class CodesWhisperEncoder(nn.Module):
         hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
         for layer in self.layers:
             hidden = layer(hidden, mask)
-        return BaseModelOutput(last_hidden_state=self.layer_norm(hidden))
+        return CodesEncoderOutput(last_hidden_state=self.layer_norm(hidden), cross_mask=mask)
+
+    def _freeze_parameters(self) -> None:
+        """Freeze all, as `freeze_encoder` asks; `embedder.requires_grad_()` trains that alone."""
+        self.requires_grad_(False)
 
 
 class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
@@ -161,7 +173,8 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         self.model.encoder = encoder
         for layer in self.model.decoder.layers:
             # transformers' decoder does not pass its layers a mask of encoder states.
-            layer.register_forward_pre_hook(encoder_mask(encoder), with_kwargs=True)
+            layer.register_forward_pre_hook(_MaskStates(encoder), with_kwargs=True)
+        self.register_forward_pre_hook(_TakeMask(encoder), with_kwargs=True)
         self.post_init()
         self.eval()
 
@@ -222,16 +235,29 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
             return super().generate(*args, **kwargs)
 
 
-def encoder_mask(encoder: CodesWhisperEncoder) -> Any:
-    """Make a hook that passes a decoder layer the mask of the encoder's states."""
+class _MaskStates:
+    """Pass a decoder layer the mask of the encoder's states; a hook that copies with its model."""
 
-    def add(layer: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        mask, rows = encoder.cross_mask, len(args[0])
+    def __init__(self, encoder: CodesWhisperEncoder):
+        self._encoder = encoder
+
+    def __call__(self, layer: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        mask, rows = self._encoder.cross_mask, len(args[0])
         if mask is not None and len(mask) != rows:  # one row for each beam
             mask = mask.repeat_interleave(rows // len(mask), dim=0)
         return args, {**kwargs, "encoder_attention_mask": mask}
 
-    return add
+
+class _TakeMask:
+    """Take the mask of states that were computed before (`encoder_outputs`); a hook as well."""
+
+    def __init__(self, encoder: CodesWhisperEncoder):
+        self._encoder = encoder
+
+    def __call__(self, model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        outputs = kwargs.get("encoder_outputs")
+        if isinstance(outputs, CodesEncoderOutput):
+            self._encoder.cross_mask = outputs.cross_mask
 
 
 def fast_suppression(config: GenerationConfig) -> GenerationConfig:

@@ -44,7 +44,7 @@ def cut_windows(speech: np.ndarray) -> list[tuple[int, int]]:
 @torch.no_grad()
 def have_speech(embedder: CodeEmbedder, codes: Tensor) -> Tensor:
     """Tell which items of codes or latents hold enough speech for a word: (batch,) bool."""
-    rows = embedder.speech_probability(codes).cpu().numpy()
+    rows = embedder.speech_probability(codes).float().cpu().numpy()
     return torch.tensor([has_speech(row) for row in rows], device=codes.device)
 
 

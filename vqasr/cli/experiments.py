@@ -67,6 +67,8 @@ def evaluate(
         ),
     ] = None,
     asr: options.Asr = "tiny.en",
+    language: options.Language = None,
+    task: options.SpeechTask = None,
     split: Annotated[str | None, Option(help="Split of a hub data set.")] = None,
     text_column: Annotated[str, Option(help="Column of the references.")] = "text",
     limit: Annotated[int | None, Option(help="Number of utterances.", min=1)] = None,
@@ -114,7 +116,8 @@ def evaluate(
     set_threads(threads)
     with progress() as bar:
         slices = measure_systems(
-            expand_lists(data), out_dir, systems=systems, asr=asr, split=split,
+            expand_lists(data), out_dir, systems=systems, asr=asr, language=language,
+            task=task, split=split,
             text_column=text_column, limit=limit, batch_size=batch_size,
             conditions=_names(conditions), adapter=adapter, codec=codec, prior=load_prior(prior),
             chunk_frames=chunk_frames(chunk_s),

@@ -92,6 +92,12 @@ Pitch = Annotated[
         "Recognisers do not read it.",
     ),
 ]
+Language = Annotated[
+    str | None, Option(help="Language for --asr base, as in fr or french; auto detects it.")
+]
+SpeechTask = Annotated[
+    str | None, Option(help="transcribe, or translate to English, with --asr base.")
+]
 Codec = Annotated[str, Option(help="Codec: vqasr-base (bundled), a folder or a hub id.")]
 EngineName = Annotated[
     EngineKind, Option("--engine", help="local: processes of this machine; ray: a Ray cluster.")

@@ -91,12 +91,8 @@ def transcribe(
     asr: options.Asr = "tiny.en",
     num_quantizers: options.NumQuantizers = None,
     bps: options.Bps = None,
-    language: Annotated[
-        str | None, Option(help="Language for --asr base, as in fr or french; auto detects it.")
-    ] = None,
-    task: Annotated[
-        str | None, Option(help="transcribe, or translate to English, with --asr base.")
-    ] = None,
+    language: options.Language = None,
+    task: options.SpeechTask = None,
     uncompressed: Annotated[
         bool, Option("--uncompressed", help="Transcribe audio without compression.")
     ] = False,

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,18 @@ def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
             f"{folder}: the folder holds no {split or ''}*.parquet file, no audio files, and "
             "neither metadata.csv nor metadata.jsonl."
         )
-    name = next(iter(splits)) if len(splits) == 1 or "." in splits else split
+    name = split if split in splits else "." if "." in splits else split
+    if len(splits) == 1 and split is None:
+        name = next(iter(splits))
     if name not in splits:
         raise AudioError(f"{folder}: no split {split!r}; the splits are {sorted(splits)}.")
     path = splits[name]
+    # As they are written: 0001 stays 0001, and the text "null" a text.
+    options = {"dtype": str, "keep_default_na": False} if path.suffix == ".csv" else {}
     data = load_dataset(
-        "csv" if path.suffix == ".csv" else "json", data_files=[str(path)], split="train"
-    )
+        "csv" if path.suffix == ".csv" else "json", data_files=[str(path)], split="train",
+        **options,
+    )  # fmt: skip
     if "file_name" not in data.column_names:
         raise AudioError(f"{path}: no column file_name; the columns are {data.column_names}.")
     audio = [str(path.parent / file_name) for file_name in data["file_name"]]
@@ -139,21 +145,24 @@ def data_fingerprint(data: Dataset) -> str:
     (A data set's own fingerprint also depends on when and where it was cached.)
     """
     digest = hashlib.sha256()
-    for audio in data["audio"]:
-        piece = _encoded(audio)
+    rates = data["sampling_rate"] if "sampling_rate" in data.column_names else repeat(None)
+    for audio, rate_hz in zip(data["audio"], rates, strict=False):
+        piece = _encoded(audio, rate_hz)
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return digest.hexdigest()[:12]
 
 
-def _encoded(audio: Any) -> bytes:
-    """Return the bytes of a row's audio, before decoding."""
+def _encoded(audio: Any, rate_hz: int | None) -> bytes:
+    """Return the bytes of a row's audio, before decoding; of floats with their rate."""
     if isinstance(audio, dict):
+        rate_hz = audio.get("sampling_rate") or rate_hz
         audio = next(filter(_is_given, map(audio.get, ENCODED)), b"")
     if isinstance(audio, str):
         return Path(audio).read_bytes() if os.path.isfile(audio) else audio.encode()
     if audio is None or isinstance(audio, bytes):
         return audio or b""
-    return np.asarray(audio, np.float32).tobytes()
+    own = b"" if rate_hz is None else str(rate_hz).encode()
+    return np.asarray(audio, np.float32).tobytes() + own
 
 
 def speakers_of(data: Dataset) -> list[Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -261,7 +262,13 @@ def _code_files(source: str, codec_fingerprint: bytes | None) -> list[str]:
     paths = [path for path in found if path.endswith(".parquet")]
     if not paths:
         raise VqasrError(f"{source}: holds no codes. Make them with `vqasr tokenize`.")
-    expected = int(Path(paths[0]).stem.rsplit("-", 1)[1])
+    count = re.fullmatch(rf"{NAME}-\d+-of-(\d+)", Path(paths[0]).stem)
+    if count is None:
+        raise VqasrError(
+            f"{source}: {Path(paths[0]).name} is no file of `vqasr tokenize`, whose names are as "
+            f"{NAME}-00000-of-00007.parquet."
+        )
+    expected = int(count[1])
     if len(paths) != expected:
         raise VqasrError(
             f"{source}: holds {len(paths)} of {expected} files. Run that `vqasr tokenize` again."
@@ -289,7 +296,9 @@ def row_codes(row: dict[str, Any]) -> np.ndarray:
         StreamError: its stream is damaged.
         VqasrError: the row has neither codes nor a stream.
     """
-    if "codes" in row:
+    if {"codes", "vqs"} & set(row) and row.get("codes") is None and row.get("vqs") is None:
+        raise VqasrError("the row has neither codes nor a stream: its value is missing.")
+    if row.get("codes") is not None:
         return np.asarray(row["codes"], np.int64)
     if "vqs" in row:
         return Stream.load(row["vqs"]).codes.astype(np.int64)

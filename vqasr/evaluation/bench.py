@@ -31,6 +31,8 @@ class BenchConfig:
     chunk_frames: int | None = None
     seed: int = 0
     vocoder: str | None = None
+    language: str | None = None
+    task: str | None = None
 
 
 class Bench:
@@ -42,7 +44,7 @@ class Bench:
 
     def __init__(self, config: BenchConfig):
         self.codec = load_codec(config.codec)
-        self.recogniser = load_recogniser(config.asr, config.adapter)
+        self.recogniser = load_recogniser(config.asr, config.adapter, config.language, config.task)
         self.prior = config.prior or bundled_prior(self.codec.fingerprint())
         loaded = load_vocoder(config.vocoder, self.codec.fingerprint())
         self.vocoder = GRIFFIN_LIM if loaded is None else loaded

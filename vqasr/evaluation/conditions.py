@@ -60,6 +60,8 @@ def _reverberant(decay_s: float, samples: np.ndarray) -> np.ndarray:
 
 
 def _telephone(samples: np.ndarray) -> np.ndarray:
+    if not len(samples):
+        return samples
     spectrum = np.fft.rfft(samples)
     frequency_hz = np.fft.rfftfreq(len(samples), 1.0 / SAMPLING_RATE_HZ)
     low, high = TELEPHONE_HZ

@@ -34,6 +34,7 @@ from vqasr.evaluation.run import (
     evaluate_system,
     read_utterances,
     text_row,
+    with_references,
     with_statistics,
 )
 from vqasr.evaluation.system_names import (
@@ -76,6 +77,8 @@ def evaluate(
     *,
     systems: str | None = None,
     asr: str = "tiny.en",
+    language: str | None = None,
+    task: str | None = None,
     split: str | None = None,
     text_column: str = "text",
     limit: int | None = None,
@@ -103,6 +106,7 @@ def evaluate(
         systems: names separated by commas, see `make_system`; None for `DEFAULT_SYSTEMS`.
         asr, adapter: recogniser, as `load_recogniser` takes them. With a language model
             ("ctc-small+lm"), each of vqasr's systems is measured without it too.
+        language, task: of a multilingual recogniser, as `load_recogniser` takes them.
         split, text_column, limit: split of hub data sets, column of the transcripts, number of
             rows.
         batch_size: clips that are decoded together.
@@ -127,7 +131,7 @@ def evaluate(
         measures_available()  # before any work
     sources = [data] if isinstance(data, str) else list(data)
     opened = [load_speech(source, split) for source in sources]  # all, before any work
-    models = BenchConfig(asr, adapter, codec, prior, chunk_frames, seed, vocoder)
+    models = BenchConfig(asr, adapter, codec, prior, chunk_frames, seed, vocoder, language, task)
     shared = not engine.in_process
     threads = 1 if shared else torch.get_num_threads()  # of whoever measures
     bench = Bench(models)
@@ -163,6 +167,8 @@ def evaluate(
             "chunk_frames": chunk_frames,
             "prior": bench.prior.fingerprint.hex() if bench.prior else None, "seed": seed,
         }  # fmt: skip
+        chosen = {"language": language, "task": task}
+        settings |= {name: value for name, value in chosen.items() if value is not None}
         if isinstance(bench.vocoder, Vocoder):
             settings["vocoder"] = weights_fingerprint(bench.vocoder.state_dict()).hex()
         for name in changes:
@@ -253,7 +259,9 @@ def _measure(
         if result is None:
             advance = partial(bar.advance, task)
             result = evaluate_system(system, clips, references, batch_size, advance)
-            folder.add(result[0], references, result[1])
+        else:  # transcripts may have been corrected since
+            result = with_references(result[0], references, result[1]), result[1]
+        folder.add(result[0], references, result[1])
         if listening and result[0].get("listening_of") != listening:
             scores = listening_scores(spread(clips, listening), system.decode)
             result[0].update(scores, listening_of=listening)

@@ -25,8 +25,9 @@ from vqasr.fingerprint import bytes_fingerprint
 from vqasr.grid import SAMPLING_RATE_HZ
 
 Row = dict[str, Any]
-# Settings that matter only for vqasr's own codes.
-VQASR_SETTINGS = ("adapter", "codec", "prior", "chunk_frames", "seed", "vocoder")
+# Settings that matter only for vqasr's own codes. Codec and adapter also tell for all systems where
+# there is no speech.
+VQASR_SETTINGS = ("prior", "chunk_frames", "seed", "vocoder")
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
@@ -54,7 +55,7 @@ def read_utterances(
             clips.append(row_audio(row))
         except AudioError as error:
             raise AudioError(f"row {i}: {error}") from error
-        texts.append(row[text_column] or "")
+        texts.append("" if row[text_column] is None else str(row[text_column]))
     return clips, texts
 
 
@@ -115,11 +116,21 @@ def evaluate_system(
         "asr_rtf": _total([output.asr_s for output in outputs]) if hypotheses else None,
     }
     seconds = _seconds(clips)
-    row |= {name: None if s is None else round(s / seconds, 5) for name, s in times.items()}
+    row |= {
+        name: None if s is None or not seconds else round(s / seconds, 5)
+        for name, s in times.items()
+    }
     row["wer"] = round(errors / words, 5) if words and hypotheses else None
     row["threads"] = torch.get_num_threads()
     row["peak_memory_mib"] = peak_mib()
     return row, hypotheses
+
+
+def with_references(row: Row, references: list[str], hypotheses: list[str]) -> Row:
+    """Return a row that was measured before, with the errors against the present transcripts."""
+    errors, words = word_errors(references, hypotheses or references)
+    wer = round(errors / words, 5) if words and hypotheses else None
+    return row | {"words": words, "wer": wer, "cer": None}
 
 
 def text_row(name: str, clips: list[np.ndarray], references: list[str]) -> Row:
@@ -137,7 +148,7 @@ def _new_row(name: str, clips: list[np.ndarray], words: int, size: int | None) -
         "words": words,
         "seconds": round(seconds, 3),
         "bytes": size,
-        "coded_bps": None if size is None else round(8 * size / seconds, 2),
+        "coded_bps": None if size is None or not seconds else round(8 * size / seconds, 2),
     }
 
 
@@ -238,7 +249,7 @@ class ResultsFolder:
         replace_file(self.folder / "results.csv", text.getvalue().encode())
 
     def _relevant(self, system: str) -> Row:
-        """Select the settings that a system depends on: only vqasr's depend on its codec."""
+        """Select the settings that a system depends on."""
         if system.startswith("vqasr:"):
             return self._settings
         relevant = {k: v for k, v in self._settings.items() if k not in VQASR_SETTINGS}

@@ -74,7 +74,7 @@ class Student(nn.Module):
 
     def adapters(self) -> list[CodeEmbedder]:
         """Return the adapters in the order of the recognisers."""
-        return list(self.embedders)
+        return list(self.embedders)  # type: ignore[arg-type]
 
     def encode(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Encode clips (batch, samples) to float32 latents and letters' logits, at 25 Hz each."""
