@@ -167,8 +167,6 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         input_values: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> CausalLMOutput | tuple[Any, ...]:
         """Compute logits at 50 Hz, two for each code frame.
@@ -177,7 +175,6 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             input_values: (batch, frames, n) int codes; -1 pads, -2 marks lost frames.
             attention_mask: (batch, frames), 1 on frames that exist; None if -1 marks the padding.
             labels: (batch, characters) int, padded with -100.
-            output_attentions, output_hidden_states: add those of the encoder.
             return_dict: False returns a tuple.
 
         Returns:
@@ -195,22 +192,15 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         codes = input_values.long().transpose(1, 2)
         if attention_mask is not None:
             codes = codes.masked_fill(attention_mask[:, None] == 0, NO_FRAME)
-        more = {
-            "output_attentions": bool(output_attentions),
-            "output_hidden_states": bool(output_hidden_states),
-        }
-        output = self.read(codes, labels, **more)
+        output = self.read(codes, labels)
         return output.to_tuple() if return_dict is False else output
 
     def freeze_feature_encoder(self) -> None:
         """Freeze the embedder, which is in the place of Wav2Vec2's convolutions."""
         self.embedder.requires_grad_(False)
 
-    def read(self, codes: Tensor, labels: Tensor | None = None, **more: bool) -> CausalLMOutput:
-        """Compute logits of codes (batch, n, frames) or latents, as `CodeEmbedder` takes them.
-
-        `more` are further arguments of the encoder.
-        """
+    def read(self, codes: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
+        """Compute logits of codes (batch, n, frames) or latents, as `CodeEmbedder` takes them."""
         hidden, exists = self.embedder.close(codes)
         # Decoders, transformers' pipeline among them, read the padding too: it is blank. So are
         # windows without speech, in which a recogniser invents words.
@@ -220,15 +210,15 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         sizes = (*exists.shape, self._base_config.vocab_size)
         blank = hidden.new_full(sizes[-1:], torch.finfo(hidden.dtype).min)
         blank[self._base_config.pad_token_id] = 0.0
-        if labels is None and not any(more.values()) and not bool(shown.any()):
+        if labels is None and not bool(shown.any()):
             return CausalLMOutput(logits=blank.repeat(*sizes[:-1], 1))
         if self.config.sinusoids:
             hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
-        encoded = self.encoder(hidden, attention_mask=exists, **more)
-        logits = self.lm_head(self.dropout(encoded.last_hidden_state))
+        hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
+        logits = self.lm_head(self.dropout(hidden))
         loss = None if labels is None else self._loss(logits, exists, labels)
         logits = torch.where(shown[..., None], logits, blank)
-        return CausalLMOutput(loss, logits, encoded.hidden_states, encoded.attentions)
+        return CausalLMOutput(loss=loss, logits=logits)
 
     def _speech(self, codes: Tensor, states: int) -> Tensor:
         """Return (batch, states) bool, True in windows of up to 30 s that hold speech."""

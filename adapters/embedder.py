@@ -185,7 +185,7 @@ class CodeEmbedder(nn.Module):
         self, latents: Tensor, mask: Tensor, levels: Tensor, exists: Tensor | None = None
     ) -> Tensor:
         """Compute features (batch, frames, hidden_size) at 25 Hz; arguments as `embed_latents`."""
-        latents = torch.where(mask[..., None], latents, self.no_frame)
+        latents = torch.where(mask[..., None], latents.to(self.no_frame.dtype), self.no_frame)
         hidden = self.from_latent(latents) + self.level_embedding(levels)
         return self._run(self.blocks, hidden, exists)
 

@@ -1,5 +1,6 @@
 """Wav2Vec2-style models that read codes."""
 
+import copy
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import (
 )
 
 from vqasr.adapters.adapter import CodesAdapter
+from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_recogniser import CTCRecogniser, group_words
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
@@ -228,3 +230,37 @@ def test_int8_weights_are_half_as_large(model, tmp_path) -> None:
     for name, weight in model.state_dict().items():
         largest = weight.abs().amax(-1, keepdim=True) if weight.ndim > 1 else 0 * weight
         assert ((loaded.state_dict()[name] - weight).abs() <= largest / 253 + 1e-7).all(), name
+
+
+def test_as_models_of_transformers_are_used(model, codec, clips) -> None:
+    """Tuples, frozen parts, checkpointing and half precision."""
+    codes = torch.from_numpy(encode_audio(codec, clips[0].samples, 2)).T[None]
+    with torch.no_grad():
+        (logits,) = model(codes, return_dict=False)
+        assert torch.equal(logits, model(codes).logits)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert model(codes).logits.isfinite().all()
+        half = copy.deepcopy(model).to(torch.bfloat16)
+        torch.testing.assert_close(half(codes).logits.float(), logits, atol=0.1, rtol=0.1)
+    model.freeze_feature_encoder()
+    model.train()
+    labels, gradients = torch.tensor([[3, 4, 5]]), []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        torch.manual_seed(0)
+        model.zero_grad()
+        model(codes, labels=labels).loss.backward()
+        gradients.append(model.encoder.layers[0].attention.q_proj.weight.grad.clone())
+    assert model.embedder.to_embedding.weight.grad is None
+    torch.testing.assert_close(*gradients)
+
+
+def test_padding_as_collators_do(codec, clips) -> None:
+    extractor = CodesFeatureExtractor(num_quantizers=2)
+    together = extractor([clip.samples for clip in clips[:2]])
+    rows = [extractor(clip.samples)["input_values"][0].tolist() for clip in clips[:2]]
+    for features in ([{"input_values": row} for row in rows], {"input_values": rows}):
+        padded = extractor.pad(features, padding=True, return_tensors="pt")
+        assert padded.keys() == together.keys()
+        assert all(torch.equal(padded[name], together[name]) for name in together)

@@ -1,5 +1,8 @@
 """Whisper of every shape computes the same from codes as from a spectrogram."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,7 @@ from transformers import (
 )
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
-from vqasr.adapters.embedder import CodeEmbedderConfig
+from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.processor import CodesProcessor
 from vqasr.adapters.whisper import (
     VQWhisperForConditionalGeneration,
@@ -168,3 +171,54 @@ def test_suppressed_tokens_are_those_of_stock_whisper() -> None:
     expected = stock.generate(mel)
     assert torch.equal(codes.generate(features), expected)
     assert (expected[:, 1:] % 2 == 1).any()
+
+
+def reader_of_codes() -> tuple[VQWhisperForConditionalGeneration, Tensor, Tensor]:
+    """Make a small random model that reads without padding, two clips of codes, and tokens."""
+    stock = random_whisper("tiny.en")
+    sizes = CodeEmbedderConfig(3, 16, 4, 32, hidden_size=16, num_layers=1, num_closing_frames=4)
+    model = VQWhisperForConditionalGeneration.from_base(stock, CodeEmbedder(sizes), b"codec!")
+    codes = torch.randint(0, 16, (2, 3, 50))
+    codes[1, :, 20:] = -1  # the second is shorter
+    return model.eval(), codes, torch.randint(0, 90, (2, 7))
+
+
+@torch.no_grad()
+def test_a_copy_has_its_own_mask() -> None:
+    model, codes, tokens = reader_of_codes()
+    twin = copy.deepcopy(model)
+    batch = {"input_features": to_features(codes), "decoder_input_ids": tokens}
+    expected = model(**batch).logits
+    model(input_features=to_features(codes[:1]), decoder_input_ids=tokens[:1])
+    torch.testing.assert_close(twin(**batch).logits, expected)
+    pickle.loads(pickle.dumps(model))  # as workers and Ray send models
+
+
+@torch.no_grad()
+def test_states_that_were_computed_before_keep_their_mask() -> None:
+    model, codes, tokens = reader_of_codes()
+    states = model.get_encoder()(to_features(codes))
+    expected = model(input_features=to_features(codes), decoder_input_ids=tokens).logits
+    model(input_features=to_features(codes[:1, :, :9]), decoder_input_ids=tokens[:1])
+    again = model(encoder_outputs=states, decoder_input_ids=tokens).logits
+    torch.testing.assert_close(again, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype) -> None:
+    model, codes, tokens = reader_of_codes()
+    batch = {"input_features": to_features(codes), "decoder_input_ids": tokens}
+    with torch.no_grad():
+        expected = model(**batch).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            assert model(**batch).logits.isfinite().all()
+        model.to(dtype)
+        torch.testing.assert_close(model(**batch).logits.float(), expected, atol=0.05, rtol=0.1)
+
+
+def test_freezing_the_encoder() -> None:
+    model, codes, tokens = reader_of_codes()
+    model.freeze_encoder()
+    model(input_features=to_features(codes), labels=tokens).loss.backward()
+    assert all(p.grad is None for p in model.get_encoder().parameters())
+    assert model.model.decoder.layers[0].fc1.weight.grad is not None

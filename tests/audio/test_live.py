@@ -109,3 +109,22 @@ def test_what_was_read_remains() -> None:
         for piece in LiveAudio(Begun(io.BytesIO(wav(samples, 16_000, subtype="FLOAT")), 4)):
             pieces.append(piece)
     assert sum(map(len, pieces)) == 9_000 // 640 * 640
+
+
+def test_a_wav_file_whose_recorder_never_wrote_its_sizes() -> None:
+    data = wav(0.1 * np.random.default_rng(0).standard_normal(9_000), 16_000)
+    extra = b"LIST" + (5).to_bytes(4, "little") + b"INFOx\0"  # of odd size, and padded
+    for sizes in (data[4:8], b"\0" * 4, b"\x24\0\0\0"):
+        broken = b"RIFF" + sizes + data[8:36] + extra + b"data" + b"\0" * 4 + data[44:]
+        np.testing.assert_array_equal(read_live(broken), read_live(data))
+
+
+def test_channels_that_cancel_are_found_once() -> None:
+    """Identical channels, then opposite ones: from there on the loudest alone, with one warning."""
+    speech = np.random.default_rng(0).uniform(-0.1, 0.1, 32_000)
+    both = np.stack([speech, speech * np.where(np.arange(32_000) < 16_000, 1.0, -0.9)], 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        live = read_live(wav(both, 16_000, subtype="FLOAT"))
+    assert ["cancel each other" in str(w.message) for w in caught] == [True]
+    np.testing.assert_allclose(live, speech, atol=1e-6)

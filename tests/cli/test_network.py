@@ -9,9 +9,10 @@ import time
 import pytest
 from cli_helpers import vqasr
 
-from vqasr import Stream
+from vqasr import Stream, StreamReader
 from vqasr.assets import CLIPS
 from vqasr.compression.compress import compress
+from vqasr.stream.packets import datagrams
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +106,24 @@ def test_ctrl_c_ends_a_pipeline_at_its_head(talk) -> None:
         _, errors = sender.communicate(timeout=60)
     assert sender.returncode == 0
     assert b"datagrams" in errors
+
+
+def test_what_waits_is_written_at_the_end(talk, tmp_path) -> None:
+    port = free_port()
+    receiver = start(
+        "receive", f"127.0.0.1:{port}", "-o", tmp_path / "heard.vqs", "--wait-s", 30,
+        "--timeout-s", 1,
+    )  # fmt: skip
+    with talk.open("rb") as file, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        for number, (_, sent) in enumerate(datagrams(StreamReader(file))):
+            for data in sent if number != 4 else ():
+                line.sendto(data, ("127.0.0.1", port))
+    _, errors = receiver.communicate(timeout=60)
+    assert receiver.returncode == 0, errors
+    assert "12 chunks, 1 lost" in errors
+    assert Stream.load(tmp_path / "heard.vqs", partial=True).lost_frames == 5
+
+
+def test_names_that_are_none(talk) -> None:
+    name = f"{'a' * 70}.b:5999"
+    assert "the host is not known" in vqasr("send", talk, name, ok=False).stderr

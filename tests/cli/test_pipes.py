@@ -1,9 +1,13 @@
 """Encoding while audio comes in, in a process of its own."""
 
+import array
+import fcntl
 import io
 import signal
 import subprocess
 import sys
+import termios
+import time
 
 import numpy as np
 import pytest
@@ -118,3 +122,25 @@ def test_no_frame_waits_for_a_later_piece(rate_hz, codec, raw) -> None:
             assert 0 <= more < (160 if rate_hz == 44_100 else 1)
         frames += new
     assert frames > 60
+
+
+def test_ctrl_c_loses_nothing_of_what_goes_to_a_file(raw, tmp_path) -> None:
+    """The program at the head of the pipeline ends, and the others write what they have."""
+    stream = vqasr("encode", "-", "-o", "-", "-n", 2, "--pcm-hz", 16_000, stdin=raw).stdout
+    process = start("trim", "-", "-n", 1, "-o", tmp_path / "small.vqs")
+    process.stdin.write(stream[: len(stream) // 2])
+    wait_until_it_reads(process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    _, errors = process.communicate(stream[len(stream) // 2 :], timeout=60)
+    assert process.returncode == 0, errors
+    assert Stream.load(tmp_path / "small.vqs").frames == 75
+
+
+def wait_until_it_reads(process: subprocess.Popen) -> None:
+    """Wait until a process has taken all that was written to it."""
+    waiting = array.array("i", [1])
+    while waiting[0]:
+        time.sleep(0.05)
+        fcntl.ioctl(process.stdin, termios.FIONREAD, waiting)
+    time.sleep(0.1)

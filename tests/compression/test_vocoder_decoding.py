@@ -1,6 +1,7 @@
 """Decoding with a vocoder: whole, piece by piece, and from pipe to pipe."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pystoi
@@ -13,7 +14,7 @@ from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
 from vqasr.codec.vocoder import Vocoder, VocoderConfig, load_vocoder
 from vqasr.compression.compress import LiveDecoder, compress, decode
-from vqasr.errors import CodecError, CodecMismatchError
+from vqasr.errors import CodecError, CodecMismatchError, InvalidCodesError, StreamError
 from vqasr.grid import MISSING
 from vqasr.stream.stream import Stream
 
@@ -89,6 +90,38 @@ def test_refused(codec, folder, stream, tmp_path) -> None:
         decode(stream, codec=codec, vocoder="nowhere")
     with pytest.raises(CodecError, match="cannot decode while codes come in"):
         LiveDecoder(codec, "griffin-lim")
+
+
+def test_streams_that_are_not_the_codecs(codec, folder, stream) -> None:
+    for change in ({"hop_length": 160}, {"bits_per_code": 16}):
+        forged = replace(stream, header=replace(stream.header, **change))
+        with pytest.raises(CodecMismatchError, match=f"{next(iter(change))}="):
+            decode(forged, codec=codec, vocoder=folder)
+    many = np.zeros((9, stream.frames), np.int64)
+    forged = replace(stream, header=replace(stream.header, num_quantizers=9), codes=many)
+    with pytest.raises(CodecMismatchError, match="9 codebooks"):
+        decode(forged, codec=codec, vocoder=folder)
+    live = LiveDecoder(codec, folder)
+    with pytest.raises(InvalidCodesError, match="10 bits per code allow"):
+        live.push(stream.codes + 1024)
+    live.push(stream.codes)
+    live.finish()
+    for again in (live.finish, lambda: live.push(stream.codes)):
+        with pytest.raises(CodecError, match="finished"):
+            again()
+
+
+def test_what_decode_and_compress_take(codec, folder, stream, tmp_path) -> None:
+    stream.save(tmp_path / "talk.vqs")
+    expected = decode(stream, codec=codec, vocoder=folder)
+    for source in (tmp_path / "talk.vqs", stream.to_bytes()):
+        np.testing.assert_array_equal(decode(source, codec=codec, vocoder=folder), expected)
+    second = np.full(16_000, 0.1, np.float32)
+    for wrong in ({"num_quantizers": 4.0}, {"num_quantizers": "4"}, {"bps": "300"}):
+        with pytest.raises(InvalidCodesError):
+            compress(second, codec=codec, **wrong)
+    with pytest.raises(StreamError, match="Use shorter chunks"):
+        compress(second, codec=codec, chunk_frames=3000)
 
 
 def test_the_bundled_vocoder_is_the_default(codec, stream, small_config) -> None:

@@ -15,6 +15,7 @@ from vqasr.assets import CLIPS
 from vqasr.audio.files import read_audio
 from vqasr.data.speech import data_fingerprint, load_speech, row_audio
 from vqasr.errors import AudioError
+from vqasr.evaluation.run import read_utterances
 
 NAMES = ["clip01_af_heart.flac", "clip02_am_michael.flac"]
 
@@ -143,3 +144,31 @@ def test_rows_without_audio() -> None:
     for audio in (None, {}, {"bytes": None, "path": None}, {"array": [], "sampling_rate": 16_000}):
         with pytest.raises(AudioError, match="no audio"):
             row_audio({"audio": audio})
+
+
+def test_a_csv_file_is_text(tmp_path) -> None:
+    """Texts and ids are as written: null, None and NA are words, 0001 keeps its zeros."""
+    folder = audiofolder(tmp_path / "own")
+    texts = ["null", "911", "NA", ""]
+    rows = [f"{NAMES[0]},{text},{i:04}" for i, text in enumerate(texts)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text,id", *rows]) + "\n")
+    data = load_speech(folder)
+    assert data["text"] == texts
+    assert data["id"] == ["0000", "0001", "0002", "0003"]
+    numbers = data.select_columns(["audio"]).add_column("text", [911, 112, 5, None])
+    assert read_utterances(numbers, "text", None)[1] == ["911", "112", "5", ""]
+
+
+def test_the_only_split_is_not_taken_for_another(tmp_path) -> None:
+    audiofolder(tmp_path / "train")
+    assert len(load_speech(tmp_path)) == 2
+    with pytest.raises(AudioError, match="no split 'test'"):
+        load_speech(tmp_path, "test")
+
+
+def test_the_rate_of_floats_is_part_of_the_data() -> None:
+    def fingerprint(rate_hz: int) -> str:
+        rows = {"audio": [[0.1, 0.2]], "sampling_rate": [rate_hz]}
+        return data_fingerprint(Dataset.from_dict(rows))
+
+    assert fingerprint(8_000) != fingerprint(16_000)

@@ -183,6 +183,8 @@ def test_a_stream_of_codes(data, tmp_path, monkeypatch) -> None:
 def test_codes_of_another_codec_are_refused(data, codec, tmp_path) -> None:
     with pytest.raises(VqasrError, match="holds no codes"):
         load_tokenized(tmp_path)
+    with pytest.raises(VqasrError, match=r"speech\.parquet is no file of `vqasr tokenize`"):
+        load_tokenized(data)
     tokenize(TokenizeConfig((data,), num_quantizers=1), tmp_path)
     with pytest.raises(CodecMismatchError) as error:
         load_tokenized(tmp_path, b"others")

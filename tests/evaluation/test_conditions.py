@@ -30,6 +30,10 @@ def test_noise_has_the_stated_level(snr_db, clips) -> None:
     assert abs(np.corrcoef(noise[:length], other[:length])[0, 1]) < 0.1
 
 
+def test_an_empty_clip_stays_empty() -> None:
+    assert not len(make_condition("telephone")(np.zeros(0, np.float32)))
+
+
 def test_telephones_pass_300_to_3400_hz(clips) -> None:
     spectrum = np.abs(np.fft.rfft(make_condition("telephone")(clips[0].samples)))
     hz = np.fft.rfftfreq(len(clips[0].samples), 1 / 16_000)

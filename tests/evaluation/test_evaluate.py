@@ -15,7 +15,7 @@ from vqasr.cli.commands import app
 from vqasr.compression.compress import compress
 from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluation.report import marked
-from vqasr.evaluation.run import ResultsFolder, with_statistics
+from vqasr.evaluation.run import ResultsFolder, with_references, with_statistics
 from vqasr.evaluation.system_names import expand_systems
 
 FIELDS = {
@@ -178,6 +178,16 @@ def test_a_new_adapter_keeps_results_that_do_not_depend_on_it(tmp_path) -> None:
     assert measured(rows="y", adapter="1") == [False, False, False, False]
     (tmp_path / "a").write_bytes(b"2")
     assert measured(rows="x", adapter="1") == [True, True, True, False]
+
+
+def test_corrected_transcripts_count_in_results_that_exist() -> None:
+    row = {"system": "pcm", "words": 3, "wer": 1.0, "cer": 0.9, "bytes": 7}
+    hypotheses = ["red blue", "green"]
+    corrected = with_references(row, ["red blue", "grey green"], hypotheses)
+    assert corrected == row | {"words": 4, "wer": 0.25, "cer": None}
+    (done,) = with_statistics([corrected], ["red blue", "grey green"], [hypotheses])
+    assert (done["wer"], done["deletions"]) == (0.25, 1)
+    assert done["cer"] == pytest.approx(5 / 18, abs=1e-4)
 
 
 def test_delta_is_null_without_pcm() -> None:

@@ -1,5 +1,7 @@
 """Trimming and joining streams, and losing chunks of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from prior_helpers import CODEC, PRIOR, likely_codes
@@ -95,6 +97,14 @@ def test_lost_chunks_leave_gaps_where_they_were() -> None:
     assert len(seen) > 2
     nothing = Stream.load(drop_chunks(data, ChunkLoss(100), rng, PRIOR), partial=True, prior=PRIOR)
     assert nothing.frames == nothing.samples == 0
+
+
+def test_gaps_cannot_be_written() -> None:
+    lossy = replace(Stream.load(write(CODES, 60 * 640), prior=PRIOR), samples=60 * 640)
+    lossy.codes[:, 7:9] = -2
+    with pytest.raises(StreamError, match="2 of 60 frames were lost"):
+        lossy.to_bytes()
+    assert lossy.cut(0, 0.28).to_bytes()
 
 
 def test_the_same_seed_loses_the_same_chunks() -> None:

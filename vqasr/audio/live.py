@@ -9,7 +9,7 @@ from queue import Empty, Queue
 import numpy as np
 import soundfile
 
-from vqasr.audio.arrays import frames_to_mono, lone_channel
+from vqasr.audio.arrays import MOST_CHANNELS, frames_to_mono, lone_channel
 from vqasr.audio.files import read_audio
 from vqasr.audio.resampling import LiveResampler, check_rate
 from vqasr.errors import AudioError
@@ -112,7 +112,7 @@ class LiveAudio:
             alone: int | None = None  # the channel to use, once the others cancelled it
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
                 frames, empty = round(BLOCK * rate_hz / SAMPLING_RATE_HZ), False
-                if alone is None:
+                if alone is None and len(block) > MOST_CHANNELS:
                     alone = lone_channel(block.T, self._name)
                 used = block if alone is None else block[:, [alone]]
                 yield resampler.push(frames_to_mono(used, self._name))

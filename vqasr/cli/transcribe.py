@@ -133,11 +133,10 @@ def transcribe(
         )  # fmt: skip
         _transcribe_data(config, output, workers)
         return
-    paths = find_inputs(inputs)
     timed = timestamps or form not in ("text", "json")
     if live:
         text_alone = form == "text" and not timed and output is None and not uncompressed
-        if [str(path) for path in paths] != [STANDARD] or start_s or end_s or not text_alone:
+        if inputs != [STANDARD] or start_s or end_s or not text_alone:
             raise VqasrError(
                 "--live prints the text of standard input: give - alone, without output folder, "
                 "timestamps, other formats, --start-s, --end-s and --uncompressed."
@@ -147,6 +146,7 @@ def transcribe(
             asr, adapter, codec, prior, language, task, num_quantizers, bps, pcm_hz, partial
         )
         return
+    paths = find_inputs(inputs)
     if pcm_hz is not None:
         raise VqasrError("--pcm-hz is for raw samples that come in: add --live.")
     if output is None and timed and form != "json" and len(paths) > 1:

@@ -107,10 +107,13 @@ class _ShardWorker:
             else:
                 places += [i] * len(result)
                 added += result
-        table = pa.concat_tables(pieces).take(pa.array(places, pa.int64()))
+        table = pa.concat_tables(pieces)
+        columns = dict(zip(kept, table.take(pa.array(places, pa.int64())).columns, strict=True))
         for field in self._work.fields:
-            values = pa.array([row[field.name] for row in added], field.type)
-            table = table.append_column(field, values)
+            columns[field.name] = pa.array([row[field.name] for row in added], field.type)
+        fields = [*(table.schema.field(name) for name in kept), *self._work.fields]
+        # Not columns appended to the table: one without columns has no rows.
+        table = pa.table(columns, pa.schema(fields))
         metadata = (self._schema.metadata or {}) | self._work.metadata
         self._folder.write(shard, table.replace_schema_metadata(metadata), left_out)
         return len(table)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from datasets import Audio, Dataset, concatenate_datasets, load_dataset
 
 from vqasr.audio.sources import load_audio
@@ -110,12 +111,12 @@ def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
     if name not in splits:
         raise AudioError(f"{folder}: no split {split!r}; the splits are {sorted(splits)}.")
     path = splits[name]
-    # As they are written: 0001 stays 0001, and the text "null" a text.
-    options = {"dtype": str, "keep_default_na": False} if path.suffix == ".csv" else {}
-    data = load_dataset(
-        "csv" if path.suffix == ".csv" else "json", data_files=[str(path)], split="train",
-        **options,
-    )  # fmt: skip
+    if path.suffix == ".csv":
+        # As they are written: 0001 stays 0001, and the text "null" a text.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        data = Dataset.from_pandas(table, preserve_index=False)
+    else:
+        data = load_dataset("json", data_files=[str(path)], split="train")
     if "file_name" not in data.column_names:
         raise AudioError(f"{path}: no column file_name; the columns are {data.column_names}.")
     audio = [str(path.parent / file_name) for file_name in data["file_name"]]

@@ -25,9 +25,9 @@ from vqasr.fingerprint import bytes_fingerprint
 from vqasr.grid import SAMPLING_RATE_HZ
 
 Row = dict[str, Any]
-# Settings that matter only for vqasr's own codes. Codec and adapter also tell for all systems where
-# there is no speech.
-VQASR_SETTINGS = ("prior", "chunk_frames", "seed", "vocoder")
+# Settings that matter only for vqasr's own codes. (Codec and adapter also tell for all systems in
+# which clips there is speech at all. Another adapter does not make these be measured again.)
+VQASR_SETTINGS = ("adapter", "codec", "prior", "chunk_frames", "seed", "vocoder")
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
