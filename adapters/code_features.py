@@ -108,13 +108,14 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
             [torch.from_numpy(self.codes(sound)).long().T for sound in as_clips(raw_speech)]
         )
 
-    def pad(self, processed_features: Any, **ignored: Any) -> BatchFeature:  # type: ignore[override]
+    def pad(self, processed_features: Any, padding: Any = True, **ignored: Any) -> BatchFeature:  # type: ignore[override]
         """Pad codes to the longest, as collators of transformers do.
 
         Args:
             processed_features: {"input_values": [...]} or a list of {"input_values": codes}, each
                 (frames, n) int.
-            ignored: arguments of other feature extractors; tensors are returned in any case.
+            padding, ignored: as other feature extractors take them; codes are padded to the longest
+                and returned as tensors in any case.
 
         Returns:
             As `__call__`.

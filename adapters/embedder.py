@@ -174,7 +174,7 @@ class CodeEmbedder(nn.Module):
         """
         hidden = self.features(latents, mask, levels, exists)
         # Autocast makes it half precision; the weights keep theirs.
-        hidden = self.to_50_hz(hidden).to(self.to_embedding.weight.dtype)
+        hidden = self.to_50_hz(hidden).to(self.no_frame.dtype)
         hidden = hidden.reshape(len(hidden), 2 * hidden.shape[1], -1)
         if exists is not None:
             exists = exists.repeat_interleave(2, dim=1)
