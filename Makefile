@@ -49,6 +49,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing vqasr with its tests, models and documentation: 2.4 GB, two to five minutes"
 	$(PYTHON) -m venv .venv
 	# Python 3.11 brings pip 23, which takes three times the CPU time to choose versions.
-	.venv/bin/pip install -q --upgrade 'pip>=25'
+	.venv/bin/pip install -q --upgrade 'pip>=25,<26'
 	.venv/bin/pip install -q --no-compile -c constraints.txt -e '.[demo,base,train,test,docs]'
 	touch $@
