@@ -103,7 +103,7 @@ class Stream:
             InvalidCodesError, StreamError: codes, samples and prior do not fit together.
         """
         header = self.header
-        if self.lost_frames:
+        if isinstance(self.codes, np.ndarray) and self.lost_frames:
             raise StreamError(
                 f"{self.lost_frames} of {self.frames} frames were lost, and a stream has no gaps: "
                 "`cut` the intact parts and `join` them."
