@@ -23,7 +23,7 @@ from vqasr.data.shards import AUDIO, CODES_KEY, ShardedData
 from vqasr.data.speech import row_audio
 from vqasr.data.tokenized import COLUMNS, row_codes
 from vqasr.errors import AudioError, CodecMismatchError, InvalidCodesError, VqasrError
-from vqasr.stream.stream import Stream
+from vqasr.stream.header import StreamHeader
 
 NAME, TRANSCRIPT, SEGMENTS = "texts", "transcript", "segments"
 # Rows whose codes are kept together, to make batches of similar length.
@@ -152,9 +152,10 @@ class RowTranscriber:
                     row_audio(row), codec=self._codec,
                     num_quantizers=config.num_quantizers, bps=config.bps,
                 ).codes  # fmt: skip
-            codes = row_codes(row)
             if row.get("vqs") is not None:
-                Stream.load(row["vqs"]).header.check_codec(self._recogniser.codec_fingerprint)
+                header = StreamHeader.from_bytes(row["vqs"])
+                header.check_codec(self._recogniser.codec_fingerprint)
+            codes = row_codes(row)
             if (config.num_quantizers or 0) > len(codes):
                 raise InvalidCodesError(
                     f"num_quantizers={config.num_quantizers}: the row has {len(codes)} codebooks."
