@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
+from vqasr.adapters.device import move
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.language_model import SUFFIX, BeamSearch
 from vqasr.adapters.recogniser import Recogniser
@@ -87,6 +88,10 @@ class CTCRecogniser(Recogniser):
             "(--asr tiny.en)."
         )
 
+    def to(self, device: str) -> Self:
+        move(self.model, device)
+        return self
+
     def fingerprint(self) -> bytes:
         own = self.model.fingerprint()
         if self.search is None:
@@ -118,7 +123,8 @@ class CTCRecogniser(Recogniser):
 
     def _logits(self, codes: Tensor) -> list[Tensor]:
         """Compute logits of the frames that exist, (frames, letters) for each item."""
-        rows = zip(self.model.read(codes).logits, self.embedder.lengths(codes), strict=True)
+        logits = self.model.read(codes.to(self.model.device)).logits.cpu()
+        rows = zip(logits, self.embedder.lengths(codes), strict=True)
         return [row[: 2 * int(n)] for row, n in rows]
 
 

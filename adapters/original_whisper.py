@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
+from vqasr.adapters.device import move
 from vqasr.adapters.model_card import HUB_IDS
 from vqasr.adapters.segments import Segment
 from vqasr.audio.arrays import to_mono
@@ -52,6 +53,11 @@ class OriginalWhisper:
     model: WhisperForConditionalGeneration
     feature_extractor: WhisperFeatureExtractor
     tokenizer: WhisperTokenizer
+
+    def to(self, device: str) -> Self:
+        """Move the model to a device, see `move`; features and texts stay on the CPU."""
+        move(self.model, device)
+        return self
 
     def fingerprint(self) -> bytes:
         """Return 6 bytes that identify the weights, from a sample of each of them."""
@@ -104,6 +110,8 @@ class OriginalWhisper:
         samples at a higher temperature instead; blocking is deterministic, in any batch.
         """
 
+        features = features.to(model.device)
+
         def decode(features: Tensor, **settings: Any) -> list[str]:
             return self._decode_ids(model.generate(features, **GREEDY, **settings))
 
@@ -122,6 +130,7 @@ class OriginalWhisper:
 
         Features beyond 3000 frames are read by Whisper's sequential algorithm.
         """
+        features = features.to(model.device)
         transcripts = self._segments(model, features)
         for i, segments in enumerate(transcripts):
             if _has_loop(segments):

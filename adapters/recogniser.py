@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -72,6 +72,14 @@ class Recogniser(ABC):
 
         Raises:
             RecogniserError: it reads codes only.
+        """
+
+    @abstractmethod
+    def to(self, device: str) -> Self:
+        """Move the models to a device such as "cuda"; codes and texts stay on the CPU.
+
+        Raises:
+            RecogniserError: there is no such device.
         """
 
     @abstractmethod
@@ -185,11 +193,12 @@ class Recogniser(ABC):
         ]
 
     def _speech(self, clip: Tensor) -> np.ndarray:
+        device = self.embedder.missing_frame.device
         probabilities = [
-            self.embedder.speech_probability(piece[None])[0]
+            self.embedder.speech_probability(piece[None].to(device))[0]
             for piece in clip.split(PIECE_FRAMES, dim=1)
         ]
-        return torch.cat(probabilities).float().numpy()
+        return torch.cat(probabilities).float().cpu().numpy()
 
 
 def _several(clips: Any) -> list[Any]:

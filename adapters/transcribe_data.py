@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from vqasr.adapters.device import move
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import compress
@@ -43,6 +45,7 @@ class TranscribeConfig:
         timestamps: add a column segments (start_s, end_s, text).
         batch_size: windows of up to 30 s that are decoded together.
         form: see `TokenizeConfig`.
+        device: of the recogniser, such as "cuda"; audio is compressed on the CPU.
     """
 
     data: tuple[str, ...]
@@ -57,6 +60,7 @@ class TranscribeConfig:
     timestamps: bool = False
     batch_size: int = 8
     form: str = "parquet"
+    device: str = "cpu"
 
 
 def transcribe_data(
@@ -76,6 +80,7 @@ def transcribe_data(
         CodecMismatchError: the codes are another codec's than the recogniser's.
     """
     recogniser = load_recogniser(config.asr, config.adapter, config.language, config.task)
+    move(torch.zeros(()), config.device)  # an unknown device is refused before anything is written
     data = ShardedData.open(config.data, config.split, shard_rows)
     if not {AUDIO, *COLUMNS} & set(data.schema.names):
         raise AudioError(
@@ -117,7 +122,7 @@ def transcribe_data(
         "codec": made.hex(),
         "data": data.fingerprint,
     }
-    del settings["batch_size"]  # changes nothing but near-ties
+    del settings["batch_size"], settings["device"]  # they change nothing but near-ties
     shards.begin(settings)
     start = partial(RowTranscriber, config)
     return process_shards(data, shards, config.split, start, engine, advance)
@@ -128,7 +133,8 @@ class RowTranscriber:
 
     def __init__(self, config: TranscribeConfig):
         self._config = config
-        self._recogniser = load_recogniser(config.asr, config.adapter, config.language, config.task)
+        recogniser = load_recogniser(config.asr, config.adapter, config.language, config.task)
+        self._recogniser = recogniser.to(config.device)
         self._codec = VQCodecModel.from_pretrained(config.codec).eval()
         self.fields = [pa.field(TRANSCRIPT, pa.string())]
         if config.timestamps:

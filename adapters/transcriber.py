@@ -63,10 +63,11 @@ class Transcriber:
         uncompressed: transcribe audio without compression, and no streams.
         prior: of the streams; None for the one bundled for their codec.
         language, task: of a multilingual Whisper, see `load_whisper`.
+        device: of the recogniser, such as "cuda"; audio is compressed on the CPU.
 
     Raises:
         RecogniserError: the recogniser cannot be loaded, or lacks the language, task or
-            `uncompressed`.
+            `uncompressed`; or there is no such device.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Transcriber:
         prior: CodePrior | None = None,
         language: str | None = None,
         task: str | None = None,
+        device: str = "cpu",
     ):
         self._prior = prior
         self._codec = codec
@@ -92,6 +94,7 @@ class Transcriber:
             )
         else:
             self._recogniser = load_whisper(asr, language, task)
+        self._recogniser.to(device)
 
     def __call__(
         self,

@@ -1,11 +1,12 @@
 """Transcribe codes with Whisper."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
 from vqasr.adapters.adapter import CodesAdapter
+from vqasr.adapters.device import move
 from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper, repeats_itself
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
@@ -69,6 +70,10 @@ class WhisperRecogniser(Recogniser):
 
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
         return self.recogniser.transcribe_audio(clips)
+
+    def to(self, device: str) -> Self:
+        move(self.model, device)
+        return self
 
     def fingerprint(self) -> bytes:
         return self.recogniser.fingerprint()

@@ -4,6 +4,7 @@ python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml
 python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml --input log-mel
 
 With --start, layers and head (of codes, the embedder too) begin as those of a model of codes.
+--synthetic adds recordings of synthetic_speech.py, which the last part of the training leaves out.
 Recordings are decoded once, into the memory of the device; augmentation and encoding run there in
 every step. The same command continues an interrupted run.
 """
@@ -115,6 +116,12 @@ class CTCTrainer:
         config.output_dir = arguments.out or f"{config.output_dir}-{arguments.input}"
         self.folder = Path(config.output_dir)
         self.data = Trainer(config)
+        self.mixed, self.synthetic_until = self.data.batches, arguments.synthetic_until
+        if arguments.synthetic:
+            synthetic = self.data.decoded(arguments.synthetic, "train")
+            # Recordings of persons keep their numbers, by which their texts are found.
+            self.data.train = self.data.train.joined(synthetic)
+            self.mixed = self.data.batches_of(self.data.train)
         self.data.tokenise()
         self.tokenizer = begin(self.folder, config.seed)
         entry = config.recognisers[0]
@@ -143,7 +150,8 @@ class CTCTrainer:
             reader = LogMelReader(self.data.recognisers[0].whisper.model)
         self.model = Recogniser(reader, base).to(self.data.device)
         self.device = self.data.device
-        run = f"{config_hash(config)} {arguments.input} {arguments.start} {arguments.dropout}"
+        options = {k: v for k, v in sorted(vars(arguments).items()) if k not in ("config", "out")}
+        run = f"{config_hash(config)} {options}"
         self.run_folder = RunFolder(self.folder, "ctc", run)
 
     def _check(self, started: CTCRecogniser, whisper_name: str) -> None:
@@ -173,7 +181,8 @@ class CTCTrainer:
                 factors = self.head_factor, 1
                 for group, factor in zip(optimizer.param_groups, factors, strict=True):
                     group["lr"] = factor * schedule.rate(step)
-                losses, audio_s = self.update(optimizer, step)
+                mixed = step < self.synthetic_until * schedule.total_steps
+                losses, audio_s = self.update(optimizer, step, mixed)
                 logged = log.add("ctc", step, losses, audio_s)
                 done, last = step + 1, step + 1 == schedule.total_steps
                 if logged and (done % schedule.save_every == 0 or last):
@@ -182,13 +191,13 @@ class CTCTrainer:
                 if done % schedule.dev_every == 0 or last:
                     self.run_folder.log({"stage": "dev", "step": done, **self.evaluate()})
 
-    def update(self, optimizer: AdamW, step: int) -> tuple[dict[str, Tensor], float]:
-        """Make one step; return the loss and the seconds of audio."""
+    def update(self, optimizer: AdamW, step: int, mixed: bool) -> tuple[dict[str, Tensor], float]:
+        """Make one step, with synthetic speech if `mixed`; return the loss and seconds of audio."""
         torch.manual_seed(self.config.seed * 7_919 + step)
         self.model.train()
         optimizer.zero_grad()
         total, audio_s = torch.zeros((), device=self.device), 0.0
-        for piece in self.data.batches.pieces(step):
+        for piece in (self.mixed if mixed else self.data.batches).pieces(step):
             with autocast(self.device):
                 logits, _ = self.model(piece, piece.levels, draw_gaps(piece) | piece.lost)
             texts, lengths = self.data.letters(piece.rows)
@@ -275,6 +284,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4, help="of the encoder")
     parser.add_argument("--inner", type=int, default=1152, help="width of the feed-forwards")
     parser.add_argument("--dropout", type=float, default=0.1, help="inside the feed-forwards")
+    parser.add_argument("--synthetic", nargs="+", default=[], help="files of synthetic_speech.py")
+    parser.add_argument(
+        "--synthetic-until", type=float, default=0.65, help="fraction of the steps with them"
+    )
     arguments = parser.parse_args()
     started = time.monotonic()
     trainer = CTCTrainer(arguments)

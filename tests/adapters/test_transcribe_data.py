@@ -7,7 +7,7 @@ from vqasr.adapters.transcribe_data import TranscribeConfig, transcribe_data
 from vqasr.assets import CLIPS
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.data.tokenized import TokenizeConfig, tokenize
-from vqasr.errors import CodecMismatchError, InvalidCodesError, VqasrError
+from vqasr.errors import CodecMismatchError, InvalidCodesError, RecogniserError, VqasrError
 
 CLIP = "clip01_af_heart.flac"
 
@@ -29,6 +29,7 @@ def test_refused_before_any_work(audio, codec, tmp_path) -> None:
         (audio, {"num_quantizers": 99}, InvalidCodesError, "num_quantizers=99"),
         (codes, {"num_quantizers": -1}, InvalidCodesError, "num_quantizers=-1"),
         (codes, {"bps": 300.0}, VqasrError, "bps is for audio"),
+        (codes, {"device": "abacus"}, RecogniserError, "device 'abacus' cannot be used"),
     ):
         with pytest.raises(error, match=message):
             transcribe_data(

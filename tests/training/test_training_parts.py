@@ -76,6 +76,15 @@ def test_long_recordings_are_cropped_and_lose_their_text(folder) -> None:
     assert [bool(t) for t in short.texts] == [not c for c in short.cropped]
 
 
+def test_joined_recordings_keep_their_numbers(speech) -> None:
+    first, last = speech.select([2, 0]), speech.select([1])
+    joined = first.joined(Recordings.from_clips([last.samples(0)], CPU, last.texts))
+    assert joined.texts == [speech.texts[i] for i in (2, 0, 1)]
+    assert joined.cropped.tolist() == [False] * 3
+    for i, row in enumerate((2, 0, 1)):
+        np.testing.assert_array_equal(joined.samples(i), speech.samples(row))
+
+
 def test_batches_of_a_seed_are_the_same(folder, speech) -> None:
     first, again, other = (batches(folder, speech, seed) for seed in (0, 0, 1))
     for step in (0, 7):

@@ -106,8 +106,10 @@ def transcribe(
     force: options.Force = False,
     threads: options.Threads = 0,
     engine: options.EngineName = options.EngineKind.local,
+    device: Annotated[str, Option(help="Of the recogniser: cpu or cuda.")] = "cpu",
     processes: options.Processes = None,
     address: options.Address = None,
+    gpus_per_process: options.GpusPerProcess = 0.0,
 ) -> None:
     """Transcribe audio or streams.
 
@@ -117,7 +119,7 @@ def transcribe(
     they are shared among workers; then -o is needed.
     """
     form = Format.json if as_json else form
-    workers = options.make_engine(engine, processes, address)
+    workers = options.make_engine(engine, processes, address, gpus_per_process)
     if data:
         if output is None or live or uncompressed or prior or start_s or end_s or partial:
             raise VqasrError(
@@ -129,7 +131,7 @@ def transcribe(
 
         config = TranscribeConfig(
             tuple(expand_lists(inputs)), split, asr, adapter, language, task, codec,
-            num_quantizers, bps, timestamps,
+            num_quantizers, bps, timestamps, device=device,
         )  # fmt: skip
         _transcribe_data(config, output, workers)
         return
@@ -143,7 +145,7 @@ def transcribe(
             )
         set_threads(threads)
         _transcribe_live(
-            asr, adapter, codec, prior, language, task, num_quantizers, bps, pcm_hz, partial
+            asr, adapter, codec, prior, language, task, num_quantizers, bps, pcm_hz, partial, device
         )
         return
     paths = find_inputs(inputs)
@@ -162,6 +164,7 @@ def transcribe(
         {
             "asr": asr, "adapter": adapter, "codec": codec, "uncompressed": uncompressed,
             "prior": load_prior(prior), "language": language, "task": task,
+            "device": device,
         },
         {
             "num_quantizers": num_quantizers, "bps": bps, "partial": partial, "start_s": start_s,
@@ -276,7 +279,7 @@ def _transcribe_data(config: "TranscribeConfig", output: str, engine: "Engine") 
 def _transcribe_live(
     asr: str, adapter: str | None, codec: str, prior: str | None, language: str | None,
     task: str | None, num_quantizers: int | None, bps: float | None, pcm_hz: int | None,
-    partial: bool,
+    partial: bool, device: str,
 ) -> None:  # fmt: skip
     from vqasr.adapters.agreement import AgreementStream
     from vqasr.adapters.ctc_recogniser import CTCRecogniser
@@ -285,7 +288,7 @@ def _transcribe_live(
     from vqasr.cli.live import transcribe_live
 
     with loading():
-        recogniser = load_recogniser(asr, adapter, language, task)
+        recogniser = load_recogniser(asr, adapter, language, task).to(device)
     text: AgreementStream | CTCStream = AgreementStream(recogniser)
     if isinstance(recogniser, CTCRecogniser) and recogniser.search is None:
         text = CTCStream(recogniser)

@@ -80,7 +80,7 @@ class Trainer:
 
     def _load_data(self) -> None:
         data, device = self.config.data, self.device
-        dev = self._decoded(data.dev, data.dev_split)
+        dev = self.decoded(data.dev, data.dev_split)
         self.noise = load_speech(data.noise, "train") if data.noise else None
         self._augment = Augment(self.noise, device)
         whole = data.batch_s / self.processes.count
@@ -89,23 +89,28 @@ class Trainer:
         self._piece_s = data.piece_s or whole
         self.dev = dev
         spread = dev.spread(data.dev_utterances)
-        self.dev_batches = Batches(spread, self._augment, self.config, self._piece_s)
+        self.dev_batches = self.batches_of(spread)
         self.windows = None
         if data.window_shards:
             steps = self.config.schedule.total_steps
             self.windows = Windows(data, self.config.seed, steps)
         if self.windows is None:
-            self._use(self._decoded(data.train, data.train_split))
+            self._use(self.decoded(data.train, data.train_split))
 
-    def _decoded(self, source: list[str], split: str) -> Recordings:
+    def decoded(self, source: list[str], split: str) -> Recordings:
+        """Decode recordings into the memory of the device, cropped as configured."""
         data = self.config.data
         rows = load_speech(source, split)
         return Recordings.from_rows(rows, self.device, data.max_utterance_s, data.text_column)
 
+    def batches_of(self, recordings: Recordings) -> Batches:
+        """Return endless batches of some recordings, augmented as configured."""
+        return Batches(recordings, self._augment, self.config, self._piece_s)
+
     def _use(self, recordings: Recordings) -> None:
         """Train on these recordings from now on."""
         self.train = recordings
-        self.batches = Batches(recordings, self._augment, self.config, self._piece_s)
+        self.batches = self.batches_of(recordings)
         hours = recordings.lengths.sum() / SAMPLING_RATE_HZ / 3600
         count = len(recordings)
         logger.info("%.2f h of speech in %d recordings, on %s", hours, count, self.device)
