@@ -20,6 +20,8 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 def test_snippet_runs(snippet: str, tmp_path, monkeypatch) -> None:
     shutil.copy(CLIPS / "clip01_af_heart.flac", tmp_path / "talk.wav")  # the reader's own
     monkeypatch.chdir(tmp_path)
+    if "transformers import" in snippet:  # which fails beside a CPU-only torch before vqasr
+        assert snippet.index("vqasr") < snippet.index("transformers import")
     exec(compile(snippet, "snippet", "exec"), {})
 
 
