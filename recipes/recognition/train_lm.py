@@ -26,12 +26,14 @@ Gram = tuple[str, ...]
 class KneserNey:
     """An n-gram of sentences, each a list of words.
 
+    N-grams of the highest order that are seen less than `least_count` times are left out.
+
     Attributes:
         probability: for each order, {n-gram: probability of its last word after the others}.
         backoff: for each order, {history: factor of the next lower order}; order 1 has none.
     """
 
-    def __init__(self, sentences: list[list[str]], order: int):
+    def __init__(self, sentences: list[list[str]], order: int, least_count: int = 1):
         marked = [[START, *words, END] for words in sentences]
         counts = [
             Counter(tuple(s[i : i + n]) for s in marked for i in range(len(s) - n + 1))
@@ -41,23 +43,26 @@ class KneserNey:
         self.backoff: list[dict[Gram, float]] = []
         for n, own in enumerate(counts, 1):
             used = own if n == order else before_it(own, counts[n])
-            self._add(n, {gram: c for gram, c in used.items() if gram != (START,)})
+            counted = {gram: c for gram, c in used.items() if gram != (START,)}
+            self._add(n, counted, least_count if 1 < n == order else 1)
 
-    def _add(self, n: int, counts: dict[Gram, int]) -> None:
+    def _add(self, n: int, counts: dict[Gram, int], least_count: int) -> None:
         frequencies = Counter(counts.values())
         once, twice = frequencies[1], frequencies[2]
         discount = once / (once + 2 * twice) if once else 0.5  # tiny data may have no such n-gram
         total: Counter[Gram] = Counter()
-        kinds: Counter[Gram] = Counter()
         for gram, count in counts.items():
             total[gram[:-1]] += count
-            kinds[gram[:-1]] += 1
-        rest = {history: discount * kinds[history] / total[history] for history in total}
+        kept = {gram: count for gram, count in counts.items() if count >= least_count}
+        used: Counter[Gram] = Counter()
+        for gram, count in kept.items():
+            used[gram[:-1]] += count - discount  # type: ignore[assignment]  # a float
+        rest = {history: 1 - used[history] / total[history] for history in total}
         size = len(counts) + 1  # the unknown word is one more
         probability = {
             gram: (count - discount) / total[gram[:-1]]
             + rest[gram[:-1]] * (1 / size if n == 1 else self.probability[-1][gram[1:]])
-            for gram, count in counts.items()
+            for gram, count in kept.items()
         }
         if n == 1:
             probability[UNKNOWN,] = rest[()] / size
@@ -81,10 +86,10 @@ class KneserNey:
         lines += [f"ngram {n}={len(table)}" for n, table in enumerate(tables, 1)]
         for n, table in enumerate(tables, 1):
             lines += ["", f"\\{n}-grams:"]
-            for gram, probability in table.items():
-                line = f"{math.log10(probability):.4f}\t{' '.join(gram)}"
+            for gram, probability in sorted(table.items()):  # neighbours are compressed well
+                line = f"{math.log10(probability):.2f}\t{' '.join(gram)}"
                 if n < len(tables) and gram in self.backoff[n]:
-                    line += f"\t{math.log10(self.backoff[n][gram]):.4f}"
+                    line += f"\t{math.log10(self.backoff[n][gram]):.2f}"
                 lines.append(line)
         return "\n".join([*lines, "", "\\end\\", ""])
 
@@ -109,6 +114,9 @@ def main() -> None:
     parser.add_argument("--transcripts", help="of rows without text: transcripts.json of a run")
     parser.add_argument("--least", type=float, default=-0.4, help="log-probability of those")
     parser.add_argument("--order", type=int, default=3)
+    parser.add_argument(
+        "--least-count", type=int, default=1, help="rarer n-grams of the highest order are left out"
+    )
     parser.add_argument("--out", required=True, help="folder of the model")
     arguments = parser.parse_args()
     texts = [text or "" for text in load_speech(arguments.data)["text"]]
@@ -116,7 +124,8 @@ def main() -> None:
         made = json.loads(Path(arguments.transcripts).read_text())["transcripts"]
         texts += [text for text, score in made.values() if score >= arguments.least]
     sentences = sentences_of(texts)
-    packed = gzip.compress(KneserNey(sentences, arguments.order).arpa().encode(), 9, mtime=0)
+    model = KneserNey(sentences, arguments.order, arguments.least_count)
+    packed = gzip.compress(model.arpa().encode(), 9, mtime=0)
     replace_file(Path(arguments.out) / FILE, packed)
     words = sum(map(len, sentences))
     print(f"{words} words of {len(sentences)} sentences, {len(packed)} bytes")

@@ -97,10 +97,12 @@ WORDS = st.sampled_from("abcde")
 
 
 @given(
-    st.lists(st.lists(WORDS, min_size=1, max_size=6), min_size=1, max_size=12), st.integers(1, 4)
+    st.lists(st.lists(WORDS, min_size=1, max_size=6), min_size=1, max_size=12),
+    st.integers(1, 4),
+    st.integers(1, 3),
 )
-def test_probabilities_sum_to_one(sentences, order) -> None:
-    model = ngram.KneserNey(sentences, order)
+def test_probabilities_sum_to_one(sentences, order, least_count) -> None:
+    model = ngram.KneserNey(sentences, order, least_count)
     words = [gram[0] for gram in model.probability[0]]
     histories = [(), *(h for backoff in model.backoff[1:] for h in backoff), ("a", "<unk>")]
     for history in histories:
@@ -116,3 +118,5 @@ def test_a_language_model_of_transcripts() -> None:
     assert set(unigrams(text)) == {"the", "cat", "sat", "cat's", "bed"}
     counts = [int(line.split("=")[1]) for line in text.splitlines() if line.startswith("ngram")]
     assert counts == [8, 7]  # <s>, </s> and <unk> are words too
+    rare = ngram.KneserNey([*sentences, sentences[0]], 2, 2).probability[1]
+    assert sorted(rare) == [("<s>", "the"), ("cat", "sat"), ("sat", "</s>"), ("the", "cat")]
