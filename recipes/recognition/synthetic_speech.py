@@ -1,6 +1,6 @@
 """Speak sentences with synthetic voices, as more training data for CTC.
 
-python recipes/recognition/synthetic_speech.py quotes.txt examples.txt --out synthetic.parquet
+python recipes/recognition/synthetic_speech.py runs/sentences/*.txt --out runs/synthetic.parquet
 
 Needs the programs flite and espeak-ng (apt-get install flite espeak-ng). Each text file has one
 sentence in a line. The result has the columns audio, text, speaker and seconds.
@@ -29,6 +29,7 @@ from vqasr.grid import SAMPLING_RATE_HZ
 FLITE = {"slt": (180, 0.3), "rms": (100, 0.27), "awb": (130, 0.23), "kal16": (105, 0.08)}
 ESPEAK_ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029")
 ESPEAK_VARIANTS = ("m1", "m2", "m3", "m5", "m7", "f1", "f2", "f3", "f4")
+SHORTEST_S = 1.1  # libsndfile cannot read Ogg Opus of less than a second
 LONGEST_WORDS = 36  # of an utterance, which has one to three sentences
 PEAK = 0.5
 
@@ -116,7 +117,8 @@ def main() -> None:
             }  # fmt: skip
 
         for start in track(range(0, len(texts), 256), "speaking"):
-            rows += pool.map(row, enumerate(texts[start : start + 256], start))
+            spoken = pool.map(row, enumerate(texts[start : start + 256], start))
+            rows += [r for r in spoken if r["seconds"] >= SHORTEST_S]
             seconds = sum(r["seconds"] for r in rows)
             if seconds > 3600 * arguments.hours:
                 break
