@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from rich.progress import track
 from torch import Tensor, nn
 
 from vqasr.adapters.embedder import CodeEmbedder
@@ -51,7 +52,7 @@ def fit_speech_head(
     codec.eval(), embedder.eval()
     generator = torch.Generator().manual_seed(seed)
     features, labels = [], []
-    for step in range(config.pieces):
+    for step in track(range(config.pieces), "fitting the speech head"):
         piece = next(batches.pieces(step, PIECE_S))
         mask = piece.sample_mask()
         speech = speech_frames(piece.target.cpu(), piece.lengths)

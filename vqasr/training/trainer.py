@@ -291,6 +291,7 @@ class Trainer:
             if not self.config.frozen_codec:  # the heads take minutes
                 self._save_adapter(recogniser)
         for recogniser in self.recognisers:
+            logger.info("fitting the speech head of the adapter for %s", recogniser.config.name)
             accuracy = fit_speech_head(
                 self.student.codec, recogniser.embedder, self.batches, self.noise,
                 self.config.speech_head, self.config.seed,
