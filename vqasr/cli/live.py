@@ -43,17 +43,24 @@ PIECE_FRAMES = 25  # of a long chunk are decoded together, so that its first sec
 
 @contextmanager
 def ends_at_ctrl_c(audio: "LiveAudio | Microphone") -> Iterator[None]:
-    """Let Ctrl-C end the audio, as the usual end of a recording; a second one interrupts."""
+    """Let Ctrl-C or SIGTERM end the audio, as the usual end of a recording.
+
+    The second signal interrupts.
+    """
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         audio.stop()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def encode_live(
