@@ -51,6 +51,13 @@ def test_a_folder_without_speech(tmp_path) -> None:
         load_speech(tmp_path)
 
 
+def test_metadata_without_file_names(tmp_path) -> None:
+    metadata = audiofolder(tmp_path / "own") / "metadata.csv"
+    metadata.write_text(metadata.read_text().replace("file_name,", "path,"))
+    with pytest.raises(AudioError, match=r"\['path', 'text'\]: rename the column .* to file_name"):
+        load_speech(tmp_path / "own")
+
+
 SAMPLES = [
     (0.1 * np.random.default_rng(i).standard_normal(3000)).astype(np.float32) for i in (1, 2)
 ]

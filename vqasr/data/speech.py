@@ -118,7 +118,10 @@ def _load_audiofolder(folder: Path, split: str | None) -> Dataset:
     else:
         data = load_dataset("json", data_files=[str(path)], split="train")
     if "file_name" not in data.column_names:
-        raise AudioError(f"{path}: no column file_name; the columns are {data.column_names}.")
+        raise AudioError(
+            f"{path}: no column file_name; the columns are {data.column_names}: rename the column "
+            "with the names of the audio files to file_name."
+        )
     audio = [str(path.parent / file_name) for file_name in data["file_name"]]
     return (
         data.remove_columns("file_name")
