@@ -54,6 +54,11 @@ def test_cutting_and_joining_again() -> None:
         whole.cut(2.0, 1.0)
 
 
+def test_a_stream_is_shown_in_one_line() -> None:
+    shown = repr(load(write(CODES, 60 * 640 - 5)))
+    assert shown == f"Stream(2.40 s, num_quantizers=3, frames=60, codec={CODEC[:3].hex()})"
+
+
 def test_joining() -> None:
     parts = [write(CODES[:, :23], 23 * 640 - 9), write(CODES[:, 23:], 37 * 640 - 5, 25)]
     assert join(parts) == write(CODES, 60 * 640 - 5)

@@ -26,7 +26,7 @@ from vqasr.stream.writer import StreamWriter, derived_id, write_all
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stream:
     """Hold the codes of one recording.
 
@@ -203,6 +203,12 @@ class Stream:
         if header.chunk_frames == usual_chunk_frames(self.frames):
             header = replace(header, chunk_frames=usual_chunk_frames(frames))
         return replace(self, header=header)
+
+    def __repr__(self) -> str:
+        return (
+            f"Stream({self.seconds:.2f} s, num_quantizers={self.header.num_quantizers}, "
+            f"frames={self.frames}, codec={self.header.fingerprint.hex()})"
+        )
 
     @property
     def frames(self) -> int:
