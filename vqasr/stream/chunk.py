@@ -28,6 +28,10 @@ CHECKSUM_BYTES = 4
 OVERHEAD_BYTES = START_BYTES + CHECKSUM_BYTES
 _SIZE_BYTES = 2  # at most, of the pitch's size
 _MORE = 0x80  # flag of the first of two bytes
+_LOST = (
+    "nothing could be recovered: it is one chunk, which is lost as a whole. Get it again, or "
+    "encode the audio again; `vqasr encode --chunk-s 1` writes chunks that are lost one by one."
+)
 SINGLE_OVERHEAD_BYTES = SINGLE_HEADER_BYTES + END_BYTES + CHECKSUM_BYTES
 
 
@@ -206,8 +210,7 @@ def single_from_bytes(data: bytes, header: StreamHeader, prior: CodePrior | None
     body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if len(body) < END_BYTES or checksum != _crc(header.to_bytes() + body, _fingerprint(prior)):
         raise CorruptStreamError(
-            "The stream is damaged: bytes are wrong, missing or behind its end; nothing could be "
-            "recovered."
+            f"The stream is damaged: bytes are wrong, missing or behind its end; {_LOST}"
         )
     end, payload = EndField.from_bytes(body[:END_BYTES]), body[END_BYTES:]
     pitch, payload = split_pitch(payload) if header.pitch else (None, payload)
@@ -215,9 +218,7 @@ def single_from_bytes(data: bytes, header: StreamHeader, prior: CodePrior | None
     chunk = Chunk(0, payload, len(payload) != packed, end, pitch)
     complete = end.unused_samples is not None and (end.frames > 0 or end.unused_samples == 0)
     if not complete or not chunk.is_consistent(header):
-        raise CorruptStreamError(
-            "The stream is damaged: its end contradicts its length; nothing could be recovered."
-        )
+        raise CorruptStreamError(f"The stream is damaged: its end contradicts its length; {_LOST}")
     return chunk
 
 
