@@ -121,8 +121,14 @@ class Transcriber:
         Raises:
             AudioError, StreamError: the source cannot be read.
             InvalidCodesError: the rate is out of range, or a stream holds too few codebooks.
-            VqasrError: bps or `uncompressed` with a stream.
+            VqasrError: bps or `uncompressed` with a stream, or timestamps is no bool.
         """
+        if not isinstance(timestamps, bool):
+            raise VqasrError(
+                f"timestamps={timestamps!r}: must be True or False. Timestamps of words come from "
+                "CodesPipeline (vqasr.adapters), a pipeline of transformers, with "
+                'return_timestamps="word".'
+            )
         if isinstance(source, str | os.PathLike) and is_pipe(source):
             source = read_file(source)  # which is possible once
         data = _stream_bytes(source)

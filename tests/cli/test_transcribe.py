@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqasr.adapters.segments import Segment
-from vqasr.adapters.transcriber import Transcriber, Transcript
+from vqasr.adapters.transcriber import Transcriber, Transcript, transcribe
 from vqasr.assets import CLIPS
 from vqasr.cli.inputs import find_inputs
 from vqasr.cli.subtitles import format_segments
@@ -125,6 +125,12 @@ def test_times_are_those_of_the_whole_recording(transcriber, whole) -> None:
     part = transcriber(LONG, start_s=start_s, end_s=start_s + 20, timestamps=True).segments
     assert abs(part[0].start_s - start_s) < 1.5
     assert part[-1].end_s <= start_s + 20.1
+
+
+def test_timestamps_of_words_are_those_of_the_pipeline(transcriber) -> None:
+    for call in (transcriber, transcribe):
+        with pytest.raises(VqasrError, match=r"timestamps='word': .* CodesPipeline"):
+            call(CLIP, timestamps="word")
 
 
 def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
