@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from cli_helpers import run as vqasr
@@ -174,6 +175,17 @@ def test_uncompressed_audio_needs_a_whisper_and_a_part_of_it(transcriber) -> Non
     for timestamps in (False, True):
         uncompressed = Transcriber(uncompressed=True)
         assert uncompressed(CLIP, start_s=1000.0, timestamps=timestamps).text == ""
+
+
+def test_no_speech_is_a_warning(tmp_path) -> None:
+    for name, samples in (("silence", 16_000), ("click", 800)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(samples), 16_000)
+    note = "no speech was found: the text is empty"
+    paths = (CLIP, tmp_path / "silence.wav", tmp_path / "click.wav")
+    run = vqasr("transcribe", *paths, "--asr", "ctc-small", "--json")
+    assert [result["warnings"] for result in json.loads(run.stdout)] == [[], [note], []]
+    assert run.stderr.count("warning:") == 1
+    assert f"{tmp_path}/silence.wav: {note}" in run.stderr
 
 
 def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 Format = StrEnum("Format", ["text", "json", "srt", "vtt", "tsv"])
+NO_SPEECH = "no speech was found: the text is empty"
+SHORTEST_S = 0.1  # nobody expects a text of less
 
 
 @app.command(
@@ -211,6 +213,10 @@ class _FileTranscriber:
         source = read_input(path) if str(path) == STANDARD else path
         with audio_warnings(self._show_warnings) as notes:
             transcript = self._transcriber(source, **self._job.options)
+        if not transcript.text and transcript.seconds > SHORTEST_S:
+            notes.append(NO_SPEECH)
+            if self._show_warnings:
+                print_line("warning", f"{path}: {NO_SPEECH}")
         facts = {"file": str(path)} | transcript.to_dict() | {"warnings": notes}
         form = self._job.form
         text = json.dumps(facts, indent=1) + "\n" if form == "json" else _format(transcript, form)
