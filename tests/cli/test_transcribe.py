@@ -188,6 +188,20 @@ def test_no_speech_is_a_warning(tmp_path) -> None:
     assert f"{tmp_path}/silence.wav: {note}" in run.stderr
 
 
+def test_one_file_as_output(tmp_path) -> None:
+    command = ("transcribe", CLIP, "--asr", "ctc-small")
+    assert vqasr(*command, "-o", tmp_path / "new" / "talk.SRT").returncode == 0
+    assert (tmp_path / "new" / "talk.SRT").read_text().startswith("1\n00:00:0")
+    (tmp_path / "old.srt").mkdir()
+    assert vqasr(*command, "-o", tmp_path / "old.srt").returncode == 0
+    assert [path.name for path in (tmp_path / "old.srt").iterdir()] == [f"{CLIP.stem}.txt"]
+    file = tmp_path / "talk.vtt"
+    for options in (["--format", "text"], ["--json"]):
+        assert "talk.vtt is for vtt, but" in vqasr(*command, *options, "-o", file).stderr
+    assert "one file for 2 inputs: give -o DIR" in vqasr(*command, LONG, "-o", file).stderr
+    assert not file.exists()
+
+
 def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:
     (folder / "day" / "b.wav").write_bytes(b"x")
     run = vqasr("transcribe", folder, "-o", tmp_path / "texts")

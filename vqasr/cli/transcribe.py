@@ -42,7 +42,7 @@ SHORTEST_S = 0.1  # nobody expects a text of less
     epilog=example(
         "vqasr transcribe talk.wav",
         "vqasr transcribe talks/ -o texts/ --skip-existing",
-        "vqasr transcribe talk.vqs --format srt > talk.srt",
+        "vqasr transcribe talk.vqs -o talk.srt",
         "vqasr transcribe '*.vqs' --format json --timestamps",
         "vqasr transcribe @list.txt --num-quantizers 2",
         "vqasr transcribe talk.wav --bps 300",
@@ -63,7 +63,12 @@ def transcribe(
     ],
     output: Annotated[
         str | None,
-        Option("-o", "--output", help="Folder for one file per input; of data sets, also a URL."),
+        Option(
+            "-o",
+            "--output",
+            help="Folder for one file per input; of data sets, also a URL. For one input, also a "
+            "file that ends in .txt, .json, .srt, .vtt or .tsv.",
+        ),
     ] = None,
     data: Annotated[
         bool,
@@ -75,8 +80,12 @@ def transcribe(
     ] = False,
     split: Annotated[str | None, Option(help="Split of a hub data set.")] = None,
     form: Annotated[
-        Format, Option("--format", help="srt, vtt and tsv have timestamps.")
-    ] = Format.text,
+        Format | None,
+        Option(
+            "--format",
+            help="srt, vtt and tsv have timestamps. Default: text, or as the file of -o ends.",
+        ),
+    ] = None,
     timestamps: Annotated[
         bool, Option("--timestamps", help="Add timestamps to text and JSON.")
     ] = False,
@@ -137,6 +146,13 @@ def transcribe(
         )  # fmt: skip
         _transcribe_data(config, output, workers)
         return
+    named = None if output is None else _named_format(Path(output))
+    if named and form not in (None, named):
+        raise VqasrError(
+            f"-o {output} is for {named}, but {form} was asked for: leave --format and --json out, "
+            "or give -o another ending or a folder."
+        )
+    form = form or named or Format.text
     timed = timestamps or form not in ("text", "json")
     if live:
         text_alone = form == "text" and not timed and output is None and not uncompressed
@@ -157,8 +173,18 @@ def transcribe(
         raise VqasrError(
             f"{len(paths)} inputs with timestamps cannot share one {form} output: give -o DIR."
         )
-    suffix = ".txt" if form == "text" else f".{form}"
-    targets = {} if output is None else output_paths(paths, Path(output), suffix)
+    suffix = _suffix(form)
+    if output is None:
+        targets = {}
+    elif named:
+        if len(paths) > 1:
+            raise VqasrError(
+                f"{output} is one file for {len(paths)} inputs: give -o DIR, a folder with a file "
+                "per input."
+            )
+        targets = {paths[0]: Path(output)}
+    else:
+        targets = output_paths(paths, Path(output), suffix)
     lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
     check_outputs(targets.values(), [*paths, *lists], suffix, force)
     set_threads(threads)
@@ -184,6 +210,17 @@ def transcribe(
         failed = _transcribe_in_workers(job, paths, targets, workers)
     if failed:
         raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
+
+
+def _suffix(form: Format) -> str:
+    return ".txt" if form == Format.text else f".{form}"
+
+
+def _named_format(output: Path) -> Format | None:
+    """Return the format of a file by its ending; None if the output is a folder, or will be."""
+    if output.is_dir():
+        return None
+    return next((form for form in Format if _suffix(form) == output.suffix.lower()), None)
 
 
 @dataclass(frozen=True)
