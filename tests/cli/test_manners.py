@@ -130,6 +130,16 @@ def test_broken_models(kind, how, tmp_path, monkeypatch) -> None:
     assert not Path("unpickled").exists()
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_misspelt_names_are_not_sought_on_the_hub(kind, stream, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(stream, "clip.vqs")
+    name, command = MODELS[kind]
+    error = one_line(*command, "vqasr-bse")
+    assert "'vqasr-bse' cannot be loaded (no such name or folder, and no hub id" in error
+    assert name in error
+
+
 def test_no_threads_left(stream, monkeypatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

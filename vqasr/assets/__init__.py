@@ -13,6 +13,14 @@ _MODELS = ("vqasr-base", "ctc-small", *BUNDLED_ADAPTERS, *BUNDLED_PRIORS, *BUNDL
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> str:
-    """Return the folder of a bundled model, or the name itself."""
+    """Return the folder of a bundled model, or the name itself: a folder or a hub id.
+
+    Raises:
+        FileNotFoundError: it is none of them, so that the hub need not be asked.
+    """
     name = str(name_or_path)
-    return str(ASSETS / name) if name in _MODELS else name
+    if name in _MODELS:
+        return str(ASSETS / name)
+    if "/" not in name and not Path(name).is_dir():
+        raise FileNotFoundError("no such name or folder, and no hub id, as in user/name")
+    return name

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from vqasr.assets import resolve
+from vqasr.assets import BUNDLED_PRIORS, resolve
 from vqasr.entropy.prior_config import (
     ACTIVATION_SCALE,
     CERTAIN_FREQUENCY,
@@ -76,8 +76,8 @@ class CodePrior:
         Raises:
             CodecError: it is missing, or not a prior.
         """
-        folder = resolve(name_or_path)
         try:
+            folder = resolve(name_or_path)
             path = Path(folder) / WEIGHTS_FILE
             if not Path(folder).is_dir():
                 from huggingface_hub import hf_hub_download  # takes a while to import
@@ -91,7 +91,7 @@ class CodePrior:
         except Exception as error:  # hub, JSON and safetensors each raise their own
             raise CodecError(
                 f"prior {str(name_or_path)!r} cannot be loaded ({error}). Give a folder that "
-                f"holds {WEIGHTS_FILE}, a hub id, or the name of a bundled prior."
+                f"holds {WEIGHTS_FILE}, a hub id, or {' or '.join(BUNDLED_PRIORS)}."
             ) from error
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
