@@ -13,6 +13,7 @@ from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
+from vqasr.names import no_choices
 
 
 def load_recogniser(
@@ -41,7 +42,7 @@ def load_recogniser(
     loaded = None if adapter is None else CodesAdapter.from_pretrained(adapter)
     if needs_no_adapter or (loaded is not None and loaded.kind == "ctc"):
         if language or task:
-            raise RecogniserError(f"{asr} has no languages or tasks to choose; Whisper base has.")
+            raise no_choices(asr)
         if loaded is None:
             return CTCRecogniser.from_pretrained(asr)
         return CTCRecogniser.with_adapter(asr, loaded)

@@ -25,6 +25,7 @@ from vqasr.audio.sources import as_clips
 from vqasr.errors import RecogniserError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
+from vqasr.names import english_only
 
 # A transcript that zlib compresses by more than this factor repeats itself: the threshold of
 # Whisper's own transcription (arXiv 2212.04356, section 4.5).
@@ -220,10 +221,7 @@ def load_whisper(
 def _configure(whisper: OriginalWhisper, language: str | None, task: str | None) -> None:
     config: Any = whisper.model.generation_config
     if not getattr(config, "is_multilingual", False):
-        raise RecogniserError(
-            f"{whisper.name} knows English only: language and task cannot be chosen. Use a "
-            "multilingual Whisper, for instance base."
-        )
+        raise english_only(whisper.name)
     if language is not None:
         code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
         if language != "auto" and f"<|{code}|>" not in config.lang_to_id:

@@ -1,8 +1,11 @@
 """Whatever is wrong, the command line says it in one line and shows no traceback."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -63,6 +66,40 @@ def test_numbers_that_are_none(option, value) -> None:
 def test_rates_that_do_not_exist(value, tmp_path) -> None:
     assert "choose 158 to" in one_line("encode", CLIP, "-o", tmp_path / "a.vqs", "--bps", value)
     assert "use one of" in one_line("encode", CLIP, "-o", tmp_path / "a.vqs", "--chunk-s", value)
+
+
+# Command and a part of its message.
+REFUSED_EARLY = (
+    ("encode CLIP -o a.vqs -n 4 --bps 300", "both choose the rate"),
+    ("encode CLIP -o a.vqs --bps -5", "choose 158 to"),
+    ("encode CLIP -o a.vqs -n 9", "choose 1 to 8 codebooks"),
+    ("encode CLIP -o a.vqs -n 0 --codec user/codec", "choose 1 or more codebooks"),
+    ("encode CLIP -o a.vqs --bps inf --codec user/codec", "choose a finite number above 0"),
+    ("tokenize folder -o codes -n 4 --bps 300", "both choose the rate"),
+    ("transcribe CLIP -n 4 --bps 300 --adapter own", "both choose the rate"),
+    ("transcribe CLIP --asr base -n 9", "choose 1 to 8 codebooks"),
+    ("transcribe CLIP --language fr", "knows English only"),
+    ("transcribe CLIP --asr ctc-small+lm --task translate", "no languages or tasks"),
+    ("decode a.vqs -o a.mp3", "writes .wav"),
+)
+
+
+def test_what_needs_no_model_is_refused_before_torch_is_imported() -> None:
+    commands = [[str(CLIP) if w == "CLIP" else w for w in c.split()] for c, _ in REFUSED_EARLY]
+    program = (
+        "import sys; from cli_helpers import run\n"
+        f"errors = [run(*command).stderr for command in {commands}]\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+        "print(*errors, sep='', end='')"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    for line, (command, message) in zip(done.stdout.splitlines(), REFUSED_EARLY, strict=True):
+        assert line.startswith("error:"), command
+        assert message in line
 
 
 def damage(folder: Path, how: str) -> None:

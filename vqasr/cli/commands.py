@@ -82,6 +82,12 @@ def encode(
     """
     paths = find_inputs(audio, AUDIO)
     targets = _targets(paths, output, force)
+    frames = chunk_frames(chunk_s)
+    if pcm_hz is not None and paths != [Path(STANDARD)]:
+        raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
+    from vqasr.compression.rates import check_rate, operating_point
+
+    check_rate(codec, num_quantizers, bps)
 
     import numpy as np
 
@@ -89,16 +95,12 @@ def encode(
     from vqasr.audio.live import LiveAudio
     from vqasr.cli.live import encode_live, ends_at_ctrl_c
     from vqasr.compression.compress import compress, load_codec
-    from vqasr.compression.rates import operating_point
 
     set_threads(threads)
     with loading():
         model = load_codec(codec)
     operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # fail before any work
     loaded_prior = load_prior(prior)
-    frames = chunk_frames(chunk_s)
-    if pcm_hz is not None and paths != [Path(STANDARD)]:
-        raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     if paths == [Path(STANDARD)] and str(output) == STANDARD:
         point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
         audio_in = LiveAudio(standard_input(), pcm_hz, first_piece=model.config.first_piece)
@@ -159,6 +161,8 @@ def decode(
     A trained vocoder decodes from standard input to standard output (- -o -) while the codes come
     in, and guesses lost frames.
     """
+    check_output(output, [stream], ".wav", force)
+
     import numpy as np
     import soundfile
 
@@ -169,7 +173,6 @@ def decode(
     from vqasr.grid import SAMPLING_RATE_HZ
     from vqasr.stream.stream import Stream
 
-    check_output(output, [stream], ".wav", force)
     loaded_prior = load_prior(prior)
     whole = start_s == 0 and end_s is None
     if str(stream) == str(output) == STANDARD and whole and str(vocoder) != GRIFFIN_LIM:

@@ -60,12 +60,16 @@ def tokenize(
     number of processes, with the same bytes. Recordings that cannot be read are reported, in
     _left_out.json too, and left out.
     """
-    from vqasr.data.tokenized import TokenizeConfig, tokenize
+    from vqasr.compression.rates import check_rate
 
     try:
         numbers = tuple(float(part) for part in speeds.split(","))
     except ValueError:
         raise VqasrError(f"--speeds {speeds}: use numbers, as in 0.9,1.0,1.1.") from None
+    check_rate(codec, num_quantizers, bps)
+
+    from vqasr.data.tokenized import TokenizeConfig, tokenize
+
     config = TokenizeConfig(
         tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers, form, device,
         pitch,

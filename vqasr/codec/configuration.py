@@ -1,11 +1,10 @@
 """Configuration of the VQ codec."""
 
-from numbers import Integral
 from typing import Any
 
 from transformers import PretrainedConfig
 
-from vqasr.errors import InvalidCodesError
+from vqasr.entropy.packing import check_num_quantizers
 from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ, frames_of
 
 MAX_LOOKAHEAD_SAMPLES = 5120  # 320 ms
@@ -85,14 +84,7 @@ class VQCodecConfig(PretrainedConfig):
 
     def check_num_quantizers(self, num_quantizers: int | None) -> int:
         """Return the number, or all for None; raise InvalidCodesError if it is out of range."""
-        if num_quantizers is None:
-            return self.num_quantizers
-        whole = isinstance(num_quantizers, Integral)
-        if not whole or not 1 <= num_quantizers <= self.num_quantizers:
-            raise InvalidCodesError(
-                f"num_quantizers={num_quantizers!r}: choose 1 to {self.num_quantizers} codebooks."
-            )
-        return num_quantizers
+        return check_num_quantizers(num_quantizers, self.num_quantizers)
 
     def frames(self, samples: int) -> int:
         """Return the number of code frames of a clip: ceil(samples / hop_length)."""

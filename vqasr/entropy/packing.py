@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,15 @@ WORD_BITS = 16  # the most bits that a code may have
 def packed_size_bytes(count: int, bits_per_code: int) -> int:
     """Return the number of bytes that ``count`` packed codes take."""
     return (count * bits_per_code + 7) // 8
+
+
+def check_num_quantizers(num_quantizers: int | None, most: int) -> int:
+    """Return the number of codebooks, or most for None; raise InvalidCodesError out of range."""
+    if num_quantizers is None:
+        return most
+    if not isinstance(num_quantizers, Integral) or not 1 <= num_quantizers <= most:
+        raise InvalidCodesError(f"num_quantizers={num_quantizers!r}: choose 1 to {most} codebooks.")
+    return num_quantizers
 
 
 def check_codes(codes: IntCodes, num_quantizers: int, bits_per_code: int) -> None:
