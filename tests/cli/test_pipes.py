@@ -97,7 +97,7 @@ def test_transcribing_live_as_offline(asr, raw, tmp_path) -> None:
     cut = vqasr(*live, stdin=data[:-20], ok=False)
     assert cut.stdout.split()[:3] == offline.split()[:3]
     assert "ends before its last chunk" in cut.stderr
-    few = vqasr(*live, "-n", 9, stdin=data, ok=False)
+    few = vqasr(*live, "-n", 6, stdin=data, ok=False)
     assert "1 to 4 can be kept" in few.stderr
 
 
