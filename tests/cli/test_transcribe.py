@@ -192,6 +192,7 @@ def test_one_file_as_output(tmp_path) -> None:
     command = ("transcribe", CLIP, "--asr", "ctc-small")
     assert vqasr(*command, "-o", tmp_path / "new" / "talk.SRT").returncode == 0
     assert (tmp_path / "new" / "talk.SRT").read_text().startswith("1\n00:00:0")
+    assert vqasr(*command, "-o", "-").stdout == vqasr(*command).stdout
     (tmp_path / "old.srt").mkdir()
     assert vqasr(*command, "-o", tmp_path / "old.srt").returncode == 0
     assert [path.name for path in (tmp_path / "old.srt").iterdir()] == [f"{CLIP.stem}.txt"]

@@ -51,7 +51,7 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     out = tmp_path / "out"
     arguments = ["--data", parquet, "--text-column", "transcript", "--limit", 3, "--out", out]
     arguments += ["--systems", "pcm,vqasr:2,vqasr:continuous"]
-    run(*arguments)
+    assert "vqasr:2: wer 0." in run(*arguments)
     results = json.loads((out / "results.json").read_text())
     assert results["asr"] == "tiny.en"
     assert results["data"] == str(parquet)
@@ -88,7 +88,9 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     assert continuous["wer"] < 0.2
     assert pcm["encode_rtf"] is None
     assert 0 < two["encode_rtf"] < two["asr_rtf"]
-    assert "vqasr:2" in (out / "table.md").read_text()
+    table = (out / "table.md").read_text()
+    assert "vqasr:2" in table
+    assert "pesq_wb" not in table  # a column without values
     # Finished systems are not measured again.
     before = (out / "systems" / "pcm.json").read_text()
     run(*arguments)

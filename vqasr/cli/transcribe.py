@@ -153,6 +153,7 @@ def transcribe(
         )  # fmt: skip
         _transcribe_data(config, output, workers)
         return
+    output = None if output == STANDARD else output  # where texts go anyway
     named = None if output is None else _named_format(Path(output))
     if named and form not in (None, named):
         raise VqasrError(

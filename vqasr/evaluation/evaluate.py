@@ -268,6 +268,8 @@ def _measure(
             folder.add(result[0], references, result[1])
         bar.update(task, completed=len(clips))
         add(*result)
+        if not bar.disable and not bar.console.is_terminal:  # no bar is drawn before the end
+            bar.console.print(f"{system.name}: wer {result[0]['wer']}", highlight=False)
     for name in floors:
         add(text_row(name, clips, references), references)
     ratios = compare_rates(rows, references, hypotheses, test_set.speakers)

@@ -263,9 +263,10 @@ class ResultsFolder:
 
 
 def markdown_table(rows: list[Row]) -> str:
-    """Format rows as a Markdown table."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    lines += ["| " + " | ".join(format_value(row[c]) for c in COLUMNS) + " |" for row in rows]
+    """Format rows as a Markdown table, without columns that no row has a value for."""
+    columns = [c for c in COLUMNS if any(row[c] is not None for row in rows)]
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(format_value(row[c]) for c in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
