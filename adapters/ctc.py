@@ -199,13 +199,21 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         """Freeze the embedder, which is in the place of Wav2Vec2's convolutions."""
         self.embedder.requires_grad_(False)
 
-    def read(self, codes: Tensor, labels: Tensor | None = None) -> CausalLMOutput:
-        """Compute logits of codes (batch, n, frames) or latents, as `CodeEmbedder` takes them."""
+    def read(
+        self, codes: Tensor, labels: Tensor | None = None, gated: bool = True
+    ) -> CausalLMOutput:
+        """Compute logits of codes (batch, n, frames) or latents, as `CodeEmbedder` takes them.
+
+        Args:
+            codes: as above.
+            labels: as of `forward`.
+            gated: make windows without speech blank.
+        """
         hidden, exists = self.embedder.close(codes)
         # Decoders, transformers' pipeline among them, read the padding too: it is blank. So are
         # windows without speech, in which a recogniser invents words.
         shown = exists
-        if not self.training and labels is None:
+        if gated and not self.training and labels is None:
             shown = exists & self._speech(codes, exists.shape[1])
         sizes = (*exists.shape, self._base_config.vocab_size)
         blank = hidden.new_full(sizes[-1:], torch.finfo(hidden.dtype).min)

@@ -71,14 +71,18 @@ class PriorDecoder:
         prior: the prior.
         n: codebooks in use.
         rows: chunks that are decoded together.
-        frames: in each of them. Few frames are decoded with numpy, unless numba is loaded already:
-            importing it would take longer than it saves.
+        frames: in each of them. The first few frames of a process are decoded with numpy, unless
+            numba is loaded already: importing it would take longer than it saves.
     """
+
+    _frames_so_far = 0  # of all decoders of this process
 
     def __init__(self, prior: CodePrior, n: int, rows: int, frames: int):
         self._prior = prior
         self._modelled = min(n, prior.config.num_modelled)
-        worth_numba = frames * rows >= COMPILED_FROM_FRAMES or KERNELS in sys.modules
+        PriorDecoder._frames_so_far += frames * rows
+        many = PriorDecoder._frames_so_far >= COMPILED_FROM_FRAMES
+        worth_numba = many or KERNELS in sys.modules
         network = _CompiledNetwork if worth_numba else _NumpyNetwork
         self._network = network(prior, n, rows)
         self._below = np.tile(prior.tensors["start"].astype(np.int32), (rows, 1))
@@ -143,6 +147,7 @@ class _CompiledNetwork:
         from vqasr.entropy import kernels
 
         self._kernels, self._arrays = kernels, PriorArrays.of(prior, n)
+        self._heads = list(zip(*self._arrays.heads, strict=True))
         self._past = self._arrays.new_past(rows)
         self._context = np.zeros((rows, prior.config.width), np.int16)
         self._size = prior.config.codebook_size
@@ -155,6 +160,7 @@ class _CompiledNetwork:
 
     def frequencies(self, j: int, below: npt.NDArray[np.int32]) -> Int:
         frequencies = np.empty((len(below), self._size), np.int64)
-        weights = (layers[j] for layers in self._arrays.heads)
-        self._kernels.head(*weights, self._arrays.table, self._context, below, frequencies)
+        self._kernels.head(
+            *self._heads[j], self._arrays.table, self._context, below, frequencies
+        )  # fmt: skip
         return frequencies
