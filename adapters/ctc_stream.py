@@ -10,7 +10,7 @@ from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.grid import FRAME_RATE_HZ, FRAME_S
 
-CHUNK_S, LOOK_AHEAD_S, CONTEXT_S = 2.0, 1.0, 6.0
+CHUNK_S, LOOK_AHEAD_S, CONTEXT_S = 2.0, 1.0, 3.0
 
 
 class CTCStream:

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="data with audio and text")
     parser.add_argument("--asr", default="ctc-small")
     parser.add_argument("--num-quantizers", type=int, default=4)
-    parser.add_argument("--context-s", type=float, default=6.0)
+    parser.add_argument("--context-s", type=float, default=3.0)
     parser.add_argument(
         "--settings", nargs="+", default=["1:0.5", "2:0.5", "2:1", "4:1"],
         help="chunk_s:look_ahead_s",
