@@ -33,13 +33,20 @@ assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/t
 	.venv/bin/vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
 	.venv/bin/python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev \
 		--out runs/ctc-small --max-steps 1100 --eval-steps 275 --patience 9
-	.venv/bin/python recipes/recognition/fit_speech_head.py --model runs/ctc-small/final \
+	# Needs flite, espeak-ng, dict-gcide and wordnet-base of Debian.
+	.venv/bin/python recipes/recognition/sentences.py --out runs/sentences
+	.venv/bin/python recipes/recognition/synthetic_speech.py runs/sentences/*.txt --hours 9.4 \
+		--threads 2 --out runs/synthetic.parquet
+	.venv/bin/python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml \
+		--start runs/ctc-small/final --dropout 0.25 --synthetic runs/synthetic.parquet
+	.venv/bin/python recipes/recognition/average_ctc.py runs/ctc-small/final \
+		runs/ctc-small-codes/final --share 0.6 --out runs/ctc-averaged
+	.venv/bin/python recipes/recognition/fit_speech_head.py --model runs/ctc-averaged \
 		--config recipes/train_adapter/tiny.en.toml
-	rm -rf vqasr/assets/ctc-small runs/ctc-small/final/speech_head
-	cp -r runs/ctc-small/final vqasr/assets/ctc-small
-	rm vqasr/assets/ctc-small/log.json
-	.venv/bin/python recipes/recognition/train_lm.py --data ../shared/speech/train*.parquet \
-		--transcripts runs/vqasr-base/transcripts.json --out vqasr/assets/ctc-small
+	rm -rf vqasr/assets/ctc-small runs/ctc-averaged/speech_head
+	cp -r runs/ctc-averaged vqasr/assets/ctc-small
+	.venv/bin/python recipes/recognition/train_lm.py --least-count 2 \
+		--data ../shared/speech/train*.parquet runs/synthetic.parquet --out vqasr/assets/ctc-small
 
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

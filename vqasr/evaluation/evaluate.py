@@ -130,7 +130,15 @@ def evaluate(
     if listening:
         measures_available()  # before any work
     sources = [data] if isinstance(data, str) else list(data)
+    set_names = [set_name(source) for source in sources] if len(sources) > 1 else [""]
+    if len(set(set_names)) < len(sources):
+        raise VqasrError(
+            f"data sets are called {set_names}; each needs its own folder. Rename a file, or "
+            "evaluate them one at a time."
+        )
     opened = [load_speech(source, split) for source in sources]  # all, before any work
+    for rows in opened:
+        check_utterances(rows, text_column)
     models = BenchConfig(asr, adapter, codec, prior, chunk_frames, seed, vocoder, language, task)
     shared = not engine.in_process
     threads = 1 if shared else torch.get_num_threads()  # of whoever measures
@@ -149,15 +157,8 @@ def evaluate(
             skipped[name] = str(error)
             logger.warning("left out: %s", error)
     floors = [name for name in names if name in TEXT_FLOORS]
-    set_names = [set_name(source) for source in sources] if len(sources) > 1 else [""]
-    if len(set(set_names)) < len(sources):
-        raise VqasrError(
-            f"data sets are called {set_names}; each needs its own folder. Rename a file, or "
-            "evaluate them one at a time."
-        )
     parts: list[_Slice] = []
     for number, (data_name, rows) in enumerate(zip(set_names, opened, strict=True)):
-        check_utterances(rows, text_column)
         settings = {
             "split": split, "text_column": text_column,
             "utterances": len(rows) if limit is None else min(limit, len(rows)),
