@@ -139,7 +139,7 @@ def test_two_processes_are_one(codes, tmp_path) -> None:
         return [str(part) for part in (
             "--codes", codes, "--dev", dev, "--out", tmp_path / name, "--buffer-rows", 8,
             "--whisper", "none", "--hidden-size", 48, "--layers", 1, "--inner", 96,
-            "--batch-size", batch_size, "--eval-steps", 2, "--max-steps", 4, "--warmup-steps", 1,
+            "--batch-size", batch_size, "--eval-steps", 2, "--max-steps", 2, "--warmup-steps", 1,
             "--num-quantizers", 2,
         )]  # fmt: skip
 
