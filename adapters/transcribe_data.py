@@ -80,7 +80,8 @@ def transcribe_data(
         CodecMismatchError: the codes are another codec's than the recogniser's.
     """
     recogniser = load_recogniser(config.asr, config.adapter, config.language, config.task)
-    move(torch.zeros(()), config.device)  # an unknown device is refused before anything is written
+    if isinstance(engine, LocalEngine):  # a cluster's workers may have what this machine lacks
+        move(torch.zeros(()), config.device)  # before anything is written
     data = ShardedData.open(config.data, config.split, shard_rows)
     if not {AUDIO, *COLUMNS} & set(data.schema.names):
         raise AudioError(

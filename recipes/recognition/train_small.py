@@ -122,6 +122,8 @@ class CTCTrainer:
             # Recordings of persons keep their numbers, by which their texts are found.
             self.data.train = self.data.train.joined(synthetic)
             self.mixed = self.data.batches_of(self.data.train)
+            hours = synthetic.lengths.sum() / SAMPLING_RATE_HZ / 3600
+            logging.info("%.2f h of them synthetic", hours)
         self.data.tokenise()
         self.tokenizer = begin(self.folder, config.seed)
         entry = config.recognisers[0]

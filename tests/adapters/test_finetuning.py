@@ -31,6 +31,7 @@ from vqasr.assets import CLIPS
 from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
+from vqasr.training.batches import Batches
 from vqasr.training.config import load_train_config
 from vqasr.training.trainer import Trainer
 
@@ -139,7 +140,7 @@ def test_two_processes_are_one(codes, tmp_path) -> None:
         return [str(part) for part in (
             "--codes", codes, "--dev", dev, "--out", tmp_path / name, "--buffer-rows", 8,
             "--whisper", "none", "--hidden-size", 48, "--layers", 1, "--inner", 96,
-            "--batch-size", batch_size, "--eval-steps", 2, "--max-steps", 2, "--warmup-steps", 1,
+            "--batch-size", batch_size, "--eval-steps", 2, "--max-steps", 4, "--warmup-steps", 1,
             "--num-quantizers", 2,
         )]  # fmt: skip
 
@@ -219,7 +220,15 @@ def test_a_small_recogniser_and_its_twin(kind, codec, clips, tmp_path, monkeypat
     if kind == "log-mel":  # beside recordings of the data, in the first of two steps
         start += ("--synthetic", str(tmp_path / "speech.parquet"), "--synthetic-until", "0.5")
     monkeypatch.setattr("sys.argv", ["train_small.py", str(config), "--input", kind, *start])
+    drawn_from, pieces = [], Batches.pieces
+
+    def pieces_of(batches, step):
+        drawn_from.append(len(batches.recordings))
+        return pieces(batches, step)
+
+    monkeypatch.setattr(Batches, "pieces", pieces_of)
     recipe.main()
+    assert drawn_from == ([20, 10] if kind == "log-mel" else [10, 10])
     out = tmp_path / f"small-{kind}"
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [(row["stage"], row["step"]) for row in log] == [("ctc", 2), ("dev", 2)]

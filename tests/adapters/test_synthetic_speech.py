@@ -1,0 +1,49 @@
+"""Sentences for synthetic voices, cut from dictionaries and joined to utterances."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "recognition"))
+try:
+    sentences = importlib.import_module("sentences")
+    speech = importlib.import_module("synthetic_speech")
+finally:
+    sys.path.pop(0)
+
+WEBSTER = """
+Affect \\Af*fect"\\, v. t. [imp. & p. p. {Affected}.]
+
+   1. To act upon; to produce an effect or change upon. [Obs.]
+      [1913 Webster]
+
+            The climate affected their health and spirits.
+                                                  --Macaulay.
+      [1913 Webster]
+
+            In 1750 he was a Dr. of law. --Somebody.
+"""
+
+
+def test_sentences_of_dictionaries(tmp_path) -> None:
+    quotations, definitions = sentences.of_webster(WEBSTER)
+    assert quotations == {"The climate affected their health and spirits."}
+    assert definitions == {"to produce an effect or change upon."}
+    for kind in ("noun", "verb", "adj", "adv"):
+        (tmp_path / f"data.{kind}").write_text("no gloss\n")
+    gloss = 'the act (of men) of bringing together; too short; "they talked until morning"; "at 5"'
+    (tmp_path / "data.noun").write_text(f"01 03 n | {gloss}\n")
+    examples, glosses = sentences.of_wordnet(tmp_path)
+    assert examples == {"they talked until morning"}
+    assert glosses == {"the act of bringing together"}
+
+
+def test_utterances_hold_every_sentence_once(tmp_path) -> None:
+    lines = [f"{letter * 3} is a sentence" for letter in "abcdefghij"]
+    path = tmp_path / "lines.txt"
+    path.write_text("\n\n".join(lines))
+    spoken = list(speech.utterances([str(path)], np.random.default_rng(0)))
+    assert sorted(s for text in spoken for s in text.removesuffix(".").split(". ")) == lines
+    assert 1 < len(spoken) < len(lines)
