@@ -1,10 +1,13 @@
-"""Cut sentences from two dictionaries of Debian, for synthetic_speech.py.
+"""Cut sentences from two dictionaries of Debian, and from books, for synthetic_speech.py.
 
 apt-get install dict-gcide wordnet-base
 python recipes/recognition/sentences.py --out runs/sentences
+python recipes/recognition/sentences.py --out runs/sentences --books runs/books/*.txt \
+    --without ../shared/speech/{dev,test}*.parquet
 
 Writes quotations and definitions of Webster's dictionary of 1913 (dict-gcide), examples and
-glosses of WordNet, one sentence in a line.
+glosses of WordNet, one sentence in a line. --books writes books.txt alone, the sentences of plain
+text files; --without leaves out what shares six words in a row with the transcripts of recordings.
 """
 
 import argparse
@@ -12,6 +15,8 @@ import gzip
 import random
 import re
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 WEBSTER = Path("/usr/share/dictd/gcide.dict.dz")
 WORDNET = Path("/usr/share/wordnet")
@@ -23,6 +28,10 @@ UNCLEAR = re.compile(
     r"\b(Mr|Mrs|Dr|St|etc|viz|obs|esp|[A-Za-z]\.[A-Za-z])\b|\.\s*\w|\b[A-Z]{2,}\b"
     r"|\b[B-HJ-NP-Zb-hj-np-z]\b|\.\.|(^|\s)['-]|['-](\s|$)|^[a-z ]*:"
 )
+
+SPOKEN = {"Mr": "Mister", "Mrs": "Missus", "Dr": "Doctor", "St": "Saint"}
+PLAIN_QUOTES = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}  # of curly ones
+COMMON_WORDS = 6  # in a row, shared with a transcript: a quotation of the same text
 
 
 def is_sentence(text: str) -> bool:
@@ -66,8 +75,31 @@ def of_wordnet(folder: Path) -> tuple[set[str], set[str]]:
     return examples, glosses
 
 
+def of_book(text: str) -> set[str]:
+    """Return the sentences of a book's plain text, and the parts of those that are too long."""
+    for short, spoken in SPOKEN.items():
+        text = re.sub(rf"\b{short}(\.|\b)", spoken, text)
+    text = text.translate(PLAIN_QUOTES)
+    text = re.sub(r"--+|[\[\]()_*\"]|(?<!\w)'|'(?!\w)", " ", text)
+    found = set()
+    for sentence in re.split(r"(?<=[.!?])\s+", clean(text)):
+        pieces = [sentence] if is_sentence(sentence) else re.split(r"(?<=[;:])\s+", sentence)
+        found |= {piece for piece in pieces if is_sentence(piece)}
+    return found
+
+
+def runs_of_words(text: str) -> set[tuple[str, ...]]:
+    """Return every COMMON_WORDS words in a row."""
+    words = re.findall(r"[a-z']+", text.lower())
+    return {tuple(words[i : i + COMMON_WORDS]) for i in range(len(words) - COMMON_WORDS + 1)}
+
+
 def clean(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[{}\"`]", "", text)).strip()
+
+
+def transcripts(file: str) -> list[str]:
+    return [text or "" for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]
 
 
 def main() -> None:
@@ -77,12 +109,23 @@ def main() -> None:
     parser.add_argument("--webster", type=Path, default=WEBSTER, help="of dict-gcide")
     parser.add_argument("--wordnet", type=Path, default=WORDNET, help="of wordnet-base")
     parser.add_argument("--out", required=True, type=Path, help="folder for the text files")
+    parser.add_argument("--books", nargs="+", type=Path, help="plain text files")
+    parser.add_argument("--without", nargs="+", default=[], help="parquet files with transcripts")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.books:
+        texts = [text for name in arguments.without for text in transcripts(name)]
+        kept_out = set().union(*map(runs_of_words, texts))
+        found = set().union(*(of_book(book.read_text()) for book in arguments.books))
+        sentences = sorted(s for s in found if not runs_of_words(s) & kept_out)
+        random.Random(arguments.seed).shuffle(sentences)
+        (arguments.out / "books.txt").write_text("\n".join(sentences) + "\n")
+        print(f"books: {len(sentences)} of {len(found)}")
+        return
     with gzip.open(arguments.webster, "rt", errors="replace") as file:
         quotations, definitions = of_webster(file.read())
     examples, glosses = of_wordnet(arguments.wordnet)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     sets = (quotations, examples, definitions, glosses)
     for (name, count), found in zip(COUNTS.items(), sets, strict=True):
         sentences = sorted(found)

@@ -5,10 +5,13 @@ import importlib
 import io
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import run_recipes
 import torch
@@ -44,18 +47,23 @@ TWO_PROCESSES = [
 
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory) -> Path:
-    return tokenized(tmp_path_factory.mktemp("codes"))
-
-
-def tokenized(folder: Path, times: int = 1) -> Path:
-    """Four of the bundled clips, so many times over, as `vqasr tokenize` leaves them."""
+    """Four of the bundled clips, as `vqasr tokenize` leaves them."""
+    folder = tmp_path_factory.mktemp("codes")
     entries = [e for e in json.loads((CLIPS / "clips.json").read_text()) if "long" not in e][:4]
     rows = [
         {"text": e["text"], "audio": {"bytes": (CLIPS / e["file"]).read_bytes()}} for e in entries
     ]
-    Dataset.from_list(rows * times).to_parquet(folder / "speech.parquet")
+    Dataset.from_list(rows).to_parquet(folder / "speech.parquet")
     tokenize(TokenizeConfig((str(folder / "speech.parquet"),), num_quantizers=2), folder / "codes")
     return folder / "codes"
+
+
+def repeated(codes: Path, folder: Path, times: int) -> Path:
+    """The rows of a folder of `vqasr tokenize`, so many times over."""
+    shutil.copytree(codes, folder)
+    for shard in folder.glob("*.parquet"):
+        pq.write_table(pa.concat_tables([pq.read_table(shard)] * times), shard)
+    return folder
 
 
 def run(script: str, *arguments: object, launch: list[str] | None = None) -> str:
@@ -134,7 +142,7 @@ def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:
 
 def test_two_processes_are_one(codes, tmp_path) -> None:
     """Two processes that share the batches train what one does: CTC from a stream, and a codec."""
-    dev = tokenized(tmp_path, times=10)  # more than one batch for each process
+    dev = repeated(codes, tmp_path / "dev", 10)  # more than one batch for each process
 
     def settings(name: str, batch_size: int) -> list[str]:
         return [str(part) for part in (

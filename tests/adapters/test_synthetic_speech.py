@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "recognition"))
 try:
@@ -38,6 +39,32 @@ def test_sentences_of_dictionaries(tmp_path) -> None:
     examples, glosses = sentences.of_wordnet(tmp_path)
     assert examples == {"they talked until morning"}
     assert glosses == {"the act of bringing together"}
+
+
+BOOK = """
+"It is a truth--universally
+acknowledged," said Mrs. Bennet; he would not wait.
+
+In 1813 nobody did. _That_ is all that I know of the matter. No.
+"""
+
+
+def test_sentences_of_books(tmp_path, monkeypatch) -> None:
+    """Titles are written as they are spoken; what a transcript shares is left out."""
+    found = {
+        "It is a truth universally acknowledged, said Missus Bennet; he would not wait.",
+        "That is all that I know of the matter.",
+    }
+    assert sentences.of_book(BOOK) == found
+    book, data = tmp_path / "book.txt", tmp_path / "test.parquet"
+    book.write_text(BOOK)
+    rows = [{"text": "He said THAT IS all that, I know!"}, {"text": None}]
+    Dataset.from_list(rows).to_parquet(data)
+    out = tmp_path / "out"
+    command = ["sentences.py", "--out", out, "--books", book, "--without", data]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in command])
+    sentences.main()
+    assert (out / "books.txt").read_text().splitlines() == [min(found)]
 
 
 def test_utterances_hold_every_sentence_once(tmp_path) -> None:

@@ -46,6 +46,23 @@ def test_info(stream) -> None:
     assert facts["nominal_bps"] == pytest.approx(facts["frames"] * 40 / seconds, abs=0.01)
 
 
+def test_info_of_a_folder(stream, tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.vqs").write_bytes(stream.read_bytes())
+    (tmp_path / "c.vqs").write_bytes(stream.read_bytes()[:-3])
+    done = vqasr("info", tmp_path, ok=False)
+    assert f"{tmp_path}/c.vqs: The stream" in done.stderr
+    assert "1 of 3 streams" in done.stderr
+    head, a, b, total = done.stdout.splitlines()
+    assert head.split()[:3] == ["seconds", "bytes", "bit/s"]
+    assert a.split()[:-1] == b.split()[:-1]
+    seconds, size, bps = (float(part) for part in total.split()[:3])
+    assert size == 2 * stream.stat().st_size
+    assert bps == pytest.approx(8 * size / seconds, rel=0.01)
+    lines = vqasr("info", tmp_path, "--json", ok=False).stdout.splitlines()
+    assert [json.loads(line)["file"] for line in lines] == [f"{tmp_path}/{n}.vqs" for n in "ab"]
+
+
 def test_decode(stream, tmp_path) -> None:
     vqasr("decode", stream, "-o", tmp_path / "clip.wav")
     info = soundfile.info(tmp_path / "clip.wav")

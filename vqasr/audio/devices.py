@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from vqasr.grid import SAMPLING_RATE_HZ
 INPUT_BLOCK_S = 0.01
 CUSHION_S = 0.2
 MOST_WAITING = 1000  # blocks, 10 s
+
+
+def check_device(kind: Literal["input", "output"], device: str | None) -> None:
+    """Raise AudioError if there is no such device, before anything is loaded for it."""
+    _settings(_sounddevice(), kind, _number(device))
 
 
 class Microphone:

@@ -58,13 +58,14 @@ def record(
 
     The stream is written while you speak, in chunks of 0.2 s (--chunk-s). Needs the extra `live`.
     """
-    from vqasr.audio.devices import Microphone
+    from vqasr.audio.devices import Microphone, check_device
     from vqasr.cli.live import encode_live
     from vqasr.compression.compress import load_codec
     from vqasr.compression.rates import operating_point
 
     check_output(output, [], ".vqs")
     frames = chunk_frames(chunk_s)
+    check_device("input", device)
     loaded_prior = load_prior(prior)
     set_threads(threads)
     with loading():
@@ -94,10 +95,11 @@ def play(
     """
     import numpy as np
 
-    from vqasr.audio.devices import Loudspeaker
+    from vqasr.audio.devices import Loudspeaker, check_device
     from vqasr.cli.live import decode_live
     from vqasr.compression.compress import LiveDecoder, load_codec
 
+    check_device("output", device)
     loaded_prior = load_prior(prior)
     set_threads(threads)
     with loading():

@@ -159,9 +159,9 @@ def make_engine(
     return LocalEngine(processes or 1)
 
 
-def progress(transient: bool = False) -> Progress:
+def progress(transient: bool = False, disable: bool = False) -> Progress:
     """Make a progress bar on stderr that, unlike rich's default, does not redirect stdout."""
-    return Progress(console=err, transient=transient, redirect_stdout=False)
+    return Progress(console=err, transient=transient, redirect_stdout=False, disable=disable)
 
 
 def loading() -> Status:
@@ -275,7 +275,7 @@ def process_files(paths: list[Path], description: str, process: Callable[[Path],
         Exception: of the only file.
     """
     failed = 0
-    with progress(transient=True) as bar:
+    with progress(transient=True, disable=len(paths) == 1) as bar:
         for path in bar.track(paths, description=description):
             try:
                 with error_context(path):

@@ -1,6 +1,7 @@
 """Define the commands info, trim and cat."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,9 +9,18 @@ from typer import Argument, Option
 
 from vqasr.cli import options
 from vqasr.cli.inputs import STREAMS, find_inputs, read_input
-from vqasr.cli.options import app, error_context, example, load_prior, out, progress
+from vqasr.cli.options import (
+    app,
+    error_context,
+    example,
+    load_prior,
+    out,
+    process_files,
+    progress,
+    shown,
+)
 from vqasr.cli.outputs import check_output, write_output
-from vqasr.errors import StreamError
+from vqasr.errors import StreamError, VqasrError
 
 if TYPE_CHECKING:  # commands import their modules when they run, so that vqasr starts quickly
     from vqasr.entropy.prior import CodePrior
@@ -22,35 +32,61 @@ Output = Annotated[
 ]
 
 
-@app.command(epilog=example("vqasr info talk.vqs", "vqasr info talk.vqs --json"))
+@app.command(epilog=example("vqasr info talk.vqs", "vqasr info archive/ --json"))
 def info(
-    stream: Input,
+    streams: Annotated[
+        list[str], Argument(help="Streams: files, -, folders, patterns, or @list.txt.")
+    ],
     prior: options.Prior = None,
     as_json: options.AsJson = False,
     partial: options.Partial = False,
 ) -> None:
-    """Show a stream's contents and bitrate.
+    """Show the contents and bitrate of streams: all of one, a line for each of several.
 
     - nominal_bps: at a fixed width per code
     - order0_bps: empirical entropy of the codes (too low for short streams)
     - prior_bps: cross-entropy under the code prior
     - coded_bps: bytes of the file
     - container_bps: header, chunk fields and checksums, with chunks of 1, 5 and 60 s
+
+    With --json, one object in a line for each stream.
     """
     from vqasr.stream.stream import Stream
 
+    paths = find_inputs(streams, STREAMS)
     loaded_prior = load_prior(prior)
-    with error_context(stream):
-        data = read_input(stream)
+    found: dict[Path, dict[str, Any]] = {}
+
+    def read(path: Path) -> None:
+        data = read_input(path)
         content = Stream.load(data, partial=partial, prior=loaded_prior)
-    facts = _facts(content, data, loaded_prior)
+        found[path] = _facts(content, data, loaded_prior)
+
+    failed = process_files(paths, "reading", read)
     if as_json:
-        print(json.dumps(facts))
-        return
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{number:g} (chunks of {key})" for key, number in value.items())
-        out.print(f"{name:17} {'-' if value is None else value}", highlight=False)
+        for path, facts in found.items():
+            print(json.dumps({"file": str(path), **facts}))
+    elif len(paths) == 1:
+        for name, value in found[paths[0]].items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{bps:g} (chunks of {key})" for key, bps in value.items())
+            out.print(f"{name:17} {'-' if value is None else value}", highlight=False)
+    else:
+        out.print("   seconds       bytes  bit/s  lost frames  codebooks  file", highlight=False)
+        for path, facts in found.items():
+            books = facts["num_quantizers"]
+            out.print(f"{_line(facts)}  {books:9}  {shown(path)}", highlight=False)
+        names = ("seconds", "bytes", "lost_frames")
+        total = {name: sum(facts[name] for facts in found.values()) for name in names}
+        out.print(f"{_line(total)}  {'':9}  {len(found)} streams", highlight=False)
+    if failed:
+        raise VqasrError(f"{failed} of {len(paths)} streams could not be read; see above.")
+
+
+def _line(facts: dict[str, Any]) -> str:
+    """Format what a stream and the sum of streams have."""
+    bps = 8 * facts["bytes"] / facts["seconds"] if facts["seconds"] else math.nan
+    return f"{facts['seconds']:10.1f}  {facts['bytes']:10}  {bps:5.0f}  {facts['lost_frames']:11}"
 
 
 @app.command(epilog=example("vqasr trim talk.vqs -n 2 -o talk2.vqs"))

@@ -247,12 +247,15 @@ def _measure(
     clips, references = test_set.clips, test_set.references
     rows: list[Row] = []
     hypotheses: list[list[str]] = []
+    title = f"{metadata['asr']} on {metadata['data']} ({metadata['condition']})"
+    page = folder.folder / "report.html"
 
     def add(row: Row, texts: list[str]) -> None:
         rows.append(row)
         hypotheses.append(texts)
         with_statistics(rows, references, hypotheses, test_set.speakers)
         folder.write(metadata, rows, skipped)
+        write_report(page, title, rows, [], references, hypotheses, {}, skipped)  # what is there
 
     for system in systems:
         task = bar.add_task(system.name, total=len(clips))
@@ -283,8 +286,6 @@ def _measure(
     }
     if "pcm" not in audio:
         audio[REFERENCE] = examples
-    title = f"{metadata['asr']} on {metadata['data']} ({metadata['condition']})"
-    page = folder.folder / "report.html"
     write_report(page, title, rows, ratios, references, hypotheses, audio, skipped)
     return rows
 
