@@ -14,7 +14,7 @@ from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.device import move
 from vqasr.adapters.embedder import CodeEmbedder
-from vqasr.adapters.language_model import SUFFIX, BeamSearch
+from vqasr.adapters.language_model import BeamSearch, split_name
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
@@ -55,16 +55,19 @@ class CTCRecogniser(Recogniser):
         """Load a CTC model that reads codes by itself, with its tokenizer.
 
         Args:
-            name_or_path: "ctc-small" (bundled), a folder or a hub id; with "+lm", its language
-                model is used.
+            name_or_path: "ctc-small" (bundled), a folder or a hub id; with "+lm" its language
+                model is used, with "+lm:FILE" the one in an ARPA file.
 
         Raises:
             RecogniserError: it is missing, or no such model.
         """
-        name = str(name_or_path).removesuffix(SUFFIX)
+        name, language_model = split_name(str(name_or_path))
         model, tokenizer = _load(VQWav2Vec2ForCTC, name)
-        with_search = str(name_or_path).endswith(SUFFIX)
-        return cls(model, tokenizer, BeamSearch.of(name, tokenizer) if with_search else None)
+        search = None
+        if language_model is not None:
+            own = language_model == ""
+            search = (BeamSearch.of if own else BeamSearch)(language_model or name, tokenizer)
+        return cls(model, tokenizer, search)
 
     @classmethod
     def with_adapter(cls, asr: str, adapter: CodesAdapter) -> "CTCRecogniser":

@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import lzma
 import os
+import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +21,8 @@ from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
 
-FILE = "language_model.arpa.gz"
-SUFFIX = "+lm"  # of a recogniser's name, as in "ctc-small+lm"
+FILE = "language_model.arpa.xz"
+MARK = "+lm"  # of a recogniser's name, see `split_name`
 # Chosen on dev and dev_cv (recipes/recognition).
 WEIGHT, BEAM_SIZE, BEAM_THRESHOLD = 1.5, 100, 15.0
 NEVER = -30.0  # log-probability
@@ -31,7 +34,7 @@ class BeamSearch:
     Words that the n-gram does not know cannot be found.
 
     Args:
-        arpa: the n-gram, an ARPA file of lower-case words, packed by gzip.
+        arpa: the n-gram, an ARPA file of lower-case words, plain or packed by xz or gzip.
         tokenizer: of the letters in the logits.
 
     Attributes:
@@ -51,9 +54,9 @@ class BeamSearch:
             ) from error
         try:
             packed = Path(arpa).read_bytes()
-            text = gzip.decompress(packed).decode()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise RecogniserError(f"{arpa}: no ARPA file in gzip ({error}).") from error
+            text = _unpacked(packed).decode()
+        except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
+            raise RecogniserError(f"{arpa}: no ARPA file ({error}).") from error
         settings = f"{WEIGHT} {BEAM_SIZE} {BEAM_THRESHOLD}".encode()
         self.fingerprint = hashlib.sha256(packed + settings).digest()[:6]
         vocabulary = tokenizer.get_vocab()
@@ -84,8 +87,8 @@ class BeamSearch:
         path = cached_file(resolve(name), FILE, _raise_exceptions_for_missing_entries=False)
         if path is None:
             raise RecogniserError(
-                f"{name} has no language model ({FILE}). Leave {SUFFIX!r} out; "
-                "recipes/recognition/train_lm.py makes one."
+                f"{name} has no language model ({FILE}). Leave {MARK!r} out, or name another one's "
+                f"file, as in {name}{MARK}:words.arpa; recipes/recognition/train_lm.py makes one."
             )
         return cls(path, tokenizer)
 
@@ -110,6 +113,22 @@ class BeamSearch:
                     segments.append(Segment(frame_s * start, frame_s * end, word))
                 start = None
         return segments
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Split a recogniser's name into the model's name and its language model.
+
+    The language model is "" for the model's own, as in "ctc-small+lm"; a file, as in
+    "ctc-small+lm:words.arpa"; or None if there is none.
+    """
+    found = re.fullmatch(rf"(.+){re.escape(MARK)}(?::(.+))?", name, re.DOTALL)
+    return (name, None) if found is None else (found[1], found[2] or "")
+
+
+def _unpacked(data: bytes) -> bytes:
+    if data.startswith(b"\xfd7zXZ"):
+        return lzma.decompress(data)
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
 def unigrams(arpa: str) -> Iterator[str]:

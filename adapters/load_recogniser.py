@@ -8,7 +8,7 @@ from transformers.utils.hub import cached_file
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
-from vqasr.adapters.language_model import SUFFIX
+from vqasr.adapters.language_model import split_name
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import resolve
@@ -26,8 +26,8 @@ def load_recogniser(
 
     Args:
         asr: "ctc-small" or a folder of `VQWav2Vec2ForCTC.save_pretrained`, with "+lm" for its
-            language model; a Whisper, as `load_whisper` takes it; or, with its adapter, folder or
-            hub id of a Wav2Vec2, HuBERT or WavLM with a CTC head.
+            language model or "+lm:FILE" for another one; a Whisper, as `load_whisper` takes it;
+            or, with its adapter, folder or hub id of a Wav2Vec2, HuBERT or WavLM with a CTC head.
         adapter: folder, hub id or name; None for the one bundled for a Whisper's weights.
         language, task: of a multilingual Whisper, see `load_whisper`.
 
@@ -52,7 +52,7 @@ def load_recogniser(
 def reads_codes_only(name: str) -> bool:
     """Tell whether a name is "ctc-small", or folder or hub id of a `VQWav2Vec2ForCTC`."""
     try:
-        source = resolve(name.removesuffix(SUFFIX))
+        source = resolve(split_name(name)[0])
         config = json.loads(Path(str(cached_file(source, "config.json"))).read_text())
     except (OSError, ValueError):  # as "tiny.en"; no such folder, no such id, or no network
         return False

@@ -2,14 +2,15 @@
 
 python recipes/recognition/train_lm.py --data ../shared/speech/train*.parquet \\
     --transcripts runs/ctc-small-codes/transcripts.json --out runs/ctc-small-codes/final
+python recipes/recognition/train_lm.py --texts words.txt --out words.arpa.xz
 
 Interpolated Kneser-Ney smoothing (Kneser and Ney 1995; Chen and Goodman 1999), one discount for
 each order. KenLM's own estimator is not in the registry's package, and nltk's writes no ARPA.
 """
 
 import argparse
-import gzip
 import json
+import lzma
 import math
 import re
 from collections import Counter
@@ -87,9 +88,9 @@ class KneserNey:
         for n, table in enumerate(tables, 1):
             lines += ["", f"\\{n}-grams:"]
             for gram, probability in sorted(table.items()):  # neighbours are compressed well
-                line = f"{math.log10(probability):.2f}\t{' '.join(gram)}"
+                line = f"{math.log10(probability):.1f}\t{' '.join(gram)}"
                 if n < len(tables) and gram in self.backoff[n]:
-                    line += f"\t{math.log10(self.backoff[n][gram]):.2f}"
+                    line += f"\t{math.log10(self.backoff[n][gram]):.1f}"
                 lines.append(line)
         return "\n".join([*lines, "", "\\end\\", ""])
 
@@ -110,23 +111,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--data", required=True, nargs="+", help="data with the column text")
+    parser.add_argument("--data", nargs="+", default=[], help="data with the column text")
+    parser.add_argument("--texts", nargs="+", default=[], help="files with a sentence in a line")
     parser.add_argument("--transcripts", help="of rows without text: transcripts.json of a run")
     parser.add_argument("--least", type=float, default=-0.4, help="log-probability of those")
     parser.add_argument("--order", type=int, default=3)
     parser.add_argument(
         "--least-count", type=int, default=1, help="rarer n-grams of the highest order are left out"
     )
-    parser.add_argument("--out", required=True, help="folder of the model")
+    parser.add_argument("--out", required=True, help="folder of the model, or an .arpa.xz file")
     arguments = parser.parse_args()
-    texts = [text or "" for text in load_speech(arguments.data)["text"]]
+    texts = [text or "" for text in load_speech(arguments.data)["text"]] if arguments.data else []
+    texts += [line for name in arguments.texts for line in Path(name).read_text().splitlines()]
     if arguments.transcripts:
         made = json.loads(Path(arguments.transcripts).read_text())["transcripts"]
         texts += [text for text, score in made.values() if score >= arguments.least]
     sentences = sentences_of(texts)
+    if not sentences:
+        raise SystemExit("no sentences: give --data or --texts with words and without digits")
     model = KneserNey(sentences, arguments.order, arguments.least_count)
-    packed = gzip.compress(model.arpa().encode(), 9, mtime=0)
-    replace_file(Path(arguments.out) / FILE, packed)
+    packed = lzma.compress(model.arpa().encode(), preset=9)
+    out = Path(arguments.out)
+    replace_file(out / FILE if out.is_dir() else out, packed)
     words = sum(map(len, sentences))
     print(f"{words} words of {len(sentences)} sentences, {len(packed)} bytes")
 

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import lzma
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqasr.adapters.ctc_recogniser import LOGIT_S, CTCRecogniser
-from vqasr.adapters.language_model import FILE, BeamSearch, unigrams
+from vqasr.adapters.language_model import FILE, BeamSearch, split_name, unigrams
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.assets import ASSETS
 from vqasr.compression.compress import compress
@@ -39,7 +40,7 @@ def test_fewer_errors_than_the_likeliest_letters(with_lm, codec, clips) -> None:
     assert searched < 0.8 * greedy
     texts = with_lm.transcribe_codes(codes, batch_size=1)
     assert texts == with_lm.transcribe_codes(codes)
-    known = set(unigrams(gzip.decompress((ASSETS / "ctc-small" / FILE).read_bytes()).decode()))
+    known = set(unigrams(lzma.decompress((ASSETS / "ctc-small" / FILE).read_bytes()).decode()))
     assert set(" ".join(texts).split()) <= known
 
 
@@ -81,7 +82,9 @@ def test_evaluation_shows_both(with_lm, codec, clips) -> None:
 def test_what_is_missing_is_said(with_lm, tmp_path, monkeypatch) -> None:
     model = tmp_path / "model"
     shutil.copytree(ASSETS / "ctc-small", model)
-    for content in (b"", b"no gzip", gzip.compress(b"\\data\\\n"), gzip.compress(b"\xff\xff")):
+    packed = lzma.compress(b"\\data\\\n")
+    broken = (packed[:-9], b"\xfd7zXZ", b"\x1f\x8b broken", gzip.compress(b"\xff\xff"))
+    for content in (b"", b"no words", packed, *broken):
         (model / FILE).write_bytes(content)
         with pytest.raises(RecogniserError, match=r"ARPA|no word"):
             load_recogniser(f"{model}+lm")
@@ -91,6 +94,32 @@ def test_what_is_missing_is_said(with_lm, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)
     with pytest.raises(RecogniserError, match=r"vqasr\[lm\]"):
         BeamSearch(ASSETS / "ctc-small" / FILE, with_lm.tokenizer)
+
+
+def test_a_language_model_of_ones_own(codec, clips, tmp_path, monkeypatch) -> None:
+    """A file beside the model, plain or packed; its words alone are found."""
+    pytest.importorskip("flashlight")
+    words = tmp_path / "words.txt"
+    words.write_text(f"{clips[0].text}\n{clips[1].text}\n")
+    packed, plain = tmp_path / "own.arpa.xz", tmp_path / "own.arpa"
+    command = ["train_lm.py", "--texts", words, "--out", packed]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in command])
+    ngram.main()
+    plain.write_bytes(lzma.decompress(packed.read_bytes()))
+    codes = [compress(clip.samples, codec=codec, num_quantizers=4).codes for clip in clips[:2]]
+    texts = [
+        load_recogniser(f"ctc-small+lm:{path}").transcribe_codes(codes) for path in (packed, plain)
+    ]
+    assert texts[0] == texts[1]
+    errors, count = word_errors([clip.text for clip in clips[:2]], texts[0])
+    assert errors < 0.2 * count
+
+
+def test_names() -> None:
+    assert split_name("ctc-small") == ("ctc-small", None)
+    assert split_name("runs/a+lm/final") == ("runs/a+lm/final", None)
+    assert split_name("runs/a+lm/final+lm") == ("runs/a+lm/final", "")
+    assert split_name("ctc-small+lm:a:b.arpa") == ("ctc-small", "a:b.arpa")
 
 
 WORDS = st.sampled_from("abcde")

@@ -16,7 +16,7 @@ from vqasr.compression.compress import compress
 from vqasr.errors import RecogniserError, VqasrError
 from vqasr.evaluation.report import marked
 from vqasr.evaluation.run import ResultsFolder, with_references, with_statistics
-from vqasr.evaluation.system_names import expand_systems
+from vqasr.evaluation.system_names import expand_systems, make_system
 
 FIELDS = {
     "system", "utterances", "words", "seconds", "bytes", "coded_bps", "nominal_bps",
@@ -130,6 +130,15 @@ def test_lost_chunks(parquet, tmp_path) -> None:
         app, ["evaluate", "--data", str(parquet), "--chunk-loss", "x", "--out", str(tmp_path)]
     )
     assert isinstance(bad.exception, VqasrError)
+
+
+def test_a_lost_end_is_silent(codec, ctc, clips) -> None:
+    """Audio of a lossy line is as long as the recording, to be compared with it."""
+    samples = clips[0].samples[:64_000]
+    system = make_system("vqasr:1+loss60", codec, ctc, chunk_frames=5, seed=1)
+    heard = [system.decode(samples) for _ in range(6)]
+    assert {len(audio) for audio in heard} == {len(samples)}
+    assert any(not audio[-3200:].any() for audio in heard)  # the last chunk of some is lost
 
 
 def test_conditions_side_by_side(parquet, tmp_path) -> None:

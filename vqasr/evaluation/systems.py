@@ -269,7 +269,10 @@ class CodesSystem(System):
             size = latents.numel() * latents.element_size()
             return size, decode_latents(latents, vocoder, pitch)[: len(clip)]
         data = self._to_bytes(self._encode(clip, self._point), clip)
-        return len(data), decode(self._receive(data), codec=self._codec, vocoder=self._vocoder)
+        audio = decode(self._receive(data), codec=self._codec, vocoder=self._vocoder)
+        if self._loss.percent:  # a lost end is silent
+            audio = np.pad(audio, (0, max(0, len(clip) - len(audio))))
+        return len(data), audio
 
     def _encode(self, clip: np.ndarray, point: OperatingPoint) -> np.ndarray:
         return encode_audio(self._codec, clip, point.num_quantizers, point.bit_price, self.prior)
