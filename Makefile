@@ -54,13 +54,18 @@ clean:  ## Remove the virtual environment, caches and build output
 
 INSTALL = -c constraints.txt -e '.[demo,base,train,test,docs]'
 
-# uv takes a quarter of pip's time. It does not read where pip finds wheels, such as the CPU build of
-# torch. Where it fails (another index, a proxy), pip installs the same.
+# uv takes a quarter of pip's time. It does not read pip's configuration, where an index or a folder
+# of wheels may have the CPU build of torch: they are passed on. Where uv fails, pip installs.
+pip_option = $$(.venv/bin/pip config get global.$(1) 2> /dev/null)
+
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing vqasr with its tests, models and documentation: 2.4 GB, half a minute to five minutes"
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -q -c constraints.txt uv && \
-		UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$(.venv/bin/pip config get global.find-links 2> /dev/null)}" \
-		UV_SYSTEM_CERTS=1 .venv/bin/uv pip install -q --python .venv/bin/python $(INSTALL) || \
+		UV_FIND_LINKS="$${PIP_FIND_LINKS:-$(call pip_option,find-links)}" \
+		UV_INDEX="$${PIP_EXTRA_INDEX_URL:-$(call pip_option,extra-index-url)}" \
+		UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$(call pip_option,index-url)}" \
+		UV_INDEX_STRATEGY=unsafe-best-match UV_SYSTEM_CERTS=1 \
+		.venv/bin/uv pip install -q --python .venv/bin/python $(INSTALL) || \
 		.venv/bin/pip install -q --no-compile $(INSTALL)
 	touch $@

@@ -14,11 +14,12 @@ from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.device import move
 from vqasr.adapters.embedder import CodeEmbedder
-from vqasr.adapters.language_model import BeamSearch, split_name
+from vqasr.adapters.language_model import BeamSearch
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
+from vqasr.names import split_name
 
 LOGIT_S = 0.02
 # A longer pause begins a new segment, and so does a word that would make it longer than a subtitle.

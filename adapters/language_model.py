@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import lzma
 import os
-import re
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ from transformers.utils.hub import cached_file
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
+from vqasr.names import LANGUAGE_MODEL
 
 FILE = "language_model.arpa.xz"
-MARK = "+lm"  # of a recogniser's name, see `split_name`
 # Chosen on dev and dev_cv (recipes/recognition).
 WEIGHT, BEAM_SIZE, BEAM_THRESHOLD = 1.5, 100, 15.0
 NEVER = -30.0  # log-probability
@@ -52,30 +51,40 @@ class BeamSearch:
             raise RecogniserError(
                 f"a language model needs flashlight-text ({error}): pip install 'vqasr[lm]'."
             ) from error
-        try:
-            packed = Path(arpa).read_bytes()
-            text = _unpacked(packed).decode()
-        except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
-            raise RecogniserError(f"{arpa}: no ARPA file ({error}).") from error
-        settings = f"{WEIGHT} {BEAM_SIZE} {BEAM_THRESHOLD}".encode()
-        self.fingerprint = hashlib.sha256(packed + settings).digest()[:6]
+        text = _read(Path(arpa))
+        settings = f"{WEIGHT} {BEAM_SIZE} {BEAM_THRESHOLD}"
+        self.fingerprint = hashlib.sha256((text + settings).encode()).digest()[:6]
         vocabulary = tokenizer.get_vocab()
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)
         self._space = vocabulary[tokenizer.word_delimiter_token]
-        words = [word for word in unigrams(text) if all(letter in vocabulary for letter in word)]
+        found = list(unigrams(text))
+        if not found:
+            raise RecogniserError(f"{arpa}: no ARPA file, or one without words.")
+        words = [word for word in found if all(letter in vocabulary for letter in word)]
         if not words:
-            raise RecogniserError(f"{arpa}: no word of it can be written in the model's letters.")
+            letters = "".join(sorted(letter for letter in tokens if len(letter) == 1))
+            raise RecogniserError(
+                f"{arpa}: none of its words can be written in the model's letters ({letters}). "
+                "Write them in lower case."
+            )
         with tempfile.TemporaryDirectory() as folder, _quiet():
             model, lexicon = Path(folder) / "model.arpa", Path(folder) / "lexicon"
-            model.write_text(text)
+            model.write_text(text, encoding="utf-8")
             space = tokenizer.word_delimiter_token
             lexicon.write_text("".join(f"{w} {' '.join(w)} {space}\n" for w in words))
-            self._decoder: Any = ctc_decoder(
-                str(lexicon), tokens, str(model), nbest=1, beam_size=BEAM_SIZE,
-                beam_threshold=BEAM_THRESHOLD, lm_weight=WEIGHT,
-                blank_token=tokenizer.pad_token, sil_token=space,
-                unk_word=tokenizer.unk_token, unk_score=float("-inf"),
-            )  # fmt: skip
+            try:
+                self._decoder: Any = ctc_decoder(
+                    str(lexicon), tokens, str(model), nbest=1, beam_size=BEAM_SIZE,
+                    beam_threshold=BEAM_THRESHOLD, lm_weight=WEIGHT,
+                    blank_token=tokenizer.pad_token, sil_token=space,
+                    unk_word=tokenizer.unk_token, unk_score=float("-inf"),
+                )  # fmt: skip
+            except RuntimeError as error:  # of KenLM, in several lines; the reason is in the last
+                reason = str(error).strip().splitlines()[-1]
+                raise RecogniserError(
+                    f"{arpa}: KenLM cannot read it ({reason}). It needs an ARPA file of order 2 to "
+                    "6, as recipes/recognition/train_lm.py makes one."
+                ) from error
 
     @classmethod
     def of(cls, name: str, tokenizer: Wav2Vec2CTCTokenizer) -> "BeamSearch":
@@ -87,8 +96,9 @@ class BeamSearch:
         path = cached_file(resolve(name), FILE, _raise_exceptions_for_missing_entries=False)
         if path is None:
             raise RecogniserError(
-                f"{name} has no language model ({FILE}). Leave {MARK!r} out, or name another one's "
-                f"file, as in {name}{MARK}:words.arpa; recipes/recognition/train_lm.py makes one."
+                f"{name} has no language model ({FILE}). Leave {LANGUAGE_MODEL!r} out, or name an "
+                f"ARPA file, as in {name}{LANGUAGE_MODEL}:words.arpa; "
+                "recipes/recognition/train_lm.py makes one."
             )
         return cls(path, tokenizer)
 
@@ -115,29 +125,31 @@ class BeamSearch:
         return segments
 
 
-def split_name(name: str) -> tuple[str, str | None]:
-    """Split a recogniser's name into the model's name and its language model.
-
-    The language model is "" for the model's own, as in "ctc-small+lm"; a file, as in
-    "ctc-small+lm:words.arpa"; or None if there is none.
-    """
-    found = re.fullmatch(rf"(.+){re.escape(MARK)}(?::(.+))?", name, re.DOTALL)
-    return (name, None) if found is None else (found[1], found[2] or "")
-
-
-def _unpacked(data: bytes) -> bytes:
-    if data.startswith(b"\xfd7zXZ"):
-        return lzma.decompress(data)
-    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecogniserError(f"{path}: cannot be read ({error.strerror}).") from error
+    try:
+        if data.startswith(b"\xfd7zXZ"):
+            data = lzma.decompress(data)
+        elif data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        text = data.decode("utf-8-sig")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
+        raise RecogniserError(
+            f"{path}: no ARPA file, plain or packed by xz or gzip ({error})."
+        ) from error
+    return text.replace("\r\n", "\n")
 
 
 def unigrams(arpa: str) -> Iterator[str]:
     """Yield the words of an ARPA file, without its marks <s>, </s> and <unk>."""
-    section = arpa.partition("\\1-grams:\n")[2].partition("\n\n")[0]
+    section = arpa.partition("\\1-grams:\n")[2].partition("\n\\")[0]
     for line in section.splitlines():
-        word = line.split("\t")[1]
-        if not word.startswith("<"):
-            yield word
+        fields = line.split()
+        if len(fields) > 1 and not fields[1].startswith("<"):
+            yield fields[1]
 
 
 @contextmanager

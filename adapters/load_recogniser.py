@@ -8,12 +8,11 @@ from transformers.utils.hub import cached_file
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2Config
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
-from vqasr.adapters.language_model import split_name
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
-from vqasr.names import no_choices
+from vqasr.names import no_choices, split_name
 
 
 def load_recogniser(

@@ -26,10 +26,10 @@ WORDS, LONGEST = range(4, 33), 190  # of a sentence, in words and in characters
 # Voices read abbreviations, single letters and capitals in ways that letters do not tell.
 UNCLEAR = re.compile(
     r"\b(Mr|Mrs|Dr|St|etc|viz|obs|esp|[A-Za-z]\.[A-Za-z])\b|\.\s*\w|\b[A-Z]{2,}\b"
-    r"|\b[B-HJ-NP-Zb-hj-np-z]\b|\.\.|(^|\s)['-]|['-](\s|$)|^[a-z ]*:"
+    r"|(?<!')\b[B-HJ-NP-Zb-hj-np-z]\b|\.\.|(^|\s)['-]|['-](\s|$)|^[a-z ]*:"
 )
 
-SPOKEN = {"Mr": "Mister", "Mrs": "Missus", "Dr": "Doctor", "St": "Saint"}
+SPOKEN = {"Mr": "Mister", "Mrs": "Missus", "Dr": "Doctor"}
 PLAIN_QUOTES = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}  # of curly ones
 COMMON_WORDS = 6  # in a row, shared with a transcript: a quotation of the same text
 
@@ -75,22 +75,28 @@ def of_wordnet(folder: Path) -> tuple[set[str], set[str]]:
     return examples, glosses
 
 
+def spoken(text: str) -> str:
+    """Write titles as they are spoken, and plain quotes."""
+    for short, word in SPOKEN.items():
+        text = re.sub(rf"\b{short}(\.|\b)", word, text)
+    return text.translate(PLAIN_QUOTES)
+
+
 def of_book(text: str) -> set[str]:
     """Return the sentences of a book's plain text, and the parts of those that are too long."""
-    for short, spoken in SPOKEN.items():
-        text = re.sub(rf"\b{short}(\.|\b)", spoken, text)
-    text = text.translate(PLAIN_QUOTES)
-    text = re.sub(r"--+|[\[\]()_*\"]|(?<!\w)'|'(?!\w)", " ", text)
+    text = re.sub(r"--+|[\[\]()_*\"]|(?<!\w)'|'(?!\w)", " ", spoken(text))
     found = set()
-    for sentence in re.split(r"(?<=[.!?])\s+", clean(text)):
-        pieces = [sentence] if is_sentence(sentence) else re.split(r"(?<=[;:])\s+", sentence)
-        found |= {piece for piece in pieces if is_sentence(piece)}
+    for paragraph in re.split(r"\n\s*\n", text):
+        plain = re.sub(r"\s+(?=[,.;:!?])", "", clean(paragraph))
+        for sentence in re.split(r"(?<=[.!?])\s+", plain):
+            pieces = [sentence] if is_sentence(sentence) else re.split(r"(?<=[;:])\s+", sentence)
+            found |= {piece for piece in pieces if is_sentence(piece)}
     return found
 
 
 def runs_of_words(text: str) -> set[tuple[str, ...]]:
     """Return every COMMON_WORDS words in a row."""
-    words = re.findall(r"[a-z']+", text.lower())
+    words = re.findall(r"[a-z']+", spoken(text).lower())
     return {tuple(words[i : i + COMMON_WORDS]) for i in range(len(words) - COMMON_WORDS + 1)}
 
 
@@ -113,6 +119,8 @@ def main() -> None:
     parser.add_argument("--without", nargs="+", default=[], help="parquet files with transcripts")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.without and not arguments.books:
+        parser.error("--without is for --books")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.books:
         texts = [text for name in arguments.without for text in transcripts(name)]

@@ -103,8 +103,25 @@ def before_it(own: Counter[Gram], longer: Counter[Gram]) -> dict[Gram, int]:
 
 def sentences_of(texts: list[str]) -> list[list[str]]:
     """Split transcripts without digits into lower-case words."""
-    kept = (text.lower() for text in texts if not re.search(r"\d", text))
+    straight = str.maketrans("\u2018\u2019", "''")  # apostrophes
+    kept = (text.lower().translate(straight) for text in texts if not re.search(r"\d", text))
     return [words for text in kept if (words := re.findall(r"[a-z']+", text))]
+
+
+def read_lines(name: str) -> list[str]:
+    try:
+        return Path(name).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{name}: no text in UTF-8 ({error})") from error
+
+
+def write(arpa: str, out: Path) -> int:
+    """Write an ARPA file, packed but for a name that ends in .arpa; return its bytes."""
+    data = arpa.encode()
+    packed = data if out.suffix == ".arpa" else lzma.compress(data, preset=9)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, packed)
+    return len(packed)
 
 
 def main() -> None:
@@ -112,17 +129,19 @@ def main() -> None:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data", nargs="+", default=[], help="data with the column text")
-    parser.add_argument("--texts", nargs="+", default=[], help="files with a sentence in a line")
+    parser.add_argument(
+        "--texts", nargs="+", default=[], help="UTF-8 files with a sentence in a line"
+    )
     parser.add_argument("--transcripts", help="of rows without text: transcripts.json of a run")
     parser.add_argument("--least", type=float, default=-0.4, help="log-probability of those")
-    parser.add_argument("--order", type=int, default=3)
+    parser.add_argument("--order", type=int, default=3, choices=range(2, 7))
     parser.add_argument(
         "--least-count", type=int, default=1, help="rarer n-grams of the highest order are left out"
     )
-    parser.add_argument("--out", required=True, help="folder of the model, or an .arpa.xz file")
+    parser.add_argument("--out", required=True, help="folder of the model, or .arpa or .arpa.xz")
     arguments = parser.parse_args()
     texts = [text or "" for text in load_speech(arguments.data)["text"]] if arguments.data else []
-    texts += [line for name in arguments.texts for line in Path(name).read_text().splitlines()]
+    texts += [line for name in arguments.texts for line in read_lines(name)]
     if arguments.transcripts:
         made = json.loads(Path(arguments.transcripts).read_text())["transcripts"]
         texts += [text for text, score in made.values() if score >= arguments.least]
@@ -130,11 +149,10 @@ def main() -> None:
     if not sentences:
         raise SystemExit("no sentences: give --data or --texts with words and without digits")
     model = KneserNey(sentences, arguments.order, arguments.least_count)
-    packed = lzma.compress(model.arpa().encode(), preset=9)
     out = Path(arguments.out)
-    replace_file(out / FILE if out.is_dir() else out, packed)
-    words = sum(map(len, sentences))
-    print(f"{words} words of {len(sentences)} sentences, {len(packed)} bytes")
+    size = write(model.arpa(), out if out.suffix in (".arpa", ".xz") else out / FILE)
+    words, left = sum(map(len, sentences)), sum(map(bool, texts)) - len(sentences)
+    print(f"{words} words of {len(sentences)} sentences, {size} bytes; {left} left out (digits)")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqasr.adapters.ctc_recogniser import LOGIT_S, CTCRecogniser
-from vqasr.adapters.language_model import FILE, BeamSearch, split_name, unigrams
+from vqasr.adapters.language_model import FILE, BeamSearch, unigrams
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.assets import ASSETS
 from vqasr.compression.compress import compress
 from vqasr.errors import RecogniserError
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.evaluation.system_names import make_system, with_greedy
+from vqasr.names import check_choices, split_name
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "recognition"
 sys.path.insert(0, str(RECIPE))
@@ -107,6 +108,9 @@ def test_a_language_model_of_ones_own(codec, clips, tmp_path, monkeypatch) -> No
     ngram.main()
     plain.write_bytes(lzma.decompress(packed.read_bytes()))
     codes = [compress(clip.samples, codec=codec, num_quantizers=4).codes for clip in clips[:2]]
+    words.write_bytes(b"caf\xe9")
+    with pytest.raises(SystemExit, match="UTF-8"):
+        ngram.main()
     texts = [
         load_recogniser(f"ctc-small+lm:{path}").transcribe_codes(codes) for path in (packed, plain)
     ]
@@ -115,11 +119,54 @@ def test_a_language_model_of_ones_own(codec, clips, tmp_path, monkeypatch) -> No
     assert errors < 0.2 * count
 
 
+ARPA = ngram.KneserNey([["the", "cat", "sat"], ["a", "cat"]], 2).arpa()
+
+
+@pytest.mark.parametrize(
+    "arpa",
+    [
+        ARPA.replace("ngram 1=7", "ngram 1=9"),
+        ARPA[:150],
+        ARPA.replace("<s>", "<x>"),
+        ARPA.replace("-", ""),
+        ARPA.replace("\t", " "),
+        ARPA.replace("\n\n", "\n"),
+        ARPA.replace("\\2-grams:", "\\7-grams:"),
+        "\\data\\\nngram 1=0\n\n\\1-grams:\n\n\\end\\\n",
+    ],
+)
+def test_broken_files_are_refused(with_lm, arpa, tmp_path) -> None:
+    (tmp_path / "own.arpa").write_text(arpa)
+    with pytest.raises(RecogniserError, match=r"^\S+/own\.arpa: [^\n]+$"):
+        BeamSearch(tmp_path / "own.arpa", with_lm.tokenizer)
+
+
+def test_files_of_others(with_lm, tmp_path) -> None:
+    """Windows ends lines in its own way; capitals cannot be found."""
+    path = tmp_path / "own.arpa"
+    path.write_bytes(b"\xef\xbb\xbf" + ARPA.replace("\n", "\r\n").encode())
+    packed = tmp_path / "own.arpa.gz"
+    packed.write_bytes(gzip.compress(ARPA.encode()))
+    searches = [BeamSearch(p, with_lm.tokenizer) for p in (path, packed)]
+    assert searches[0].fingerprint == searches[1].fingerprint != with_lm.search.fingerprint
+    path.write_text(ARPA.upper().replace("\\DATA", "\\data").replace("NGRAM", "ngram"))
+    path.write_text(path.read_text().replace("-GRAMS", "-grams").replace("<S>", "<s>"))
+    with pytest.raises(RecogniserError, match="lower case"):
+        BeamSearch(path, with_lm.tokenizer)
+    with pytest.raises(RecogniserError, match=r"none\.arpa: cannot be read"):
+        BeamSearch(tmp_path / "none.arpa", with_lm.tokenizer)
+
+
 def test_names() -> None:
     assert split_name("ctc-small") == ("ctc-small", None)
     assert split_name("runs/a+lm/final") == ("runs/a+lm/final", None)
     assert split_name("runs/a+lm/final+lm") == ("runs/a+lm/final", "")
     assert split_name("ctc-small+lm:a:b.arpa") == ("ctc-small", "a:b.arpa")
+    assert split_name("ctc-small+lm:my+lm") == ("ctc-small", "my+lm")
+    with pytest.raises(RecogniserError, match="names no language model"):
+        split_name("ctc-small+lm:")
+    with pytest.raises(RecogniserError, match="no languages"):
+        check_choices("ctc-small+lm:a.arpa", "fr", None)
 
 
 WORDS = st.sampled_from("abcde")
@@ -141,7 +188,7 @@ def test_probabilities_sum_to_one(sentences, order, least_count) -> None:
 
 
 def test_a_language_model_of_transcripts() -> None:
-    sentences = ngram.sentences_of(["The CAT sat.", "room 7", "the cat's bed"])
+    sentences = ngram.sentences_of(["The CAT sat.", "room 7", "the cat\u2019s bed"])
     assert sentences == [["the", "cat", "sat"], ["the", "cat's", "bed"]]
     text = ngram.KneserNey(sentences, 2).arpa()
     assert set(unigrams(text)) == {"the", "cat", "sat", "cat's", "bed"}

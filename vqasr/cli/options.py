@@ -61,9 +61,9 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 Asr = Annotated[
     str,
     Option(
-        help="Recogniser: tiny.en or base (Whisper), ctc-small (reads codes only; ctc-small+lm "
-        "with its language model), a hub id, or the folder of a Whisper, a CTranslate2 Whisper or "
-        "a CTC model."
+        help="Recogniser: tiny.en or base (Whisper); ctc-small (reads codes only), ctc-small+lm "
+        "with its language model, ctc-small+lm:FILE with that of an ARPA file; a hub id; or the "
+        "folder of a Whisper, a CTranslate2 Whisper or a CTC model."
     ),
 ]
 Bps = Annotated[
@@ -268,14 +268,18 @@ def audio_warnings(show: bool = True) -> Iterator[list[str]]:
                 print_line("warning", note)
 
 
-def process_files(paths: list[Path], description: str, process: Callable[[Path], None]) -> int:
+def process_files(
+    paths: list[Path], description: str, process: Callable[[Path], None], bar_of_one: bool = True
+) -> int:
     """Process files with a progress bar, print errors, and return the number of failed files.
+
+    Without `bar_of_one`, a single file has no bar, for what takes no time.
 
     Raises:
         Exception: of the only file.
     """
     failed = 0
-    with progress(transient=True, disable=len(paths) == 1) as bar:
+    with progress(transient=True, disable=not bar_of_one and len(paths) == 1) as bar:
         for path in bar.track(paths, description=description):
             try:
                 with error_context(path):

@@ -41,7 +41,7 @@ def info(
     as_json: options.AsJson = False,
     partial: options.Partial = False,
 ) -> None:
-    """Show the contents and bitrate of streams: all of one, a line for each of several.
+    """Show the contents and bitrate of one stream, or a line for each of several and their sum.
 
     - nominal_bps: at a fixed width per code
     - order0_bps: empirical entropy of the codes (too low for short streams)
@@ -62,7 +62,7 @@ def info(
         content = Stream.load(data, partial=partial, prior=loaded_prior)
         found[path] = _facts(content, data, loaded_prior)
 
-    failed = process_files(paths, "reading", read)
+    failed = process_files(paths, "reading", read, bar_of_one=False)
     if as_json:
         for path, facts in found.items():
             print(json.dumps({"file": str(path), **facts}))

@@ -26,7 +26,7 @@ from vqasr.cli.options import (
 )
 from vqasr.cli.outputs import check_outputs, write_output
 from vqasr.errors import VqasrError
-from vqasr.names import OF_BUNDLED_CODEC, check_choices
+from vqasr.names import OF_BUNDLED_CODEC, check_choices, split_name
 
 if TYPE_CHECKING:
     from vqasr.adapters.transcribe_data import TranscribeConfig
@@ -134,7 +134,7 @@ def transcribe(
 
     check_choices(asr, language, task)
     # Streams and adapters may be another codec's than --codec, which is for audio.
-    known = adapter is None and asr in OF_BUNDLED_CODEC
+    known = adapter is None and split_name(asr)[0] in OF_BUNDLED_CODEC
     check_rate(codec if known else None, num_quantizers, bps)
     form = Format.json if as_json else form
     workers = options.make_engine(engine, processes, address, gpus_per_process)

@@ -250,16 +250,18 @@ def _measure(
     title = f"{metadata['asr']} on {metadata['data']} ({metadata['condition']})"
     page = folder.folder / "report.html"
 
-    def add(row: Row, texts: list[str]) -> None:
+    def add(row: Row, texts: list[str], new: bool = True) -> None:
         rows.append(row)
         hypotheses.append(texts)
         with_statistics(rows, references, hypotheses, test_set.speakers)
         folder.write(metadata, rows, skipped)
-        write_report(page, title, rows, [], references, hypotheses, {}, skipped)  # what is there
+        if new:  # a finished page is not replaced by the part of it that was read again
+            write_report(page, title, rows, [], references, hypotheses, {}, skipped)
 
     for system in systems:
         task = bar.add_task(system.name, total=len(clips))
         result = folder.finished(system.name)
+        new = result is None
         if result is None:
             advance = partial(bar.advance, task)
             result = evaluate_system(system, clips, references, batch_size, advance)
@@ -271,11 +273,11 @@ def _measure(
             result[0].update(scores, listening_of=listening)
             folder.add(result[0], references, result[1])
         bar.update(task, completed=len(clips))
-        add(*result)
+        add(*result, new)
         if not bar.disable and not bar.console.is_terminal:  # no bar is drawn before the end
             bar.console.print(f"{system.name}: wer {result[0]['wer']}", highlight=False)
     for name in floors:
-        add(text_row(name, clips, references), references)
+        add(text_row(name, clips, references), references, False)
     ratios = compare_rates(rows, references, hypotheses, test_set.speakers)
     folder.write(metadata, rows, skipped, ratios)
     draw_curve(rows, folder.folder)

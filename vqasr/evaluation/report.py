@@ -17,6 +17,7 @@ import soundfile
 
 from vqasr.evaluation.comparison import family
 from vqasr.evaluation.error_rates import normalise
+from vqasr.files import replace_file
 from vqasr.grid import SAMPLING_RATE_HZ
 
 # Number of utterances with transcripts, and of those with audio.
@@ -79,7 +80,7 @@ def write_report(
     page = (PAGE / "page.html").read_text()
     for name, part in parts.items():
         page = page.replace(f"<!--{name}-->", part, 1)
-    path.write_text(page)
+    replace_file(path, page.encode())
 
 
 def marked(reference: str, hypothesis: str) -> str:
