@@ -88,9 +88,9 @@ class KneserNey:
         for n, table in enumerate(tables, 1):
             lines += ["", f"\\{n}-grams:"]
             for gram, probability in sorted(table.items()):  # neighbours are compressed well
-                line = f"{math.log10(probability):.1f}\t{' '.join(gram)}"
+                line = f"{math.log10(probability):.2f}\t{' '.join(gram)}"
                 if n < len(tables) and gram in self.backoff[n]:
-                    line += f"\t{math.log10(self.backoff[n][gram]):.1f}"
+                    line += f"\t{math.log10(self.backoff[n][gram]):.2f}"
                 lines.append(line)
         return "\n".join([*lines, "", "\\end\\", ""])
 

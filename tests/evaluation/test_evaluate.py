@@ -134,7 +134,7 @@ def test_lost_chunks(parquet, tmp_path) -> None:
 
 def test_a_lost_end_is_silent(codec, ctc, clips) -> None:
     """Audio of a lossy line is as long as the recording, to be compared with it."""
-    samples = clips[0].samples[:64_000]
+    samples = clips[0].samples[:63_900]  # no whole number of frames
     system = make_system("vqasr:1+loss60", codec, ctc, chunk_frames=5, seed=1)
     heard = [system.decode(samples) for _ in range(6)]
     assert {len(audio) for audio in heard} == {len(samples)}

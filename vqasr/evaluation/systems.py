@@ -270,8 +270,8 @@ class CodesSystem(System):
             return size, decode_latents(latents, vocoder, pitch)[: len(clip)]
         data = self._to_bytes(self._encode(clip, self._point), clip)
         audio = decode(self._receive(data), codec=self._codec, vocoder=self._vocoder)
-        if self._loss.percent:  # a lost end is silent
-            audio = np.pad(audio, (0, max(0, len(clip) - len(audio))))
+        if self._loss.percent:  # a lost end is silent, and does not tell its length
+            audio = np.pad(audio, (0, max(0, len(clip) - len(audio))))[: len(clip)]
         return len(data), audio
 
     def _encode(self, clip: np.ndarray, point: OperatingPoint) -> np.ndarray:
