@@ -56,17 +56,18 @@ def info(
     paths = find_inputs(streams, STREAMS)
     loaded_prior = load_prior(prior)
     found: dict[Path, dict[str, Any]] = {}
+    table = len(paths) > 1 and not as_json
 
     def read(path: Path) -> None:
         data = read_input(path)
         content = Stream.load(data, partial=partial, prior=loaded_prior)
-        found[path] = _facts(content, data, loaded_prior)
+        found[path] = _size(content, data) if table else _facts(content, data, loaded_prior)
 
     failed = process_files(paths, "reading", read, bar_of_one=False)
     if as_json:
         for path, facts in found.items():
             print(json.dumps({"file": str(path), **facts}))
-    elif len(paths) == 1:
+    elif not table:
         for name, value in found[paths[0]].items():
             if isinstance(value, dict):
                 value = ", ".join(f"{bps:g} (chunks of {key})" for key, bps in value.items())
@@ -81,6 +82,15 @@ def info(
         out.print(f"{_line(total)}  {'':9}  {len(found)} streams", highlight=False)
     if failed:
         raise VqasrError(f"{failed} of {len(paths)} streams could not be read; see above.")
+
+
+def _size(content: "Stream", data: bytes) -> dict[str, Any]:
+    return {
+        "num_quantizers": content.header.num_quantizers,
+        "lost_frames": content.lost_frames,
+        "seconds": content.seconds,
+        "bytes": len(data),
+    }
 
 
 def _line(facts: dict[str, Any]) -> str:
@@ -164,12 +174,9 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
     return {
         "format": FORMAT_VERSION,
         "single_chunk": header.single,
-        "num_quantizers": header.num_quantizers,
         "pitch": header.pitch,
         "frames": content.frames,
-        "lost_frames": content.lost_frames,
-        "seconds": content.seconds,
-        "bytes": len(data),
+        **_size(content, data),
         **{name: summary[name] for name in shown},
         "container_bps": rates.container_bps(),
         "chunk_s": None if header.single else header.chunk_s,
