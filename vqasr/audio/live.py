@@ -96,7 +96,8 @@ class LiveAudio:
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{self._name}: cannot be read as audio ({error}).") from error
         finally:
-            os.close(source)
+            with suppress(OSError):  # whoever closed it before must not hide the error above
+                os.close(source)
 
     def _pieces(self, source: int) -> Iterator[np.ndarray]:
         raw = {}
