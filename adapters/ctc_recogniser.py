@@ -64,11 +64,11 @@ class CTCRecogniser(Recogniser):
         """
         name, language_model = split_name(str(name_or_path))
         model, tokenizer = _load(VQWav2Vec2ForCTC, name)
-        search = None
-        if language_model is not None:
-            own = language_model == ""
-            search = (BeamSearch.of if own else BeamSearch)(language_model or name, tokenizer)
-        return cls(model, tokenizer, search)
+        if language_model is None:
+            return cls(model, tokenizer)
+        if language_model:
+            return cls(model, tokenizer, BeamSearch(language_model, tokenizer))
+        return cls(model, tokenizer, BeamSearch.of(name, tokenizer))
 
     @classmethod
     def with_adapter(cls, asr: str, adapter: CodesAdapter) -> "CTCRecogniser":

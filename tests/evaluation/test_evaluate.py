@@ -14,6 +14,7 @@ from vqasr.assets import CLIPS
 from vqasr.cli.commands import app
 from vqasr.compression.compress import compress
 from vqasr.errors import RecogniserError, VqasrError
+from vqasr.evaluation import evaluate as evaluate_module
 from vqasr.evaluation.report import marked
 from vqasr.evaluation.run import ResultsFolder, with_references, with_statistics
 from vqasr.evaluation.system_names import expand_systems, make_system
@@ -111,6 +112,30 @@ def test_a_recogniser_that_reads_only_codes(parquet, tmp_path) -> None:
     for name in ("pcm", "opus:6000", "vqasr:4:audio"):
         with pytest.raises(RecogniserError, match=f"'{name}' makes audio.* reads only codes"):
             run(*start, "--systems", name, "--out", out)
+
+
+def test_an_interrupted_evaluation_has_a_report(parquet, tmp_path, monkeypatch) -> None:
+    """The page shows the systems that are finished, and goes on growing."""
+
+    def page() -> list[str]:
+        text = (tmp_path / "out" / "report.html").read_text()
+        rows = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])["rows"]
+        return [row["system"] for row in rows]
+
+    def interrupted(system, *arguments):
+        if system.name == "vqasr:2":
+            raise KeyboardInterrupt
+        return measure(system, *arguments)
+
+    measure = evaluate_module.evaluate_system
+    arguments = ["--data", parquet, "--text-column", "transcript", "--limit", 1]
+    arguments += ["--systems", "vqasr:1,vqasr:2", "--asr", "ctc-small", "--out", tmp_path / "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_module, "evaluate_system", interrupted)
+        assert CliRunner().invoke(app, ["evaluate", *map(str, arguments)]).exit_code
+    assert page() == ["vqasr:1"]
+    run(*arguments)
+    assert page() == ["vqasr:1", "vqasr:2"]
 
 
 def test_lost_chunks(parquet, tmp_path) -> None:
