@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,10 +50,13 @@ def test_readme_is_short() -> None:
     assert len(PAGES[0].read_text().splitlines()) <= 110
 
 
-def test_site_builds(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", ROOT / "docs", tmp_path]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+@pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx")
+def test_site_builds(tmp_path: Path, capsys) -> None:
+    """As `make docs`, in a process that has imported what it documents."""
+    from sphinx.cmd.build import main
+
+    code = main(["-W", "--keep-going", "-q", str(ROOT / "docs"), str(tmp_path)])
+    assert code == 0, capsys.readouterr().err
     page = re.sub("<.*?>", "", (tmp_path / "cli.html").read_text())
     assert "vqasr transcribe" in page
     assert "num_quantizers" in (tmp_path / "api.html").read_text()

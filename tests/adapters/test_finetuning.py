@@ -17,7 +17,7 @@ import run_recipes
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from training_helpers import training_data, write_config
+from training_helpers import clip_rows, training_data, write_config
 from transformers import (
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
@@ -30,7 +30,6 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeedForward
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.load_recogniser import load_recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
-from vqasr.assets import CLIPS
 from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
@@ -47,13 +46,9 @@ TWO_PROCESSES = [
 
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory) -> Path:
-    """Four of the bundled clips, as `vqasr tokenize` leaves them."""
+    """The beginnings of four bundled clips, as `vqasr tokenize` leaves them."""
     folder = tmp_path_factory.mktemp("codes")
-    entries = [e for e in json.loads((CLIPS / "clips.json").read_text()) if "long" not in e][:4]
-    rows = [
-        {"text": e["text"], "audio": {"bytes": (CLIPS / e["file"]).read_bytes()}} for e in entries
-    ]
-    Dataset.from_list(rows).to_parquet(folder / "speech.parquet")
+    Dataset.from_list(clip_rows()[:4]).to_parquet(folder / "speech.parquet")
     tokenize(TokenizeConfig((str(folder / "speech.parquet"),), num_quantizers=2), folder / "codes")
     return folder / "codes"
 

@@ -78,7 +78,8 @@ def test_batch_single_and_streaming_agree(codec, clips, long_clip) -> None:
         assert batch.audio_codes_mask[i].sum() == frames
         assert (row[:, frames:] == -1).all()
         ties += differing(row[:, :frames], single[i])
-        for largest in (700, 5_000, 40_000):
+        # Steps of a few milliseconds take longest: one clip.
+        for largest in (5_000, 40_000) if i else (700, 5_000, 40_000):
             encoder, parts, at = LiveEncoder(codec), [], 0
             while at < len(wave):
                 step = int(rng.integers(1, largest))
@@ -86,7 +87,8 @@ def test_batch_single_and_streaming_agree(codec, clips, long_clip) -> None:
                 at += step
             streamed = np.concatenate([*parts, encoder.finish()], axis=1)
             ties += differing(streamed, single[i])
-        total += 4 * single[i].size
+            total += single[i].size
+        total += single[i].size
     assert ties <= MOST_TIES * total, f"{ties} of {total} codes differ"
 
 
@@ -154,7 +156,7 @@ def test_threads_do_not_change_codes(codec, clips) -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            rows = [encode_audio(codec, c.samples) for c in clips[:4]]
+            rows = [encode_audio(codec, c.samples) for c in clips[:2]]
             codes.append(np.concatenate(rows, axis=1))
     finally:
         torch.set_num_threads(before)

@@ -38,7 +38,7 @@ ALWAYS = AugmentConfig(**dict.fromkeys(AugmentConfig.model_fields, 1.0))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return training_data(tmp_path_factory.mktemp("parts"))
+    return training_data(tmp_path_factory.mktemp("parts"), whole=True)
 
 
 @pytest.fixture(scope="module")
