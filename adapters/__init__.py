@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from vqasr.adapters.ctc import VQWav2Vec2Config, VQWav2Vec2ForCTC
     from vqasr.adapters.ctc_recogniser import CTCRecogniser
     from vqasr.adapters.ctc_stream import CTCStream
+    from vqasr.adapters.embedder import CodeEmbedder
+    from vqasr.adapters.loading import load_recogniser
     from vqasr.adapters.pipeline import CodesPipeline
     from vqasr.adapters.processor import CodesProcessor
+    from vqasr.adapters.recogniser import Recogniser
     from vqasr.adapters.whisper import VQWhisperConfig, VQWhisperForConditionalGeneration
     from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 
@@ -29,8 +32,11 @@ _MODULES = {
     "ctc": ("VQWav2Vec2Config", "VQWav2Vec2ForCTC"),
     "ctc_recogniser": ("CTCRecogniser",),
     "ctc_stream": ("CTCStream",),
+    "embedder": ("CodeEmbedder",),
+    "loading": ("load_recogniser",),
     "pipeline": ("CodesPipeline",),
     "processor": ("CodesProcessor",),
+    "recogniser": ("Recogniser",),
     "whisper": ("VQWhisperConfig", "VQWhisperForConditionalGeneration"),
     "whisper_recogniser": ("WhisperRecogniser",),
 }
@@ -39,15 +45,18 @@ __all__ = [
     "AgreementStream",
     "CTCRecogniser",
     "CTCStream",
+    "CodeEmbedder",
     "CodesAdapter",
     "CodesFeatureExtractor",
     "CodesPipeline",
     "CodesProcessor",
+    "Recogniser",
     "VQWav2Vec2Config",
     "VQWav2Vec2ForCTC",
     "VQWhisperConfig",
     "VQWhisperForConditionalGeneration",
     "WhisperRecogniser",
+    "load_recogniser",
 ]
 
 

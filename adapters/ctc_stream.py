@@ -89,7 +89,8 @@ class CTCStream:
         """Read the next frames and drop what is no longer needed."""
         assert self._codes is not None  # `push` has set them
         window = self._codes[:, : self._before + frames + self._look_ahead]
-        logits = self._recogniser.model.read(window[None]).logits[0]
+        model = self._recogniser.model
+        logits = model.read(window[None].to(model.device)).logits[0]
         ids = logits[2 * self._before : 2 * (self._before + frames)].argmax(-1).tolist()
         for token in ids:
             if token not in (self._last, self._tokenizer.pad_token_id):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from vqasr.adapters.device import move
-from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.adapters.loading import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import compress
 from vqasr.compression.rates import operating_point

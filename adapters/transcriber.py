@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vqasr.adapters.load_recogniser import load_recogniser, reads_codes_only
+from vqasr.adapters.loading import load_recogniser, reads_codes_only
 from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
@@ -32,8 +32,8 @@ class Transcript:
     Attributes:
         text: the whole transcript.
         seconds: of the audio that was transcribed.
-        bytes: of the stream, or of 16-bit samples for uncompressed audio.
-        coded_bps: 8 x bytes / seconds; None if only a part of a stream was transcribed.
+        bytes: of the stream, of a part's own stream, or of 16-bit samples for uncompressed audio.
+        coded_bps: 8 x bytes / seconds; None if there are no seconds.
         num_quantizers: number of codebooks; None for uncompressed audio.
         segments: with timestamps in the whole recording; None without timestamps.
     """
@@ -137,14 +137,13 @@ class Transcriber:
                 raise VqasrError("a stream holds no audio: leave --uncompressed out.")
             samples = load_audio(source)
             return _transcribe_audio(self._recogniser, samples, start_s, end_s, timestamps)
+        if bps is not None and (data is not None or isinstance(source, Stream)):
+            raise VqasrError("bps is for audio; a stream has its rate. Use num_quantizers.")
         whole = start_s == 0 and end_s is None
         if data is not None:
-            if bps is not None:
-                raise VqasrError("bps is for audio; a stream has its rate. Use num_quantizers.")
             stream = Stream.load(
                 data, prior=self._prior, start_s=start_s, end_s=end_s, partial=partial
             )
-            size = len(data)
         else:
             if isinstance(source, Stream):
                 stream = source
@@ -154,8 +153,8 @@ class Transcriber:
                     source, codec=self._codec, num_quantizers=num_quantizers, bps=bps,
                     prior=self._prior,
                 )  # fmt: skip
-            size = len(stream.to_bytes()) if whole else 0
             stream = stream if whole else stream.cut(start_s, end_s)
+        size = len(data if data is not None and whole else stream.to_bytes())
         stream.header.check_codec(self._recogniser.codec_fingerprint)
         if num_quantizers is not None:
             stream = stream.trim(num_quantizers)
@@ -165,7 +164,7 @@ class Transcriber:
             text, segments = _shifted(segments, offset_s)
         else:
             text, segments = self._recogniser.transcribe_codes([stream.codes])[0], None
-        bps = 8 * size / stream.seconds if whole and stream.seconds else None
+        bps = 8 * size / stream.seconds if stream.seconds else None
         return Transcript(text, stream.seconds, size, bps, stream.header.num_quantizers, segments)
 
 

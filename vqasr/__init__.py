@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from vqasr.codec.configuration import VQCodecConfig
     from vqasr.codec.feature_extraction import VQCodecFeatureExtractor
     from vqasr.codec.modeling import VQCodecModel
-    from vqasr.compression.compress import LiveEncoder, compress, decode, load_codec
+    from vqasr.compression.compress import (
+        LiveDecoder,
+        LiveEncoder,
+        compress,
+        decode,
+        load_codec,
+    )
     from vqasr.entropy.prior import CodePrior
     from vqasr.errors import VqasrError
     from vqasr.evaluation.evaluate import evaluate
@@ -29,7 +35,13 @@ _MODULES = {
     "vqasr.codec.configuration": ("VQCodecConfig",),
     "vqasr.codec.feature_extraction": ("VQCodecFeatureExtractor",),
     "vqasr.codec.modeling": ("VQCodecModel",),
-    "vqasr.compression.compress": ("LiveEncoder", "compress", "decode", "load_codec"),
+    "vqasr.compression.compress": (
+        "LiveDecoder",
+        "LiveEncoder",
+        "compress",
+        "decode",
+        "load_codec",
+    ),
     "vqasr.entropy.prior": ("CodePrior",),
     "vqasr.errors": ("VqasrError",),
     "vqasr.evaluation.evaluate": ("evaluate",),
@@ -47,6 +59,7 @@ __all__ = [  # noqa: RUF022 grouped by use
     "Transcriber",
     "Transcript",
     "LiveEncoder",
+    "LiveDecoder",
     "StreamReader",
     "StreamWriter",
     "StreamHeader",

@@ -28,7 +28,7 @@ from transformers import (
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeedForward
 
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
-from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.adapters.loading import load_recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize

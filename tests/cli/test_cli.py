@@ -13,7 +13,9 @@ import pytest
 import soundfile
 from cli_helpers import vqasr
 
+from vqasr import transcribe
 from vqasr.assets import CLIPS
+from vqasr.errors import VqasrError
 from vqasr.stream.stream import Stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"
@@ -165,6 +167,11 @@ def test_a_part_by_time(tmp_path) -> None:
     run = vqasr("transcribe", long, "--start-s", 10, "--end-s", 20, "--json", *CTC)
     part = json.loads(run.stdout)[0]
     assert part["seconds"] == 10
+    assert part["coded_bps"] == 8 * part["bytes"] / 10
+    stream = Stream.load(long, start_s=10, end_s=20)
+    assert part["bytes"] == len(stream.to_bytes())
+    with pytest.raises(VqasrError, match="bps is for audio"):
+        transcribe(stream, asr="ctc-small", bps=300)
     whole = json.loads(vqasr("transcribe", long, "--json", *CTC).stdout)[0]
     assert 0 < len(part["text"]) < 0.6 * len(whole["text"])
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.transcriber import Transcriber, Transcript, transcribe
 from vqasr.assets import CLIPS
-from vqasr.cli.inputs import find_inputs
+from vqasr.cli.inputs import expand_lists, find_inputs
 from vqasr.cli.subtitles import format_segments
 from vqasr.errors import RecogniserError, VqasrError
 
@@ -54,6 +54,10 @@ def test_folders_patterns_and_lists(folder, tmp_path, monkeypatch) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(VqasrError, match="no input files"):
         find_inputs([str(tmp_path / "empty")])
+    names.write_text("\n")
+    for read in (find_inputs, expand_lists):
+        with pytest.raises(VqasrError, match=r"list\.txt: the list is empty"):
+            read([f"@{names}"])
 
 
 TIMES = st.floats(0, 359_999)  # 100 hours is the longest that the formats can write
@@ -175,6 +179,14 @@ def test_uncompressed_audio_needs_a_whisper_and_a_part_of_it(transcriber) -> Non
     for timestamps in (False, True):
         uncompressed = Transcriber(uncompressed=True)
         assert uncompressed(CLIP, start_s=1000.0, timestamps=timestamps).text == ""
+
+
+def test_a_data_set_has_no_other_format(tmp_path) -> None:
+    for option in (("--format", "srt"), ("--json",), ("--pcm-hz", 8_000)):
+        run = vqasr("transcribe", "--data", "x.parquet", "-o", tmp_path / "out", *option)
+        assert run.returncode
+        assert "leave --live" in run.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_speech_is_a_warning(tmp_path) -> None:

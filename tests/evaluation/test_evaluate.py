@@ -214,6 +214,10 @@ def test_a_new_adapter_keeps_results_that_do_not_depend_on_it(tmp_path) -> None:
     assert measured(rows="y", adapter="1") == [False, False, False, False]
     (tmp_path / "a").write_bytes(b"2")
     assert measured(rows="x", adapter="1") == [True, True, True, False]
+    folder = ResultsFolder(tmp_path, {"rows": "x"})
+    folder.add({"system": "hf:a/b@1500"}, [], [])
+    assert folder.finished("hf:a/b@1500") is not None
+    assert folder.finished("hf:a_b@1500") is None
 
 
 def test_corrected_transcripts_count_in_results_that_exist() -> None:
@@ -281,7 +285,9 @@ def test_classical_codecs_and_text_floors(parquet, tmp_path, monkeypatch, clips)
     assert not re.search(r'(src|href)="http', page)
 
 
-@pytest.mark.parametrize("names", ["opus:6", "vqasr:9", "vqasr:0", "vqasr:x", "", "vqasr"])
+@pytest.mark.parametrize(
+    "names", ["opus:6", "vqasr:9", "vqasr:0", "vqasr:x", "vqasr:²", "", "vqasr"]
+)
 def test_unknown_systems(codec, names) -> None:
     with pytest.raises(VqasrError):
         expand_systems(names, codec)

@@ -357,6 +357,13 @@ def test_levels_beyond_the_codec(folder) -> None:
         Trainer(load_train_config(path))
 
 
+def test_unknown_sizes_are_refused(folder) -> None:
+    path = write_config(folder, "sizes")
+    path.write_text(path.read_text().replace("num_layers", "nun_layers", 1))
+    with pytest.raises(TrainingError, match=r"\[codec\] has \['nun_layers'\]; allowed are"):
+        Trainer(load_train_config(path))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(folder) -> None:
     trainer = Trainer(load_train_config(write_config(folder, "nan")))
     trainer.student.codec.encoder.to_latent.weight.data.fill_(float("nan"))

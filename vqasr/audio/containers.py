@@ -184,8 +184,9 @@ def _au(data: bytes) -> Iterator[Part]:
         declared = int.from_bytes(data[start + 8 : start + 12], "big")
         end = body + declared
         if declared == 0 or end > len(data) or _continues(data, end, b".snd"):
-            real = (len(data) - body).to_bytes(4, "big", signed=False) if body < len(data) else b""
-            fixed = data[start : start + 8] + (real or bytes(4)) + data[start + 12 :]
+            # A length that does not fit into the field stays unknown.
+            real = min(max(0, len(data) - body), UNKNOWN[4]).to_bytes(4, "big")
+            fixed = data[start : start + 8] + real + data[start + 12 :]
             unknown = declared == UNKNOWN[4]
             promised = None if unknown else declared / max(1, len(data) - body)
             yield Part(fixed, promised)

@@ -186,7 +186,7 @@ def _sounddevice() -> Any:
 
 
 def _number(device: str | None) -> int | str | None:
-    return int(device) if device is not None and device.isdigit() else device
+    return int(device) if device is not None and device.isdecimal() else device
 
 
 def _settings(sounddevice: Any, kind: str, device: int | str | None) -> tuple[int, int]:

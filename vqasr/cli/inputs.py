@@ -28,7 +28,6 @@ def find_inputs(
     suffixes: tuple[str, ...] = STREAMS + AUDIO,
     *,
     repeated: bool = False,
-    with_lists: bool = True,
 ) -> list[Path]:
     """Return paths in the order of their names.
 
@@ -37,20 +36,15 @@ def find_inputs(
             such as "talks/**/*.flac"; "@list.txt" for a text file with one of these on each line.
         suffixes: of the files to take from folders.
         repeated: keep paths that are named again; else each counts once.
-        with_lists: False reads "@list.txt" as the name of a file, as in lists themselves.
 
     Raises:
         VqasrError: a folder, pattern or list is empty, a list cannot be read, or the only file does
             not exist. Of several files, missing ones are left to be reported beside the others.
     """
     inputs: list[Path] = []
-    for name in names:
+    for name in expand_lists(names):
         path = Path(name)
-        if with_lists and name.startswith("@") and not path.exists():
-            paths = find_inputs(
-                _lines(Path(name[1:])), suffixes, repeated=repeated, with_lists=False
-            )
-        elif path.is_dir():
+        if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
             paths = [p for p in files if p.is_file()]
         elif not path.exists() and glob.has_magic(name):
@@ -68,7 +62,11 @@ def find_inputs(
 
 
 def expand_lists(names: list[str]) -> list[str]:
-    """Replace "@list.txt" by the names on its lines: data sets, which `load_speech` looks for."""
+    """Replace "@list.txt" by the names on its lines.
+
+    Raises:
+        VqasrError: a list cannot be read or is empty.
+    """
     expanded: list[str] = []
     for name in names:
         is_list = name.startswith("@") and not Path(name).exists()
@@ -157,4 +155,7 @@ def _lines(path: Path) -> list[str]:
     if b"\0" in data:
         raise VqasrError(f"{path} is no text file: put one path on each line.")
     # Names may have any bytes.
-    return [os.fsdecode(line.strip()) for line in data.splitlines() if line.strip()]
+    names = [os.fsdecode(line.strip()) for line in data.splitlines() if line.strip()]
+    if not names:
+        raise VqasrError(f"{path}: the list is empty. Put one path on each line.")
+    return names

@@ -149,7 +149,7 @@ def receive(
 def _resolve(address: str) -> tuple[int, Any]:
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise VqasrError(f"{address}: give HOST:PORT with a port from 1 to 65535.")
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=UDP)

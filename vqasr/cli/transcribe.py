@@ -139,10 +139,12 @@ def transcribe(
     form = Format.json if as_json else form
     workers = options.make_engine(engine, processes, address, gpus_per_process)
     if data:
-        if output is None or live or uncompressed or prior or start_s or end_s or partial:
+        others = (live, uncompressed, prior, start_s, end_s, partial, form, pcm_hz)
+        if output is None or any(others):
             raise VqasrError(
-                "--data writes a folder of transcripts: give -o, and leave --live, --uncompressed, "
-                "--prior, --start-s, --end-s and --partial out."
+                "--data writes a folder of transcripts in parquet: give -o, and leave --live, "
+                "--uncompressed, --prior, --start-s, --end-s, --partial, --format, --json and "
+                "--pcm-hz out."
             )
         set_threads(threads)
         from vqasr.adapters.transcribe_data import TranscribeConfig
@@ -335,7 +337,7 @@ def _transcribe_live(
     from vqasr.adapters.agreement import AgreementStream
     from vqasr.adapters.ctc_recogniser import CTCRecogniser
     from vqasr.adapters.ctc_stream import CTCStream
-    from vqasr.adapters.load_recogniser import load_recogniser
+    from vqasr.adapters.loading import load_recogniser
     from vqasr.cli.live import transcribe_live
 
     with loading():

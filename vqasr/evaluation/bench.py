@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vqasr.adapters.load_recogniser import load_recogniser
+from vqasr.adapters.loading import load_recogniser
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.vocoder import GRIFFIN_LIM, load_vocoder
 from vqasr.compression.compress import load_codec

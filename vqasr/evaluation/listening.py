@@ -35,7 +35,7 @@ def measures_available() -> list[str]:
     Raises:
         VqasrError: none is installed.
     """
-    found = [m for m in MEASURES if importlib.util.find_spec(MODULES[m]) is not None]
+    found = [measure for measure in MEASURES if _installed(measure)]
     if not found:
         raise VqasrError("listening measures need packages: pip install 'vqasr[listening]'.")
     for module in sorted(set(MODULES.values()) - {MODULES[m] for m in found}):
@@ -43,6 +43,10 @@ def measures_available() -> list[str]:
             "left out: %s is not installed: pip install 'vqasr[listening]'", PACKAGES[module]
         )
     return found
+
+
+def _installed(measure: str) -> bool:
+    return importlib.util.find_spec(MODULES[measure]) is not None
 
 
 def listening_scores(
@@ -70,35 +74,46 @@ def listening_scores(
             return dict.fromkeys((*names, "listening_clips"))
         if len(decoded) != len(clip):
             raise VqasrError(f"decoded audio has {len(decoded)} samples, the clip {len(clip)}.")
-        values = {name: _score(name, clip, decoded) for name in names}
-        if all(value is not None for value in values.values()):
-            for name, value in values.items():
-                scores[name].append(value)  # type: ignore[arg-type]  # none is None
+        found = _scores(clip, decoded)
+        values = [value for name in names if (value := found[name]) is not None]
+        if len(values) == len(names):
+            for name, value in zip(names, values, strict=True):
+                scores[name].append(value)
     clips = len(scores[names[0]])
     means = {n: round(float(np.mean(v)), 4) if v else None for n, v in scores.items()}
     return means | {"listening_clips": clips}
 
 
-def _score(name: str, clip: np.ndarray, decoded: np.ndarray) -> float | None:
-    """Score one clip; None if it holds too little speech."""
+def _scores(clip: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
+    """Score one clip by the installed measures; None if it holds too little speech."""
+    scores: dict[str, float | None] = dict.fromkeys(MEASURES)
     if not (clip.any() and decoded.any()):
-        return None
-    if name == "pesq_wb":
-        import pesq
+        return scores
+    if _installed("pesq_wb"):
+        scores["pesq_wb"] = _pesq(clip, decoded)
+    for name in filter(_installed, ("stoi", "estoi")):
+        scores[name] = _stoi(clip, decoded, extended=name == "estoi")
+    if _installed("f0_error_cents"):
+        scores["f0_error_cents"], scores["voicing_error"] = pitch_errors(clip, decoded)
+    return scores
 
-        try:
-            return float(pesq.pesq(SAMPLING_RATE_HZ, clip, decoded, "wb"))
-        except pesq.PesqError:  # no utterance was found, or the clip is too short
-            return None
-    if name in ("f0_error_cents", "voicing_error"):
-        error_cents, voicing = pitch_errors(clip, decoded)
-        return error_cents if name == "f0_error_cents" else voicing
+
+def _pesq(clip: np.ndarray, decoded: np.ndarray) -> float | None:
+    import pesq
+
+    try:
+        return float(pesq.pesq(SAMPLING_RATE_HZ, clip, decoded, "wb"))
+    except pesq.PesqError:  # no utterance was found, or the clip is too short
+        return None
+
+
+def _stoi(clip: np.ndarray, decoded: np.ndarray, extended: bool) -> float | None:
     import pystoi
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            return float(pystoi.stoi(clip, decoded, SAMPLING_RATE_HZ, extended=name == "estoi"))
+            return float(pystoi.stoi(clip, decoded, SAMPLING_RATE_HZ, extended=extended))
         except (RuntimeWarning, ValueError):  # too few frames with speech
             return None
 

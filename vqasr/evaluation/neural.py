@@ -64,7 +64,7 @@ class NeuralCodec:
         self._each_bps = each_bps = self._bits * float(frame_rate or codes.shape[1])
         self._num_quantizers = len(codes)
         if bps:
-            n = round(float(bps) / each_bps) if bps.replace(".", "", 1).isdigit() else 0
+            n = round(float(bps) / each_bps) if bps.replace(".", "", 1).isdecimal() else 0
             if not 1 <= n <= len(codes) or abs(n * each_bps - float(bps)) > 0.1 * each_bps:
                 allowed = ", ".join(f"{n * each_bps:g}" for n in range(1, len(codes) + 1))
                 raise VqasrError(f"{name!r}: {checkpoint} has no such rate. Use one of {allowed}.")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -259,7 +260,7 @@ class ResultsFolder:
         return relevant
 
     def _path(self, system: str) -> Path:
-        return self.folder / "systems" / f"{system.replace(':', '-').replace('/', '_')}.json"
+        return self.folder / "systems" / f"{quote(system, safe=':+@').replace(':', '-')}.json"
 
 
 def markdown_table(rows: list[Row]) -> str:

@@ -321,7 +321,7 @@ def point_of(name: str, codec: VQCodecModel) -> OperatingPoint:
     """
     prefix, _, number = name.partition(":")
     rate = number.removesuffix("bps")
-    if prefix != "vqasr" or not rate.isdigit():
+    if prefix != "vqasr" or not rate.isdecimal():
         raise VqasrError(
             f"unknown system {name!r}. Use pcm; vqasr:N with N from 1 to "
             f"{codec.config.num_quantizers}; vqasr:all; vqasr:continuous; vqasr:Rbps for codecs "

@@ -339,6 +339,17 @@ def _checked(kind: type[Config], path: str | Path, values: dict[str, Any]) -> Co
         raise TrainingError(f"{path}: {wrong}. See the files in recipes/.") from error
 
 
+def check_keys(table: str, values: dict[str, Any], kind: type) -> None:
+    """Compare the keys of a table with the sizes of a transformers configuration.
+
+    Raises:
+        TrainingError: there are others, which transformers would keep without using them.
+    """
+    allowed = set(kind.__annotations__)
+    if unknown := sorted(set(values) - allowed):
+        raise TrainingError(f"[{table}] has {unknown}; allowed are {sorted(allowed)}.")
+
+
 def config_hash(config: TrainConfig | VocoderTrainConfig) -> str:
     """Hash the values that checkpoints depend on: no places, no speed, nothing fitted later."""
     later = {"prior", "speech_head"}

@@ -8,7 +8,7 @@ from vqasr.adapters.original_whisper import OriginalWhisper
 from vqasr.codec.configuration import VQCodecConfig
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.errors import CodecError, RecogniserError, TrainingError
-from vqasr.training.config import RecogniserConfig, TrainConfig
+from vqasr.training.config import RecogniserConfig, TrainConfig, check_keys
 from vqasr.training.texts import LETTERS
 
 
@@ -25,6 +25,7 @@ class Student(nn.Module):
 
     def __init__(self, config: TrainConfig, recognisers: list[OriginalWhisper]):
         super().__init__()
+        check_keys("codec", config.codec, VQCodecConfig)
         try:
             if config.start_from:
                 self.codec = VQCodecModel.from_pretrained(config.start_from)

@@ -26,6 +26,7 @@ from vqasr.training.config import (
     DataConfig,
     TrainConfig,
     VocoderTrainConfig,
+    check_keys,
     config_hash,
 )
 from vqasr.training.discriminators import Adversary
@@ -76,11 +77,7 @@ class VocoderTrainer:
                 f"[levels] draws {sorted(config.levels)} codebooks: 1 to {sizes.num_quantizers} "
                 "are allowed."
             )
-        unknown = sorted(set(config.vocoder) - set(VocoderConfig.__annotations__))
-        if unknown:
-            raise TrainingError(
-                f"[vocoder] has {unknown}; allowed are {sorted(VocoderConfig.__annotations__)}."
-            )
+        check_keys("vocoder", config.vocoder, VocoderConfig)
         own = VocoderConfig(
             latent_dim=sizes.latent_dim, codec_fingerprint=self.codec.fingerprint().hex(),
             **config.vocoder,
