@@ -24,7 +24,7 @@ tags: [vqasr, speech-codes, {tag}]
 
 {results}
 """
-_RECOGNISER = """from vqasr.adapters.loading import load_recogniser
+_RECOGNISER = """from vqasr.adapters import load_recogniser
 
 recogniser = load_recogniser({arguments})"""
 _CODEC = """from vqasr import compress, decode

@@ -16,8 +16,8 @@ import numpy as np
 from rich.progress import track
 
 from vqasr import compress, load_codec
+from vqasr.adapters import load_recogniser
 from vqasr.adapters.agreement import AgreementStream
-from vqasr.adapters.loading import load_recogniser
 from vqasr.data.speech import load_speech, row_audio
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.grid import FRAME_S, SAMPLING_RATE_HZ

@@ -21,8 +21,8 @@ import numpy as np
 from aiohttp import WSMsgType, web
 
 from vqasr import LiveEncoder, StreamWriter, load_codec
+from vqasr.adapters import load_recogniser
 from vqasr.adapters.agreement import AgreementStream
-from vqasr.adapters.loading import load_recogniser
 from vqasr.audio.arrays import to_pcm
 from vqasr.audio.pitch_tracker import LivePitch
 from vqasr.audio.resampling import LiveResampler, check_rate

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from vqasr import VQCodecModel
-from vqasr.adapters.loading import load_recogniser
+from vqasr.adapters import load_recogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.compression.compress import compress

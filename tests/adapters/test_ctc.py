@@ -15,12 +15,12 @@ from transformers import (
     WavLMConfig,
 )
 
+from vqasr.adapters import load_recogniser
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
 from vqasr.adapters.ctc_recogniser import CTCRecogniser, group_words
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.loading import load_recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.codec.int8_weights import INT8_FILE
 from vqasr.compression.compress import compress, encode_audio

@@ -27,8 +27,8 @@ from transformers import (
 )
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeedForward
 
+from vqasr.adapters import load_recogniser
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
-from vqasr.adapters.loading import load_recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.compression.compress import encode_audio
 from vqasr.data.tokenized import TokenizeConfig, tokenize

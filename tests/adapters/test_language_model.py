@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqasr.adapters import load_recogniser
 from vqasr.adapters.ctc_recogniser import LOGIT_S, CTCRecogniser
 from vqasr.adapters.language_model import FILE, BeamSearch, unigrams
-from vqasr.adapters.loading import load_recogniser
 from vqasr.assets import ASSETS
 from vqasr.compression.compress import compress
 from vqasr.errors import RecogniserError
