@@ -3,16 +3,14 @@
 import copy
 import hashlib
 import os
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
-from vqasr.adapters.device import move
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.language_model import BeamSearch
 from vqasr.adapters.recogniser import Recogniser
@@ -85,16 +83,6 @@ class CTCRecogniser(Recogniser):
         adapter.check_base(asr, base_fingerprint(base))
         model = VQWav2Vec2ForCTC.from_base(base, adapter.embedder, adapter.codec_fingerprint)
         return cls(model, tokenizer)
-
-    def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
-        raise RecogniserError(
-            "this recogniser reads codes only, not audio. Give it codes, or use a Whisper "
-            "(--asr tiny.en)."
-        )
-
-    def to(self, device: str) -> Self:
-        move(self.model, device)
-        return self
 
     def fingerprint(self) -> bytes:
         own = self.model.fingerprint()

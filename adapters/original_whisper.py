@@ -16,8 +16,8 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from vqasr.adapters.ctranslate2 import is_ctranslate2_folder, load_ctranslate2_whisper
-from vqasr.adapters.device import move
 from vqasr.adapters.model_card import HUB_IDS
+from vqasr.adapters.recogniser import move
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
 from vqasr.audio.arrays import to_mono

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.segments import Segment
 from vqasr.adapters.windows import cut_windows, has_speech
-from vqasr.errors import InvalidCodesError
+from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.fingerprint import weights_fingerprint
 from vqasr.grid import FRAME_S, MISSING, NO_FRAME
 from vqasr.stream.stream import Stream
@@ -42,6 +42,20 @@ class _Window:
         return Segment(start, end, segment.text)
 
 
+def move(model: Any, device: str) -> None:
+    """Move a model to a device.
+
+    Raises:
+        RecogniserError: there is no such device.
+    """
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise RecogniserError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}). Use cpu."
+        ) from error
+
+
 class Recogniser(ABC):
     """Transcribe codes.
 
@@ -52,6 +66,7 @@ class Recogniser(ABC):
     """
 
     reads_audio = True
+    model: Any
     embedder: CodeEmbedder
     codec_fingerprint: bytes
 
@@ -66,21 +81,25 @@ class Recogniser(ABC):
     def read_segments(self, codes: Tensor) -> list[list[Segment]]:
         """Transcribe as `read_texts`, with timestamps in seconds from the first frame."""
 
-    @abstractmethod
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
         """Transcribe uncompressed (samples,) float32 clips at 16 kHz with the same recogniser.
 
         Raises:
             RecogniserError: it reads codes only.
         """
+        raise RecogniserError(
+            "this recogniser reads codes only, not audio. Give it codes, or use a Whisper "
+            "(--asr tiny.en)."
+        )
 
-    @abstractmethod
     def to(self, device: str) -> Self:
         """Move the models to a device such as "cuda"; codes and texts stay on the CPU.
 
         Raises:
             RecogniserError: there is no such device.
         """
+        move(self.model, device)
+        return self
 
     @abstractmethod
     def fingerprint(self) -> bytes:

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from vqasr.adapters.device import move
 from vqasr.adapters.loading import load_recogniser
+from vqasr.adapters.recogniser import move
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import compress
 from vqasr.compression.rates import operating_point

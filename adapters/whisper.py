@@ -91,7 +91,8 @@ class CodesWhisperEncoder(nn.Module):
         self.padded = padded or not embedder.config.num_closing_frames
         self.cross_mask: Tensor | None = None
         self.token_limit = TokenLimit(end)
-        self._skips_silence = False
+        # Computes nothing for batches without speech, of which no text is generated.
+        self.skips_silence = False
         self.layers = encoder.layers
         self.layer_norm = encoder.layer_norm
         self.embed_positions = encoder.embed_positions
@@ -99,22 +100,14 @@ class CodesWhisperEncoder(nn.Module):
         self.conv2 = SimpleNamespace(stride=encoder.conv2.stride)
 
     @contextmanager
-    def padding(self) -> Iterator[None]:
-        """Pad to 30 s within a `with` statement."""
-        before, self.padded = self.padded, True
+    def setting(self, name: str) -> Iterator[None]:
+        """Set `padded` (to 30 s) or `skips_silence` to True within a `with` statement."""
+        before = getattr(self, name)
+        setattr(self, name, True)
         try:
             yield
         finally:
-            self.padded = before
-
-    @contextmanager
-    def generating(self) -> Iterator[None]:
-        """Compute nothing for batches without speech, of which no text is generated."""
-        before, self._skips_silence = self._skips_silence, True
-        try:
-            yield
-        finally:
-            self._skips_silence = before
+            setattr(self, name, before)
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> CodesEncoderOutput:
         """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""
@@ -126,7 +119,7 @@ class CodesWhisperEncoder(nn.Module):
         if not self.training:
             speech = have_speech(self.embedder, codes)
             self.token_limit.restart(lengths * FRAME_S, speech)
-            if self._skips_silence and not bool(speech.any()):
+            if self.skips_silence and not bool(speech.any()):
                 self.cross_mask = None
                 states = 2 * (WINDOW_FRAMES if self.padded else 1)
                 return CodesEncoderOutput(
@@ -230,8 +223,8 @@ class VQWhisperForConditionalGeneration(WhisperForConditionalGeneration):
         first = getattr(self.generation_config, "no_timestamps_token_id", None)
         guards = [LoopGuard(first and first + 1), encoder.token_limit]
         kwargs["logits_processor"] = [*(kwargs.get("logits_processor") or []), *guards]
-        timestamps = encoder.padding() if kwargs.get("return_timestamps") else nullcontext()
-        with encoder.generating(), timestamps:
+        padded = encoder.setting("padded") if kwargs.get("return_timestamps") else nullcontext()
+        with encoder.setting("skips_silence"), padded:
             return super().generate(*args, **kwargs)
 
 

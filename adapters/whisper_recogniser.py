@@ -1,12 +1,11 @@
 """Transcribe codes with Whisper."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from vqasr.adapters.adapter import CodesAdapter
-from vqasr.adapters.device import move
 from vqasr.adapters.original_whisper import OriginalWhisper, load_whisper, repeats_itself
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
@@ -71,10 +70,6 @@ class WhisperRecogniser(Recogniser):
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
         return self.recogniser.transcribe_audio(clips)
 
-    def to(self, device: str) -> Self:
-        move(self.model, device)
-        return self
-
     def fingerprint(self) -> bytes:
         return self.recogniser.fingerprint()
 
@@ -85,7 +80,7 @@ class WhisperRecogniser(Recogniser):
         again = [i for i, text in enumerate(texts) if repeats_itself(text)]
         encoder: Any = self.model.model.encoder
         if again and not encoder.padded:
-            with encoder.padding():
+            with encoder.setting("padded"):
                 padded = self.recogniser.generate_text(self.model, features[again])
             for i, text in zip(again, padded, strict=True):
                 texts[i] = text

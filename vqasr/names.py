@@ -1,9 +1,14 @@
-"""What the name of a recogniser tells before it is loaded, which takes seconds: no torch."""
+"""Names of recognisers and systems, checked before models are loaded: no torch."""
 
 from vqasr.errors import RecogniserError
 
 LANGUAGE_MODEL = "+lm"  # behind a recogniser's name, see `split_name`
 CODES_ONLY = ("ctc-small",)
+# Of `vqasr evaluate`.
+DEFAULT_SYSTEMS = (
+    "pcm,vqasr:1,vqasr:2,vqasr:4,vqasr:4:audio,codec2:1300,codec2:3200,amrnb:4750,opus:6000,"
+    "opus:12000,mp3:16000,text"
+)
 OF_BUNDLED_CODEC = ("tiny.en", "base", *CODES_ONLY)  # with the adapters that ship
 
 

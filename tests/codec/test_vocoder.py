@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from vqasr.codec.convolution import StreamState
 from vqasr.codec.int8_weights import INT8_FILE
+from vqasr.codec.mel import hann_window
 from vqasr.codec.vocoder import (
     N_FFT,
     LiveVocoder,
     OverlapAdd,
     Vocoder,
-    stft_window,
 )
 from vqasr.codec.vocoder import VocoderConfig as Config
 from vqasr.errors import CodecError
@@ -69,7 +69,7 @@ def test_lookahead(ahead: int, delay: int) -> None:
 
 def test_overlap_add_inverts_the_stft() -> None:
     audio, inverse = torch.randn(1, 4000), OverlapAdd()
-    windows = audio.unfold(-1, N_FFT, FINE_HOP_LENGTH) * stft_window(audio.device)
+    windows = audio.unfold(-1, N_FFT, FINE_HOP_LENGTH) * hann_window(audio.device, N_FFT)
     again = inverse(torch.fft.rfft(windows), StreamState())
     inner = slice(N_FFT - FINE_HOP_LENGTH, windows.shape[1] * FINE_HOP_LENGTH)
     torch.testing.assert_close(again[:, inner], audio[:, inner], atol=1e-5, rtol=1e-5)

@@ -99,7 +99,7 @@ def test_streams_that_are_not_the_codecs(codec, folder, stream) -> None:
             decode(forged, codec=codec, vocoder=folder)
     many = np.zeros((9, stream.frames), np.int64)
     forged = replace(stream, header=replace(stream.header, num_quantizers=9), codes=many)
-    with pytest.raises(CodecMismatchError, match="9 codebooks"):
+    with pytest.raises(CodecMismatchError, match="num_quantizers=9"):
         decode(forged, codec=codec, vocoder=folder)
     live = LiveDecoder(codec, folder)
     with pytest.raises(InvalidCodesError, match="10 bits per code allow"):

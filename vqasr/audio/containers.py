@@ -4,6 +4,7 @@ A recorder that was switched off leaves sizes of 0 or of the whole recording; `c
 leaves two files in one. libsndfile reads what the first header says, or nothing.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ def parts(data: bytes) -> Iterator[Part]:
     elif start == b".snd":
         yield from _au(data)
     elif start == b"fLaC":
-        yield from _split(data, [*_places(data, FLAC_START)])
+        yield from _split(data, [m.start() for m in re.finditer(re.escape(FLAC_START), data)])
     elif start == b"OggS":
         yield from _ogg(data)
     elif start[:3] == b"ID3" or _mpeg_frame(data, 0):
@@ -90,9 +91,10 @@ def _chunked(data: bytes, layout: _Layout) -> Iterator[Part]:
             unknown = declared >= UNKNOWN[layout.size_bytes] - 2 * body
             yield _corrected(data, start, layout, size_at, body, None if unknown else declared)
             return
-        end = len(data) if ends_at is None else max(ends_at, body + declared)
-        if ends_at is None:  # CAF has no size of the whole
-            end = _next_magic(data, body + declared, layout)
+        if ends_at is not None:
+            end = max(ends_at, body + declared)
+        elif (end := data.find(layout.magic, body + declared)) < 0:  # CAF has no size of the whole
+            end = len(data)
         if _continues(data, end, layout.magic):
             yield _corrected(data, start, layout, size_at, body, declared)
             return
@@ -107,11 +109,6 @@ def _continues(data: bytes, end: int, magic: bytes) -> bool:
         return False
     is_chunk = bytes(rest[:4]).isalnum()
     return not is_chunk and any(rest[:FEWEST_MORE_BYTES])
-
-
-def _next_magic(data: bytes, start: int, layout: _Layout) -> int:
-    place = data.find(layout.magic, start)
-    return len(data) if place < 0 else place
 
 
 def _declared_end(data: bytes, start: int, layout: _Layout) -> int | None:
@@ -214,17 +211,7 @@ def _ogg(data: bytes) -> Iterator[Part]:
     yield Part(data[start:], cut=not ends)
 
 
-def _places(data: bytes, wanted: bytes) -> Iterator[int]:
-    at = data.find(wanted)
-    while at >= 0:
-        yield at
-        at = data.find(wanted, at + 1)
-
-
 def _split(data: bytes, starts: list[int]) -> Iterator[Part]:
-    if len(starts) < 2:
-        yield Part(data)
-        return
     for start, end in zip([0, *starts[1:]], [*starts[1:], len(data)], strict=True):
         yield Part(data[start:end])
 

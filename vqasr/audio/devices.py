@@ -1,6 +1,7 @@
 """Microphone and loudspeaker of this machine, through PortAudio (sounddevice, extra `live`)."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty, Full, Queue
 from typing import Any, Literal
 
@@ -151,21 +152,17 @@ class Loudspeaker:
             self._stream.close()
 
 
-class _explained:
+@contextmanager
+def _explained(sounddevice: Any, device: int | str | None, problem: str = "used") -> Iterator[None]:
     """Turn PortAudio's errors into `AudioError`."""
-
-    def __init__(self, sounddevice: Any, device: int | str | None):
-        self._error = sounddevice.PortAudioError
-        self._device = "the default device" if device is None else f"device {device!r}"
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, self._error):
-            raise AudioError(
-                f"{self._device} cannot be used ({' '.join(str(error).split())}). `python -m "
-                "sounddevice` lists the devices."
-            ) from error
+    try:
+        yield
+    except (sounddevice.PortAudioError, ValueError) as error:
+        name = "the default device" if device is None else f"device {device!r}"
+        reason = " ".join(str(error).split())  # several devices of a name fill lines
+        raise AudioError(
+            f"{name} cannot be {problem} ({reason}). `python -m sounddevice` lists the devices."
+        ) from error
 
 
 def _sounddevice() -> Any:
@@ -191,15 +188,8 @@ def _number(device: str | None) -> int | str | None:
 
 def _settings(sounddevice: Any, kind: str, device: int | str | None) -> tuple[int, int]:
     """Return rate and channels that a device has: 16 kHz and one of them, if it can."""
-    try:
+    with _explained(sounddevice, device, f"taken for {kind}"):
         found = sounddevice.query_devices(device, kind)
-    except (sounddevice.PortAudioError, ValueError) as error:
-        name = "the default device" if device is None else f"device {device!r}"
-        reason = " ".join(str(error).split())  # several devices of a name fill lines
-        raise AudioError(
-            f"{name} cannot be taken for {kind} ({reason}). `python -m sounddevice` lists the "
-            "devices."
-        ) from error
     check = getattr(sounddevice, f"check_{kind}_settings")
     own_hz, channels = round(found["default_samplerate"]), found[f"max_{kind}_channels"]
     for rate_hz in (SAMPLING_RATE_HZ, own_hz):

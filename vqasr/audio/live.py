@@ -16,6 +16,7 @@ from vqasr.errors import AudioError
 from vqasr.files import PIECE_BYTES, Begun
 from vqasr.grid import SAMPLING_RATE_HZ
 
+NAME = "standard input"  # in errors
 BLOCK = 640  # samples at 16 kHz, 40 ms
 POLL_S = 0.05
 # First bytes of formats that libsndfile reads without seeking.
@@ -35,7 +36,6 @@ class LiveAudio:
         file: binary; only read from.
         pcm_hz: sampling rate of raw 16-bit little-endian mono samples; None for a file with a
             header.
-        name: of the audio in errors.
         first_piece: samples of the first piece at 16 kHz, or a few more: see
             `VQCodecConfig.first_piece`.
 
@@ -43,15 +43,9 @@ class LiveAudio:
         AudioError: as `read_audio`. The pieces before remain valid.
     """
 
-    def __init__(
-        self,
-        file: Begun,
-        pcm_hz: int | None = None,
-        name: str = "standard input",
-        first_piece: int = BLOCK,
-    ):
-        self._file, self._name, self._first_piece = file, name, first_piece
-        self._pcm_hz = None if pcm_hz is None else check_rate(pcm_hz, name)
+    def __init__(self, file: Begun, pcm_hz: int | None = None, first_piece: int = BLOCK):
+        self._file, self._first_piece = file, first_piece
+        self._pcm_hz = None if pcm_hz is None else check_rate(pcm_hz, NAME)
         self._queue: Queue[np.ndarray | BaseException | None] = Queue(MOST_WAITING)
         self._stopped = False
 
@@ -85,7 +79,7 @@ class LiveAudio:
 
     def _read(self) -> Iterator[np.ndarray]:
         if self._pcm_hz is None and not self._file.head.startswith(STREAMABLE):
-            yield read_audio(self._file.read_all(), name=self._name)
+            yield read_audio(self._file.read_all(), name=NAME)
             return
         # libsndfile reads pipes of the system only; some of the bytes were read from this one.
         source, sink = os.pipe()
@@ -94,7 +88,7 @@ class LiveAudio:
         try:
             yield from self._pieces(source)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{self._name}: cannot be read as audio ({error}).") from error
+            raise AudioError(f"{NAME}: cannot be read as audio ({error}).") from error
         finally:
             with suppress(OSError):  # whoever closed it before must not hide the error above
                 os.close(source)
@@ -107,18 +101,18 @@ class LiveAudio:
                 "endian": "LITTLE",
             }  # fmt: skip
         with soundfile.SoundFile(source, closefd=False, **raw) as file:
-            rate_hz = check_rate(file.samplerate, self._name)
+            rate_hz = check_rate(file.samplerate, NAME)
             resampler = LiveResampler(rate_hz, SAMPLING_RATE_HZ)
             frames, empty = resampler.needed(self._first_piece), True
             alone: int | None = None  # the channel to use, once the others cancelled it
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
                 frames, empty = round(BLOCK * rate_hz / SAMPLING_RATE_HZ), False
                 if alone is None and len(block) > MOST_CHANNELS:
-                    alone = lone_channel(block.T, self._name)
+                    alone = lone_channel(block.T, NAME)
                 used = block if alone is None else block[:, [alone]]
-                yield resampler.push(frames_to_mono(used, self._name))
+                yield resampler.push(frames_to_mono(used, NAME))
             if empty:
-                raise AudioError(f"{self._name}: holds no samples. Was the recording interrupted?")
+                raise AudioError(f"{NAME}: holds no samples. Was the recording interrupted?")
             yield resampler.finish()
 
 

@@ -36,7 +36,7 @@ from vqasr.cli.options import (
     set_threads,
     shown,
 )
-from vqasr.cli.outputs import check_output, check_outputs, write_output
+from vqasr.cli.outputs import check_outputs, write_output
 from vqasr.errors import VqasrError
 from vqasr.files import is_pipe
 
@@ -161,7 +161,7 @@ def decode(
     A trained vocoder decodes from standard input to standard output (- -o -) while the codes come
     in, and guesses lost frames.
     """
-    check_output(output, [stream], ".wav", force)
+    check_outputs([output], [stream], ".wav", force)
 
     import numpy as np
     import soundfile

@@ -19,7 +19,7 @@ from vqasr.cli.options import (
     loading,
     set_threads,
 )
-from vqasr.cli.outputs import check_output, create_live
+from vqasr.cli.outputs import check_outputs, create_live
 
 LiveVocoder = Annotated[
     str | None,
@@ -63,7 +63,7 @@ def record(
     from vqasr.compression.compress import load_codec
     from vqasr.compression.rates import operating_point
 
-    check_output(output, [], ".vqs")
+    check_outputs([output], [], ".vqs")
     frames = chunk_frames(chunk_s)
     check_device("input", device)
     loaded_prior = load_prior(prior)

@@ -19,13 +19,9 @@ from vqasr.cli.options import (
     set_threads,
 )
 from vqasr.errors import VqasrError
+from vqasr.names import DEFAULT_SYSTEMS
 
 COLUMNS = ("system", "coded_bps", "wer", "delta_wer", "delta_wer_ci95")
-# As in vqasr.evaluation.evaluate, which takes a second to import.
-DEFAULT_SYSTEMS = (
-    "pcm, vqasr:1, vqasr:2, vqasr:4, vqasr:4:audio, codec2:1300, codec2:3200, amrnb:4750, "
-    "opus:6000, opus:12000, mp3:16000, text"
-)
 
 
 @app.command(
@@ -62,7 +58,7 @@ def evaluate(
             "mulaw, text, text:xz, kmeans:FILE, "
             "hf:kyutai/mimi@1100 (a codec of transformers), random:mimi@1100 (with random weights: "
             "bytes and time only). Systems that are not installed are left out. Default: "
-            + DEFAULT_SYSTEMS
+            + DEFAULT_SYSTEMS.replace(",", ", ")
             + "; without pcm and decoded audio for recognisers that read codes only."
         ),
     ] = None,

@@ -29,8 +29,6 @@ from vqasr.stream.reader import StreamReader
 from vqasr.stream.writer import StreamWriter, write_all
 
 if TYPE_CHECKING:
-    from vqasr.adapters.agreement import AgreementStream
-    from vqasr.adapters.ctc_stream import CTCStream
     from vqasr.adapters.recogniser import Recogniser
     from vqasr.audio.devices import Microphone
     from vqasr.codec.modeling import VQCodecModel
@@ -143,7 +141,6 @@ def write_live(audio: Iterator[np.ndarray]) -> None:
 
 
 def transcribe_live(
-    text: "AgreementStream | CTCStream",
     recogniser: "Recogniser",
     codec: str,
     prior: "CodePrior | None",
@@ -154,6 +151,13 @@ def transcribe_live(
     partial: bool,
 ) -> None:
     """Print the text of standard input, audio or a stream, as soon as it is certain."""
+    from vqasr.adapters.agreement import AgreementStream
+    from vqasr.adapters.ctc_recogniser import CTCRecogniser
+    from vqasr.adapters.ctc_stream import CTCStream
+
+    text: AgreementStream | CTCStream = AgreementStream(recogniser)
+    if isinstance(recogniser, CTCRecogniser) and recogniser.search is None:
+        text = CTCStream(recogniser)
 
     def show(words: str) -> None:
         print(words, end="", flush=True)

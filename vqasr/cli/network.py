@@ -12,7 +12,7 @@ from typer import Argument, Option
 from vqasr.cli import options
 from vqasr.cli.inputs import STANDARD, open_stream
 from vqasr.cli.options import app, err, error_context, example, load_prior, shown
-from vqasr.cli.outputs import check_output, create_live
+from vqasr.cli.outputs import check_outputs, create_live
 from vqasr.errors import VqasrError
 
 UDP = socket.SOCK_DGRAM
@@ -106,7 +106,7 @@ def receive(
     from vqasr.stream.packets import Receiver
     from vqasr.stream.writer import write_all
 
-    check_output(output, [], ".vqs", force)
+    check_outputs([output], [], ".vqs", force)
     family, target = _resolve(address)
     receiver, file = Receiver(wait_s, load_prior(prior)), None
     with socket.socket(family, UDP) as line, contextlib.ExitStack() as opened:

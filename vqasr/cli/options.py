@@ -245,8 +245,15 @@ def print_error(error: BaseException) -> None:
         err.print(escape("".join(traceback.format_exception(error))), highlight=False)
 
 
-def report_left_out(messages: list[str], output: str) -> None:
-    """Print the rows that are missing in an output folder; raise VqasrError if there are any."""
+def run_on_shards(work: Callable[..., list[str]], output: str) -> None:
+    """Run `work(advance=...)` under a progress bar; print the rows that it left out of the output.
+
+    Raises:
+        VqasrError: there are any.
+    """
+    with progress() as bar:
+        task = bar.add_task(output, total=None)
+        messages = work(advance=lambda done, total: bar.update(task, completed=done, total=total))
     for message in messages:
         out.print(f"left out: {shown(message)}", highlight=False)
     if messages:

@@ -11,22 +11,17 @@ from vqasr.errors import VqasrError
 from vqasr.files import is_pipe, replace_file
 
 
-def check_output(output: Path, inputs: Iterable[Path], suffix: str, force: bool = False) -> None:
-    """Raise VqasrError if writing would destroy an input or mislead about the format.
-
-    Args:
-        output: file to be written; "-" and devices are always allowed.
-        inputs: files that are read.
-        suffix: ending of the format; another one belongs to another format.
-        force: allow to replace an input.
-    """
-    check_outputs([output], inputs, suffix, force)
-
-
 def check_outputs(
     outputs: Iterable[Path], inputs: Iterable[Path], suffix: str, force: bool = False
 ) -> None:
-    """Check several outputs as `check_output` does; looks at each file once."""
+    """Raise VqasrError if writing would destroy an input or mislead about the format.
+
+    Args:
+        outputs: files to be written; "-" and devices are always allowed.
+        inputs: files that are read; each is looked at once.
+        suffix: ending of the format; another one belongs to another format.
+        force: allow to replace an input.
+    """
     existing = []
     for output in outputs:
         if str(output) == STANDARD or is_pipe(output):

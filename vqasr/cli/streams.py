@@ -19,7 +19,7 @@ from vqasr.cli.options import (
     progress,
     shown,
 )
-from vqasr.cli.outputs import check_output, write_output
+from vqasr.cli.outputs import check_outputs, write_output
 from vqasr.errors import StreamError, VqasrError
 
 if TYPE_CHECKING:  # commands import their modules when they run, so that vqasr starts quickly
@@ -113,7 +113,7 @@ def trim(
     """Remove codebooks from a stream to lower its bitrate, without audio or codec."""
     from vqasr.stream.stream import Stream
 
-    check_output(output, [stream], ".vqs", force)
+    check_outputs([output], [stream], ".vqs", force)
     loaded_prior = load_prior(prior)
     with error_context(stream):
         whole = Stream.load(read_input(stream), prior=loaded_prior)
@@ -138,7 +138,7 @@ def cat(
     from vqasr.stream.stream import Stream
 
     paths = find_inputs(streams, STREAMS, repeated=True)
-    check_output(output, paths, ".vqs", force)
+    check_outputs([output], paths, ".vqs", force)
     loaded_prior = load_prior(prior)
     parts = []
     with progress(transient=True) as bar:

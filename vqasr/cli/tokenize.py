@@ -1,12 +1,13 @@
 """Define the command tokenize."""
 
+from functools import partial
 from typing import Annotated
 
 from typer import Argument, Option
 
 from vqasr.cli import options
 from vqasr.cli.inputs import expand_lists
-from vqasr.cli.options import app, example, progress, report_left_out, set_threads
+from vqasr.cli.options import app, example, run_on_shards, set_threads
 from vqasr.errors import VqasrError
 
 
@@ -76,10 +77,4 @@ def tokenize(
     )  # fmt: skip
     set_threads(0)
     workers = options.make_engine(engine, processes, address, gpus_per_process)
-    with progress() as bar:
-        task = bar.add_task(output, total=None)
-        problems = tokenize(
-            config, output, shard_rows, workers,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
-    report_left_out(problems, output)
+    run_on_shards(partial(tokenize, config, output, shard_rows, workers), output)

@@ -1,7 +1,8 @@
 """Define the command transcribe."""
 
+import functools
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,7 @@ from vqasr.cli.options import (
     print_line,
     process_files,
     progress,
-    report_left_out,
+    run_on_shards,
     set_threads,
 )
 from vqasr.cli.outputs import check_outputs, write_output
@@ -29,7 +30,6 @@ from vqasr.errors import VqasrError
 from vqasr.names import OF_BUNDLED_CODEC, check_choices, split_name
 
 if TYPE_CHECKING:
-    from vqasr.adapters.transcribe_data import TranscribeConfig
     from vqasr.adapters.transcriber import Transcript
     from vqasr.data.shard_work import Engine
 
@@ -147,13 +147,13 @@ def transcribe(
                 "--pcm-hz out."
             )
         set_threads(threads)
-        from vqasr.adapters.transcribe_data import TranscribeConfig
+        from vqasr.adapters.transcribe_data import TranscribeConfig, transcribe_data
 
         config = TranscribeConfig(
             tuple(expand_lists(inputs)), split, asr, adapter, language, task, codec,
             num_quantizers, bps, timestamps, device=device,
         )  # fmt: skip
-        _transcribe_data(config, output, workers)
+        run_on_shards(functools.partial(transcribe_data, config, output, engine=workers), output)
         return
     output = None if output == STANDARD else output  # where texts go anyway
     named = None if output is None else _named_format(Path(output))
@@ -172,9 +172,15 @@ def transcribe(
                 "timestamps, other formats, --start-s, --end-s and --uncompressed."
             )
         set_threads(threads)
-        _transcribe_live(
-            asr, adapter, codec, prior, language, task, num_quantizers, bps, pcm_hz, partial, device
-        )
+        from vqasr.adapters.loading import load_recogniser
+        from vqasr.cli.live import transcribe_live
+
+        with loading():
+            recogniser = load_recogniser(asr, adapter, language, task).to(device)
+        transcribe_live(
+            recogniser, codec, load_prior(prior),
+            num_quantizers=num_quantizers, bps=bps, pcm_hz=pcm_hz, partial=partial,
+        )  # fmt: skip
         return
     paths = find_inputs(inputs)
     if pcm_hz is not None:
@@ -198,7 +204,8 @@ def transcribe(
     lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
     check_outputs(targets.values(), [*paths, *lists], suffix, force)
     set_threads(threads)
-    job = _FileJob(
+    start = functools.partial(
+        _FileTranscriber,
         {
             "asr": asr, "adapter": adapter, "codec": codec, "uncompressed": uncompressed,
             "prior": load_prior(prior), "language": language, "task": task,
@@ -213,11 +220,14 @@ def transcribe(
     if skip_existing:
         paths = [path for path in paths if path not in targets or not targets[path].is_file()]
     if workers.in_process:
-        failed = _transcribe_here(job, paths, targets)
+        with loading():
+            transcriber = start(show_warnings=True)
+        failed = _transcribe_here(transcriber, form, paths, targets)
     else:
         if output is None or STANDARD in map(str, paths):
             raise VqasrError("several workers write files: give -o DIR, and files as inputs.")
-        failed = _transcribe_in_workers(job, paths, targets, workers)
+        start = functools.partial(start, show_warnings=False)
+        failed = _transcribe_in_workers(start, paths, targets, workers)
     if failed:
         raise VqasrError(f"{failed} of {len(paths)} inputs could not be transcribed; see above.")
 
@@ -233,40 +243,36 @@ def _named_format(output: Path) -> Format | None:
     return next((form for form in Format if _suffix(form) == output.suffix.lower()), None)
 
 
-@dataclass(frozen=True)
-class _FileJob:
-    """Settings of `Transcriber` and of its calls, and the format of the outputs."""
-
-    models: dict[str, Any]
-    options: dict[str, Any]
-    form: str
-
-    def start(self) -> "_FileTranscriber":
-        """Load the models, in a worker."""
-        return _FileTranscriber(self, show_warnings=False)
-
-
 class _FileTranscriber:
-    """Transcribe one file after the other, here or in a worker."""
+    """Transcribe one file after the other, here or in a worker.
 
-    def __init__(self, job: _FileJob, show_warnings: bool):
+    Args:
+        models: settings of `Transcriber`.
+        options: of its calls.
+        form: format of the outputs.
+        show_warnings: prints them at once.
+    """
+
+    def __init__(
+        self, models: dict[str, Any], options: dict[str, Any], form: str, show_warnings: bool
+    ):
         from vqasr.adapters.transcriber import Transcriber
 
-        self._show_warnings = show_warnings
-        self._job, self._transcriber = job, Transcriber(**job.models)
+        self._transcriber = Transcriber(**models)
+        self._options, self._form, self._show_warnings = options, form, show_warnings
 
     def transcribe(self, path: Path, target: Path | None) -> tuple[dict[str, Any], str]:
         """Return facts and text of a file, which is written to the target if there is one."""
         source = read_input(path) if str(path) == STANDARD else path
         with audio_warnings(self._show_warnings) as notes:
-            transcript = self._transcriber(source, **self._job.options)
+            transcript = self._transcriber(source, **self._options)
         if not transcript.text and transcript.seconds > SHORTEST_S:
             notes.append(NO_SPEECH)
             if self._show_warnings:
                 print_line("warning", f"{path}: {NO_SPEECH}")
         facts = {"file": str(path)} | transcript.to_dict() | {"warnings": notes}
-        form = self._job.form
-        text = json.dumps(facts, indent=1) + "\n" if form == "json" else _format(transcript, form)
+        as_json = self._form == "json"
+        text = json.dumps(facts, indent=1) + "\n" if as_json else _format(transcript, self._form)
         if target is not None:
             write_output(target, text.encode())
         return facts, text
@@ -281,33 +287,36 @@ class _FileTranscriber:
         return task | {"error": "", "facts": facts}
 
 
-def _transcribe_here(job: _FileJob, paths: list[Path], targets: dict[Path, Path]) -> int:
+def _transcribe_here(
+    transcriber: _FileTranscriber, form: str, paths: list[Path], targets: dict[Path, Path]
+) -> int:
     """Transcribe files one after the other; return the number of failed ones."""
-    with loading():
-        transcriber = _FileTranscriber(job, show_warnings=True)
     results: list[dict[str, Any]] = []
 
     def transcribe_file(path: Path) -> None:
         facts, text = transcriber.transcribe(path, targets.get(path))
-        if job.form == "json":
+        if form == "json":
             results.append(facts)
         elif path not in targets:
             print(text, end="", flush=True)
 
     failed = process_files(paths, "transcribing", transcribe_file)
-    if not targets and job.form == "json":
+    if not targets and form == "json":
         print(json.dumps(results))
     return failed
 
 
 def _transcribe_in_workers(
-    job: _FileJob, paths: list[Path], targets: dict[Path, Path], engine: "Engine"
+    start: Callable[[], _FileTranscriber],
+    paths: list[Path],
+    targets: dict[Path, Path],
+    engine: "Engine",
 ) -> int:
     """Share files among workers; return the number of failed ones."""
     tasks = [{"path": str(path), "target": str(targets[path])} for path in paths]
     failed = 0
     with progress(transient=True) as bar:
-        done = engine.run(job.start, tasks)
+        done = engine.run(start, tasks)
         for result in bar.track(done, len(tasks), description="transcribing"):
             if result["error"]:
                 failed += 1
@@ -315,40 +324,6 @@ def _transcribe_in_workers(
             for note in result["facts"].get("warnings", []):
                 print_line("warning", f"{result['path']}: {note}")
     return failed
-
-
-def _transcribe_data(config: "TranscribeConfig", output: str, engine: "Engine") -> None:
-    from vqasr.adapters.transcribe_data import transcribe_data
-
-    with progress() as bar:
-        task = bar.add_task(output, total=None)
-        left_out = transcribe_data(
-            config, output, engine=engine,
-            advance=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
-    report_left_out(left_out, output)
-
-
-def _transcribe_live(
-    asr: str, adapter: str | None, codec: str, prior: str | None, language: str | None,
-    task: str | None, num_quantizers: int | None, bps: float | None, pcm_hz: int | None,
-    partial: bool, device: str,
-) -> None:  # fmt: skip
-    from vqasr.adapters.agreement import AgreementStream
-    from vqasr.adapters.ctc_recogniser import CTCRecogniser
-    from vqasr.adapters.ctc_stream import CTCStream
-    from vqasr.adapters.loading import load_recogniser
-    from vqasr.cli.live import transcribe_live
-
-    with loading():
-        recogniser = load_recogniser(asr, adapter, language, task).to(device)
-    text: AgreementStream | CTCStream = AgreementStream(recogniser)
-    if isinstance(recogniser, CTCRecogniser) and recogniser.search is None:
-        text = CTCStream(recogniser)
-    transcribe_live(
-        text, recogniser, codec, load_prior(prior),
-        num_quantizers=num_quantizers, bps=bps, pcm_hz=pcm_hz, partial=partial,
-    )  # fmt: skip
 
 
 def _format(transcript: "Transcript", form: str) -> str:

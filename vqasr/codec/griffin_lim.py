@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import griffinlim
 
-from vqasr.codec.mel import MEL_HOP_LENGTH, N_FFT, mel_filters
+from vqasr.codec.mel import MEL_HOP_LENGTH, N_FFT, hann_window, mel_filters
 
 PIECE_FRAMES = 6000  # a minute
 OVERLAP_FRAMES = 20
@@ -56,7 +56,7 @@ def _estimate(log_mel: Tensor, iterations: int) -> Tensor:
     spectrum = torch.cat([spectrum, spectrum[:, -1:]], dim=1).transpose(1, 2)
     if frames < 4:  # reflection padding inside istft/stft needs more than n_fft / 2 samples
         spectrum = F.pad(spectrum, (0, 4 - frames))
-    window = torch.hann_window(N_FFT, device=log_mel.device)
+    window = hann_window(log_mel.device)
     audio = griffinlim(
         spectrum, window, N_FFT, MEL_HOP_LENGTH, N_FFT,
         power=2.0, n_iter=iterations, momentum=0.99, length=None, rand_init=False,

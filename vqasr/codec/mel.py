@@ -22,23 +22,25 @@ N_MELS = 80
 POWER_FLOOR = 1e-7
 
 
-@lru_cache(maxsize=8)
-def mel_filters(device: torch.device) -> Tensor:
-    """Return Whisper's Slaney-scaled mel filters, (201, 80) float32."""
-    return melscale_fbanks(
-        N_FFT // 2 + 1, 0.0, SAMPLING_RATE_HZ / 2, N_MELS, SAMPLING_RATE_HZ, "slaney", "slaney"
-    ).to(device)
+@lru_cache(maxsize=16)
+def mel_filters(
+    device: torch.device, n_fft: int = N_FFT, bands: int = N_MELS, norm: str | None = "slaney"
+) -> Tensor:
+    """Return mel filters, (n_fft / 2 + 1, bands) float32; Whisper's, (201, 80), by default."""
+    rate = SAMPLING_RATE_HZ
+    return melscale_fbanks(n_fft // 2 + 1, 0.0, rate / 2, bands, rate, norm, "slaney").to(device)
 
 
-@lru_cache(maxsize=8)
-def _window(device: torch.device) -> Tensor:
-    return torch.hann_window(N_FFT, device=device)
+@lru_cache(maxsize=16)
+def hann_window(device: torch.device, length: int = N_FFT) -> Tensor:
+    """Return a Hann window, (length,) float32."""
+    return torch.hann_window(length, device=device)
 
 
 def _mel_power(samples: Tensor) -> Tensor:
     """Compute the mel power of every complete 400-sample window; window i starts at 160 i."""
     with torch.autocast(samples.device.type, enabled=False):
-        windows = samples.float().unfold(-1, N_FFT, MEL_HOP_LENGTH) * _window(samples.device)
+        windows = samples.float().unfold(-1, N_FFT, MEL_HOP_LENGTH) * hann_window(samples.device)
         spectrum = torch.view_as_real(torch.fft.rfft(windows))
         power = spectrum.square().sum(-1)
         return power @ mel_filters(samples.device)

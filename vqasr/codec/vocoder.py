@@ -21,6 +21,7 @@ from vqasr.codec.convolution import StreamBlock, StreamState
 from vqasr.codec.excitation import Harmonics, Noise, minimum_phase
 from vqasr.codec.int8_weights import load_int8, save_int8
 from vqasr.codec.loading import load_checked
+from vqasr.codec.mel import hann_window
 from vqasr.codec.pitch_hops import PitchHops
 from vqasr.grid import FINE_HOP_LENGTH, FRAME_RATE_HZ, HOP_LENGTH, HOPS_PER_FRAME
 
@@ -94,18 +95,12 @@ class VocoderConfig(PretrainedConfig):
         return self.frames_ahead / FRAME_RATE_HZ
 
 
-@lru_cache(maxsize=8)
-def stft_window(device: torch.device) -> Tensor:
-    """Return the (640,) window of analysis and synthesis."""
-    return torch.hann_window(N_FFT, device=device)
-
-
 class OverlapAdd(nn.Module):
     """Inverse STFT piece by piece: each window is added to the three before it."""
 
     def forward(self, spectrum: Tensor, state: StreamState) -> Tensor:
         """Transform (batch, frames, 321) complex to (batch, 160 x frames) samples."""
-        window = stft_window(spectrum.device) / WINDOW_POWER
+        window = hann_window(spectrum.device, N_FFT) / WINDOW_POWER
         windows = torch.fft.irfft(spectrum, N_FFT) * window
         buffer, outputs = state.extend(self, windows, HOPS_AHEAD, OVERLAP)
         hops = buffer.unflatten(-1, (OVERLAP, FINE_HOP_LENGTH))
@@ -129,7 +124,7 @@ class Excitation(nn.Module):
         buffer, _ = state.extend(
             self, samples, HOPS_AHEAD * FINE_HOP_LENGTH, N_FFT, FINE_HOP_LENGTH
         )
-        windows = buffer.unfold(1, N_FFT, FINE_HOP_LENGTH) * stft_window(buffer.device)
+        windows = buffer.unfold(1, N_FFT, FINE_HOP_LENGTH) * hann_window(buffer.device, N_FFT)
         spectra = torch.fft.rfft(windows)  # (batch, hops, 2, bins)
         return spectra[:, :, 0], spectra[:, :, 1]
 

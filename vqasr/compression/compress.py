@@ -151,18 +151,6 @@ def encode_audio(
     return np.concatenate([*pieces, encoder.finish()], axis=1)
 
 
-def decode_latents(
-    latents: Tensor, vocoder: Vocoder, pitch: np.ndarray | None = None
-) -> np.ndarray:
-    """Decode unquantized (frames, latent_dim) to (640 x frames,) float32: the vocoder at its best.
-
-    pitch: (frames,) codes of the fundamental frequency, or None.
-    """
-    live = LiveVocoder(vocoder.eval())
-    melody = None if pitch is None else torch.from_numpy(pitch)
-    return torch.cat([live.push(latents, None, melody), live.finish()]).numpy()
-
-
 def encode_latents(codec: VQCodecModel, samples: np.ndarray) -> Tensor:
     """Encode samples at 16 kHz, as `to_mono` takes them, to unquantized (frames, latent_dim)."""
     with torch.no_grad():
@@ -210,18 +198,14 @@ def stream_of(
 
 def check_sizes(header: StreamHeader, codec: VQCodecModel) -> None:
     """Raise CodecMismatchError unless a header has the sizes of the codec that it names."""
-    own = stream_header(codec, codec.config.num_quantizers)
-    for name in ("bits_per_code", "hop_length"):
+    most = min(header.num_quantizers, codec.config.num_quantizers)
+    own = stream_header(codec, most)
+    for name in ("bits_per_code", "hop_length", "num_quantizers"):
         if getattr(header, name) != getattr(own, name):
             raise CodecMismatchError(
                 f"the stream has {name}={getattr(header, name)}, its codec "
                 f"{header.fingerprint.hex()} {getattr(own, name)}: it is damaged or forged."
             )
-    if header.num_quantizers > own.num_quantizers:
-        raise CodecMismatchError(
-            f"the stream has {header.num_quantizers} codebooks, its codec "
-            f"{header.fingerprint.hex()} {own.num_quantizers}: it is damaged or forged."
-        )
 
 
 def decode(

@@ -18,20 +18,14 @@ _HIGHEST = 4096
 _VOICING = (np.array([7, 8]), np.array([1, 11]))
 
 
-def _steps(after_gap: bool) -> list[int]:
-    """Frequencies of the distances 0 to 73 from the last voiced code."""
-    steps = [_HIGHEST]
+def _tables(after_gap: bool) -> npt.NDArray[np.int64]:
+    """Cumulative frequencies (74, 74) of all voiced codes behind each voiced code."""
+    steps = [_HIGHEST]  # frequencies of the distances 0 to 73 from the last voiced code
     while len(steps) < _VOICED:
         falling = steps[-1] * 7 // 8 if after_gap else steps[-1] // 2
         steps.append(max(1, falling))
-    return steps
-
-
-def _tables(after_gap: bool) -> npt.NDArray[np.int64]:
-    """Cumulative frequencies (74, 74) of all voiced codes behind each voiced code."""
     place = np.arange(_VOICED)
-    steps = np.array(_steps(after_gap))
-    return np.cumsum(steps[np.abs(place[:, None] - place)], axis=1)
+    return np.cumsum(np.array(steps)[np.abs(place[:, None] - place)], axis=1)
 
 
 _FIRST = np.arange(1, _VOICED + 1)

@@ -17,7 +17,6 @@ from vqasr.entropy.prior import CodePrior
 from vqasr.evaluation.conditions import make_condition
 from vqasr.evaluation.run import evaluate_system, read_utterances
 from vqasr.evaluation.system_names import make_system
-from vqasr.evaluation.systems import System
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,11 @@ class Bench:
         self.prior = config.prior or bundled_prior(self.codec.fingerprint())
         loaded = load_vocoder(config.vocoder, self.codec.fingerprint())
         self.vocoder = GRIFFIN_LIM if loaded is None else loaded
-        self._make = partial(
+        # Makes a system of a name; errors as in `make_system`.
+        self.make = partial(
             make_system, codec=self.codec, recogniser=self.recogniser, prior=self.prior,
             chunk_frames=config.chunk_frames, seed=config.seed, vocoder=self.vocoder,
         )  # fmt: skip
-
-    def make(self, name: str) -> System:
-        """Make a system; errors as in `make_system`."""
-        return self._make(name)
 
 
 @dataclass(frozen=True)

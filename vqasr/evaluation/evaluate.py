@@ -47,28 +47,9 @@ from vqasr.evaluation.systems import System
 from vqasr.evaluation.text_floor import TEXT_FLOORS
 from vqasr.files import replace_file
 from vqasr.fingerprint import weights_fingerprint
+from vqasr.names import DEFAULT_SYSTEMS
 
 logger = logging.getLogger("vqasr")
-
-DEFAULT_SYSTEMS = (
-    "pcm,vqasr:1,vqasr:2,vqasr:4,vqasr:4:audio,codec2:1300,codec2:3200,amrnb:4750,opus:6000,"
-    "opus:12000,mp3:16000,text"
-)
-
-
-@dataclass
-class TestSet:
-    """Recordings and their transcripts.
-
-    Attributes:
-        clips: each (samples,) float32 at 16 kHz.
-        references: transcript of each clip.
-        speakers: of each clip; None if unknown.
-    """
-
-    clips: list[np.ndarray]
-    references: list[str]
-    speakers: list[Any] | None = None
 
 
 def evaluate(
@@ -103,7 +84,8 @@ def evaluate(
         data: parquet files, folders or hub ids, one for each data set.
         out: folder for the results; with several data sets or conditions, it gets a folder for
             each, and slices.md.
-        systems: names separated by commas, see `make_system`; None for `DEFAULT_SYSTEMS`.
+        systems: names separated by commas, see `make_system`; None for
+            `vqasr.names.DEFAULT_SYSTEMS`.
         asr, adapter: recogniser, as `load_recogniser` takes them. With a language model
             ("ctc-small+lm"), each of vqasr's systems is measured without it too.
         language, task: of a multilingual recogniser, as `load_recogniser` takes them.
@@ -192,8 +174,7 @@ def evaluate(
             slices[part.label] = _measure(
                 # New systems, so that lost chunks do not depend on earlier conditions.
                 [bench.make(system) for system in available], floors, skipped,
-                TestSet([change(clip) for clip in clips], references, speakers),
-                batch_size, part.folder,
+                [change(clip) for clip in clips], references, speakers, batch_size, part.folder,
                 {"data": sources[number], "asr": asr, "condition": part.condition}, listening, bar,
             )  # fmt: skip
     if len(slices) > 1:
@@ -236,7 +217,9 @@ def _measure(
     systems: list[System],
     floors: list[str],
     skipped: dict[str, str],
-    test_set: TestSet,
+    clips: list[np.ndarray],
+    references: list[str],
+    speakers: list[Any] | None,
     batch_size: int,
     folder: ResultsFolder,
     metadata: dict[str, str],
@@ -244,7 +227,6 @@ def _measure(
     bar: Progress,
 ) -> list[Row]:
     """Evaluate the systems that have no results yet; write results, pictures and report."""
-    clips, references = test_set.clips, test_set.references
     rows: list[Row] = []
     hypotheses: list[list[str]] = []
     title = f"{metadata['asr']} on {metadata['data']} ({metadata['condition']})"
@@ -253,7 +235,7 @@ def _measure(
     def add(row: Row, texts: list[str], new: bool = True) -> None:
         rows.append(row)
         hypotheses.append(texts)
-        with_statistics(rows, references, hypotheses, test_set.speakers)
+        with_statistics(rows, references, hypotheses, speakers)
         folder.write(metadata, rows, skipped)
         if new:  # a finished page is not replaced by the part of it that was read again
             write_report(page, title, rows, [], references, hypotheses, {}, skipped)
@@ -278,7 +260,7 @@ def _measure(
             bar.console.print(f"{system.name}: wer {result[0]['wer']}", highlight=False)
     for name in floors:
         add(text_row(name, clips, references), references, False)
-    ratios = compare_rates(rows, references, hypotheses, test_set.speakers)
+    ratios = compare_rates(rows, references, hypotheses, speakers)
     folder.write(metadata, rows, skipped, ratios)
     draw_curve(rows, folder.folder)
     examples = clips[:AUDIO_CLIPS]

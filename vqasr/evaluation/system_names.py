@@ -20,7 +20,6 @@ from vqasr.evaluation.systems import (
     PITCH,
     AudioSystem,
     CodesSystem,
-    CostSystem,
     KMeansSystem,
     System,
     point_of,
@@ -62,7 +61,7 @@ def make_system(
     if name.startswith(NEURAL):
         return AudioSystem(name, recogniser, NeuralCodec(name), codec)
     if name.startswith(RANDOM):
-        return CostSystem(name, NeuralCodec(name))
+        return AudioSystem(name, None, NeuralCodec(name))
     if not name.startswith("vqasr:"):
         return AudioSystem(name, recogniser, classical_codec(name), codec)
     plain, separator, loss = name.partition(LOSS)

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.audio.pitch_tracker import track_codes
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.codec.vocoder import Vocoder, load_vocoder
+from vqasr.codec.vocoder import LiveVocoder, Vocoder, load_vocoder
 from vqasr.compression.compress import (
     LiveDecoder,
     decode,
-    decode_latents,
     encode_audio,
     encode_latents,
     stream_of,
@@ -97,7 +97,7 @@ class AudioSystem(System):
 
     Args:
         name: of the system.
-        recogniser: reads the audio.
+        recogniser: reads the audio; None to measure bytes and time of the codec alone.
         codec: (samples,) -> bytes and decoded (samples,); None for uncompressed audio.
         gate: finds clips without speech, which have no text, as they have none from its codes;
             None for transcribing all.
@@ -106,7 +106,7 @@ class AudioSystem(System):
     def __init__(
         self,
         name: str,
-        recogniser: Recogniser,
+        recogniser: Recogniser | None,
         codec: AudioCodec | None = None,
         gate: VQCodecModel | None = None,
     ):
@@ -123,6 +123,8 @@ class AudioSystem(System):
             sizes, audio = [size for size, _ in coded], [decoded for _, decoded in coded]
             encode_s = time.perf_counter() - started
             started = time.perf_counter()
+        if self._recogniser is None:
+            return SystemOutput([], 0.0, sizes, encode_s)
         texts = self._recogniser.transcribe_audio(audio)
         asr_s = time.perf_counter() - started
         if self._gate is not None:
@@ -130,6 +132,8 @@ class AudioSystem(System):
         return SystemOutput(texts, asr_s, sizes, encode_s)
 
     def decode(self, clip: np.ndarray) -> np.ndarray | None:
+        if self._recogniser is None:
+            return None
         return clip if self._codec is None else self._codec(clip)[1]
 
 
@@ -141,24 +145,6 @@ def uninvented(
         text if recogniser.holds_speech(encode_latents(codec, clip)) else ""
         for text, clip in zip(texts, clips, strict=True)
     ]
-
-
-class CostSystem(System):
-    """Measure bytes and time of a codec, without recognition.
-
-    Args:
-        name: of the system.
-        codec: as in `AudioSystem`.
-    """
-
-    def __init__(self, name: str, codec: AudioCodec):
-        self.name = name
-        self._codec = codec
-
-    def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
-        started = time.perf_counter()
-        sizes = [self._codec(clip)[0] for clip in clips]
-        return SystemOutput([], 0.0, sizes, time.perf_counter() - started)
 
 
 class CodesSystem(System):
@@ -267,7 +253,10 @@ class CodesSystem(System):
             latents = encode_latents(self._codec, clip)
             pitch = track_codes(clip) if self._pitch else None
             size = latents.numel() * latents.element_size()
-            return size, decode_latents(latents, vocoder, pitch)[: len(clip)]
+            live = LiveVocoder(vocoder.eval())  # at its best
+            contour = None if pitch is None else torch.from_numpy(pitch)
+            pieces = [live.push(latents, None, contour), live.finish()]
+            return size, torch.cat(pieces).numpy()[: len(clip)]
         data = self._to_bytes(self._encode(clip, self._point), clip)
         audio = decode(self._receive(data), codec=self._codec, vocoder=self._vocoder)
         if self._loss.percent:  # a lost end is silent, and does not tell its length

@@ -86,11 +86,11 @@ class Chunk:
     @property
     def total_bytes(self) -> int:
         """Size of the whole chunk, checksum included."""
-        return OVERHEAD_BYTES + END_BYTES * (self.end is not None) + len(self._body())
-
-    def _body(self) -> bytes:
-        """Pitch and codes."""
-        return join_pitch(self.pitch, self.payload)
+        return (
+            OVERHEAD_BYTES
+            + END_BYTES * (self.end is not None)
+            + len(join_pitch(self.pitch, self.payload))
+        )
 
     def is_consistent(self, header: StreamHeader) -> bool:
         """Return whether end field and payload size can belong to this header."""
@@ -127,7 +127,7 @@ class Chunk:
         """Pack the chunk with its checksum; seed: see `checksum_seed`."""
         flags = _CODED * self.coded | _LAST * (self.end is not None)
         sequence = self.number % SEQUENCE_NUMBERS
-        body = self._body()
+        body = join_pitch(self.pitch, self.payload)
         data = _START.pack(header.stream_id & 0xFF, sequence, flags | len(body))
         if self.end is not None:
             data += self.end.to_bytes()

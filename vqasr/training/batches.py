@@ -167,12 +167,8 @@ class Batches:
 
         A recording that is hardly longer than a width loses its last samples.
         """
-        limits = np.concatenate(
-            [
-                np.full(len(members), round(width_s * SAMPLING_RATE_HZ) - TAIL_SAMPLES)
-                for width_s, members in zip(WIDTHS_S, self._buckets, strict=True)
-            ]
-        )
+        widths = np.array([round(width_s * SAMPLING_RATE_HZ) for width_s in WIDTHS_S])
+        limits = np.repeat(widths - TAIL_SAMPLES, [len(members) for members in self._buckets])
         return np.minimum(self.recordings.lengths[self.pass_order()], limits)
 
     def fingerprint(self) -> str:

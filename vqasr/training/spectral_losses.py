@@ -1,12 +1,9 @@
 """Distances of waveforms by their spectra, at several resolutions."""
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
-from torchaudio.functional import melscale_fbanks
 
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.codec.mel import hann_window, mel_filters
 
 # Window lengths in samples (32 to 128 ms), each a quarter apart. Shorter ones see single periods of
 # a voice, whose places are not in the codes: noise instead of periods would be the best guess.
@@ -17,21 +14,9 @@ MEL_BANDS = (64, 80, 80)
 FLOOR = 1e-3
 
 
-@lru_cache(maxsize=16)
-def _window(length: int, device: torch.device) -> Tensor:
-    return torch.hann_window(length, device=device)
-
-
-@lru_cache(maxsize=16)
-def _mel_filters(length: int, bands: int, device: torch.device) -> Tensor:
-    return melscale_fbanks(
-        length // 2 + 1, 0.0, SAMPLING_RATE_HZ / 2, bands, SAMPLING_RATE_HZ, None, "slaney"
-    ).to(device)
-
-
 def magnitudes(audio: Tensor, length: int) -> Tensor:
     """Compute the STFT magnitudes (batch, windows, length / 2 + 1) of (batch, samples) audio."""
-    windows = audio.unfold(-1, length, length // 4) * _window(length, audio.device)
+    windows = audio.unfold(-1, length, length // 4) * hann_window(audio.device, length)
     spectrum = torch.view_as_real(torch.fft.rfft(windows))
     return (spectrum.square().sum(-1) + FLOOR**2).sqrt()
 
@@ -51,7 +36,7 @@ def spectral_losses(decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
         parts["magnitude"].append((own.log() - wanted.log()).abs().mean())
         difference = torch.linalg.vector_norm(own - wanted)
         parts["convergence"].append(difference / torch.linalg.vector_norm(wanted))
-        filters = _mel_filters(length, bands, own.device)
+        filters = mel_filters(own.device, length, bands, norm=None)
         mel, wanted_mel = ((m @ filters).clamp_min(FLOOR).log() for m in (own, wanted))
         parts["mel"].append((mel - wanted_mel).abs().mean())
     return {name: torch.stack(values).mean() for name, values in parts.items()}
