@@ -10,6 +10,12 @@ from vqasr.assets import CLIPS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
+ALL_PAGES = [
+    page
+    for pattern in ("*.md", "docs/*.md", "recipes/**/*.md")
+    for page in sorted(ROOT.glob(pattern))
+    if page.name != "lab-book.md"  # names files of its time
+]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
@@ -37,10 +43,10 @@ def test_commands_exist() -> None:
     assert used <= known
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_exist(page: Path) -> None:
     named = re.findall(
-        r"`((?:vqasr|adapters|docs|recipes)/[\w/.]+)`|\]\(([\w/.-]+)\)", page.read_text()
+        r"`((?:vqasr|adapters|docs|recipes|tests)/[\w/.]+)`|\]\(([\w/.-]+)\)", page.read_text()
     )
     for in_code, linked in named:
         assert (ROOT / in_code).exists() if in_code else (page.parent / linked).exists()
