@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from vqasr.data.shards import ShardedData, read_pieces
 
-SAMPLE_S = 0.2  # between two looks at the processes
+SAMPLE_S = 0.2  # between two looks at the output
+MEMORY_S = 2.0  # between two looks at the memory, which stop the processes for moments
 WORKERS = ("ray::MapWorker", "multiprocessing.spawn")
 
 
@@ -93,24 +94,28 @@ def watch(command: list[str], kills: int, folder: Path, seed: int) -> dict[str, 
     start = time.monotonic()
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     tree = psutil.Process(process.pid)
-    peak, peak_worker, killed, next_kill = 0, 0, 0, start
+    peak, peak_worker, killed, next_kill, next_look = 0, 0, 0, start, start
     working_s = None
     while process.poll() is None:
         time.sleep(SAMPLE_S)
         now = time.monotonic()
+        begun = working_s is not None or any(folder.glob("*.parquet"))
+        if begun and working_s is None:
+            working_s = now - start
+        kill = begun and killed < kills and now >= next_kill
+        if not kill and now < next_look:
+            continue
         try:
             children = tree.children(recursive=True)
             # Private memory: pages that processes share would count several times.
             memory = {child: child.memory_full_info().uss for child in [tree, *children]}
         except psutil.Error:
             continue  # a process has just ended
-        workers = [child for child in children if is_worker(child)] or [tree]
+        next_look = now + MEMORY_S
+        workers = [child for child in children if is_worker(child)]
         peak = max(peak, sum(memory.values()))
-        peak_worker = max(peak_worker, *(memory.get(worker, 0) for worker in workers))
-        begun = any(folder.glob("*.parquet"))
-        if begun and working_s is None:
-            working_s = now - start
-        if begun and killed < kills and now >= next_kill and workers != [tree]:
+        peak_worker = max(peak_worker, *(memory.get(worker, 0) for worker in workers or [tree]))
+        if kill and workers:
             os.kill(generator.choice(workers).pid, signal.SIGKILL)
             killed, next_kill = killed + 1, now + generator.uniform(3.0, 12.0)
     if process.returncode:
