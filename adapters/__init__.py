@@ -70,3 +70,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+import_module("vqasr.adapters.auto")  # at the end: its modules are parts of this package

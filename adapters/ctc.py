@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoFeatureExtractor,
     AutoModelForCTC,
     PretrainedConfig,
     PreTrainedModel,
@@ -21,7 +20,6 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.models.whisper.modeling_whisper import sinusoids
 
-from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.windows import have_speech
 from vqasr.codec.convolution import StreamBlock
@@ -257,9 +255,3 @@ def base_fingerprint(base: Any) -> bytes:
     """Return 6 bytes that identify encoder and head of a CTC model, with or without an adapter."""
     encoder = getattr(base, base.base_model_prefix).encoder
     return weights_fingerprint({**encoder.state_dict(), **base.lm_head.state_dict(prefix="head.")})
-
-
-# So that transformers' Auto classes and pipeline load such a model by its folder or hub id.
-AutoConfig.register(VQWav2Vec2Config.model_type, VQWav2Vec2Config)
-AutoModelForCTC.register(VQWav2Vec2Config, VQWav2Vec2ForCTC)
-AutoFeatureExtractor.register(VQWav2Vec2Config, CodesFeatureExtractor)

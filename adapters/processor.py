@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from transformers import AutoProcessor, BatchFeature, ProcessorMixin, WhisperTokenizer
+from transformers import BatchFeature, ProcessorMixin, WhisperTokenizer
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
-from vqasr.adapters.ctc import VQWav2Vec2Config
-from vqasr.adapters.whisper import VQWhisperConfig, to_features
+from vqasr.adapters.whisper import to_features
 
 
 class CodesProcessor(ProcessorMixin):
@@ -60,7 +59,3 @@ class CodesProcessor(ProcessorMixin):
         if text is not None:
             inputs["labels"] = self.tokenizer(text, **kwargs)["input_ids"]
         return inputs
-
-
-AutoProcessor.register(VQWhisperConfig, CodesProcessor)
-AutoProcessor.register(VQWav2Vec2Config, CodesProcessor)

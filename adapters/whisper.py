@@ -15,9 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModelForSpeechSeq2Seq,
     GenerationConfig,
     WhisperConfig,
     WhisperForConditionalGeneration,
@@ -25,7 +22,6 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.loop_guard import LoopGuard
 from vqasr.adapters.token_limit import TokenLimit
@@ -278,9 +274,3 @@ def to_features(codes: Tensor) -> Tensor:
     grid = codes if codes.is_floating_point() else (codes + 1).to(torch.int32)
     grid = grid.repeat_interleave(MEL_FRAMES_PER_FRAME, dim=-1)
     return F.pad(grid, (0, max(0, MEL_FRAMES_PER_FRAME * WINDOW_FRAMES - grid.shape[-1])))
-
-
-# So that transformers' Auto classes and pipeline load such a model by its folder or hub id.
-AutoConfig.register(VQWhisperConfig.model_type, VQWhisperConfig)
-AutoModelForSpeechSeq2Seq.register(VQWhisperConfig, VQWhisperForConditionalGeneration)
-AutoFeatureExtractor.register(VQWhisperConfig, CodesFeatureExtractor)

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from vqasr.adapters.whisper import (
     fast_suppression,
     to_features,
 )
+from vqasr.assets import CLIPS
 from vqasr.compression.compress import encode_audio
 
 # (encoder layers, decoder layers, mel bands, vocabulary): tiny.en, base, small, medium, large-v3,
@@ -156,6 +159,17 @@ def test_saved_and_loaded_by_the_auto_classes(tmp_path, codec, recogniser, clips
     texts = again.batch_decode(ids, skip_special_tokens=True)
     codes = [encode_audio(codec, c.samples, 4) for c in clips[:2]]
     assert [text.strip() for text in texts] == recogniser.transcribe_codes(codes)
+
+    # In another process any import of vqasr.adapters is enough.
+    script = (
+        "import vqasr.adapters, transformers as t; "
+        f"model = t.AutoModelForSpeechSeq2Seq.from_pretrained({str(tmp_path)!r}); "
+        f"processor = t.AutoProcessor.from_pretrained({str(tmp_path)!r}); "
+        f"ids = model.generate(**processor({str(CLIPS / 'clip01_af_heart.flac')!r})); "
+        "print(processor.batch_decode(ids, skip_special_tokens=True)[0])"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.stdout.strip() == texts[0].strip(), run.stderr
 
 
 def test_suppressed_tokens_are_those_of_stock_whisper() -> None:

@@ -208,6 +208,8 @@ def test_one_file_as_output(tmp_path) -> None:
     (tmp_path / "old.srt").mkdir()
     assert vqasr(*command, "-o", tmp_path / "old.srt").returncode == 0
     assert [path.name for path in (tmp_path / "old.srt").iterdir()] == [f"{CLIP.stem}.txt"]
+    assert "has one of the endings .txt, .json" in vqasr(*command, "-o", tmp_path / "x.doc").stderr
+    assert not (tmp_path / "x.doc").exists()
     file = tmp_path / "talk.vtt"
     for options in (["--format", "text"], ["--json"]):
         assert "talk.vtt is for vtt, but" in vqasr(*command, *options, "-o", file).stderr

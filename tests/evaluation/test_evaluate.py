@@ -293,10 +293,21 @@ def test_unknown_systems(codec, names) -> None:
         expand_systems(names, codec)
 
 
-def test_missing_column_and_file(parquet, tmp_path) -> None:
+def test_a_rate_without_its_unit(codec) -> None:
+    with pytest.raises(VqasrError, match=r"8 codebooks\. For a bitrate: vqasr:400bps"):
+        expand_systems("vqasr:400", codec)
+
+
+def test_missing_column_and_file(parquet, tmp_path, monkeypatch) -> None:
     from vqasr.errors import AudioError
 
     with pytest.raises(AudioError, match="--text-column"):
         run("--data", parquet, "--out", tmp_path)
     with pytest.raises(AudioError, match="no such file"):
         run("--data", tmp_path / "none.parquet", "--out", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(AudioError, match="no such file"):
+        run("--data", "mine/dev", "--out", tmp_path)
+    with pytest.raises(AudioError, match="yours/dev: there is no such folder, and it cannot be"):
+        run("--data", "yours/dev", "--out", tmp_path)

@@ -58,4 +58,6 @@ def die():
 
 
 if __name__ == "__main__":
-    run(*sys.argv[1:4], RayEngine(2), float(sys.argv[4]))
+    engine = RayEngine(2)
+    engine.begin()
+    run(*sys.argv[1:4], engine, float(sys.argv[4]))

@@ -68,13 +68,15 @@ def tokenize(
     except ValueError:
         raise VqasrError(f"--speeds {speeds}: use numbers, as in 0.9,1.0,1.1.") from None
     check_rate(codec, num_quantizers, bps)
+    paths = tuple(expand_lists(data))
+    workers = options.make_engine(engine, processes, address, gpus_per_process)
+    workers.begin()
 
     from vqasr.data.tokenized import TokenizeConfig, tokenize
 
     config = TokenizeConfig(
-        tuple(expand_lists(data)), split, codec, num_quantizers, bps, column, numbers, form, device,
+        paths, split, codec, num_quantizers, bps, column, numbers, form, device,
         pitch,
     )  # fmt: skip
     set_threads(0)
-    workers = options.make_engine(engine, processes, address, gpus_per_process)
     run_on_shards(partial(tokenize, config, output, shard_rows, workers), output)

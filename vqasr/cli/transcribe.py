@@ -146,11 +146,13 @@ def transcribe(
                 "--uncompressed, --prior, --start-s, --end-s, --partial, --format, --json and "
                 "--pcm-hz out."
             )
+        sources = tuple(expand_lists(inputs))
+        workers.begin()
         set_threads(threads)
         from vqasr.adapters.transcribe_data import TranscribeConfig, transcribe_data
 
         config = TranscribeConfig(
-            tuple(expand_lists(inputs)), split, asr, adapter, language, task, codec,
+            sources, split, asr, adapter, language, task, codec,
             num_quantizers, bps, timestamps, device=device,
         )  # fmt: skip
         run_on_shards(functools.partial(transcribe_data, config, output, engine=workers), output)
@@ -240,6 +242,12 @@ def _named_format(output: Path) -> Format | None:
     """Return the format of a file by its ending; None if the output is a folder, or will be."""
     if output.is_dir():
         return None
+    endings = [_suffix(form) for form in Format]
+    if output.suffix and output.suffix.lower() not in endings:
+        raise VqasrError(
+            f"-o {output}: a file has one of the endings {', '.join(endings)}; a folder whose name "
+            "has a dot has to exist."
+        )
     return next((form for form in Format if _suffix(form) == output.suffix.lower()), None)
 
 

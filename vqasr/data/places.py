@@ -29,11 +29,11 @@ def is_url(place: str | os.PathLike[str]) -> bool:
 
 
 def is_hub_id(source: str) -> bool:
-    """Tell whether a name is that of a data set on the hub, "user/name"."""
+    """Tell whether a name is that of a data set on the hub: "user/name", and no folder "user"."""
     path = Path(source)
     return not (
-        is_url(source) or path.exists() or glob.has_magic(source) or path.suffix in SUFFIXES
-        or "/" not in source or source.startswith((".", "/", "~"))
+        is_url(source) or path.exists() or path.parent.is_dir() or glob.has_magic(source)
+        or path.suffix in SUFFIXES or "/" not in source or source.startswith((".", "/", "~"))
     )  # fmt: skip
 
 

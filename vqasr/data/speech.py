@@ -50,9 +50,10 @@ def load_speech(
         except AudioError:
             raise
         except Exception as error:  # datasets raises a dozen types
+            absent = "there is no such folder, and it " if is_hub_id(item) else ""
             raise AudioError(
-                f"{item}: cannot be loaded as a data set ({type(error).__name__}: {error}). Use "
-                f"{ACCEPTED}."
+                f"{item}: {absent}cannot be loaded as a data set ({type(error).__name__}: {error})."
+                f" Use {ACCEPTED}."
             ) from error
     try:
         shared = [c for c in parts[0].column_names if all(c in p.column_names for p in parts)]

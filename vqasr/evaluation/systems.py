@@ -320,4 +320,8 @@ def point_of(name: str, codec: VQCodecModel) -> OperatingPoint:
         )
     if rate != number:
         return operating_point(codec.config, bps=float(rate))
+    if int(number) > codec.config.num_quantizers:
+        raise VqasrError(
+            f"{name}: there are {codec.config.num_quantizers} codebooks. For a bitrate: {name}bps."
+        )
     return operating_point(codec.config, num_quantizers=int(number))

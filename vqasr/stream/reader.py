@@ -268,4 +268,7 @@ class StreamReader:
 
     def _recovered(self) -> str:
         seconds = self.frames * self.header.hop_length / SAMPLING_RATE_HZ
-        return f"{self.frames} frames ({seconds:.2f} s) before that are intact."
+        return (
+            f"{self.frames} frames ({seconds:.2f} s) before that are intact. --partial uses "
+            "all intact chunks; in Python they are `stream` of the error."
+        )
