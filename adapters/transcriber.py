@@ -32,8 +32,9 @@ class Transcript:
     Attributes:
         text: the whole transcript.
         seconds: of the audio that was transcribed.
-        bytes: of the stream, of a part's own stream, or of 16-bit samples for uncompressed audio.
-        coded_bps: 8 x bytes / seconds; None if there are no seconds.
+        bytes: of the stream, of a part's own stream (0 if it has lost frames), or of 16-bit samples
+            for uncompressed audio.
+        coded_bps: 8 x bytes / seconds; None without bytes or seconds.
         num_quantizers: number of codebooks; None for uncompressed audio.
         segments: with timestamps in the whole recording; None without timestamps.
     """
@@ -154,7 +155,10 @@ class Transcriber:
                     prior=self._prior,
                 )  # fmt: skip
             stream = stream if whole else stream.cut(start_s, end_s)
-        size = len(data if data is not None and whole else stream.to_bytes())
+        if data is not None and whole:
+            size = len(data)
+        else:  # what has lost frames cannot be written
+            size = 0 if stream.lost_frames else len(stream.to_bytes())
         stream.header.check_codec(self._recogniser.codec_fingerprint)
         if num_quantizers is not None:
             stream = stream.trim(num_quantizers)
@@ -164,7 +168,7 @@ class Transcriber:
             text, segments = _shifted(segments, offset_s)
         else:
             text, segments = self._recogniser.transcribe_codes([stream.codes])[0], None
-        bps = 8 * size / stream.seconds if stream.seconds else None
+        bps = 8 * size / stream.seconds if size and stream.seconds else None
         return Transcript(text, stream.seconds, size, bps, stream.header.num_quantizers, segments)
 
 

@@ -15,7 +15,7 @@ from cli_helpers import vqasr
 
 from vqasr import transcribe
 from vqasr.assets import CLIPS
-from vqasr.errors import VqasrError
+from vqasr.errors import CorruptStreamError, VqasrError
 from vqasr.stream.stream import Stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"
@@ -172,6 +172,17 @@ def test_a_part_by_time(tmp_path) -> None:
     assert part["bytes"] == len(stream.to_bytes())
     with pytest.raises(VqasrError, match="bps is for audio"):
         transcribe(stream, asr="ctc-small", bps=300)
+    data = bytearray(long.read_bytes())
+    data[len(data) // 4] ^= 255
+    (tmp_path / "damaged.vqs").write_bytes(data)
+    options = ("--start-s", 8, "--end-s", 40, "--partial", "--json", *CTC)
+    lossy = json.loads(vqasr("transcribe", tmp_path / "damaged.vqs", *options).stdout)[0]
+    assert (lossy["seconds"], lossy["bytes"], lossy["coded_bps"]) == (32, 0, None)
+    assert lossy["text"]
+    with pytest.raises(CorruptStreamError, match="--partial uses all intact chunks") as error:
+        Stream.load(bytes(data))
+    assert error.value.stream.lost_frames
+    assert transcribe(error.value.stream, asr="ctc-small").text
     whole = json.loads(vqasr("transcribe", long, "--json", *CTC).stdout)[0]
     assert 0 < len(part["text"]) < 0.6 * len(whole["text"])
 
