@@ -11,8 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from training_helpers import training_data, write_config
-from transformers import WhisperForConditionalGeneration
+from training_helpers import small_whisper, training_data, write_config
 
 from vqasr import VQCodecModel
 from vqasr.adapters.adapter import CodesAdapter
@@ -37,8 +36,10 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return training_data(tmp_path_factory.mktemp("training"))
+def folder(recogniser, tmp_path_factory) -> Path:
+    folder = training_data(tmp_path_factory.mktemp("training"))
+    small_whisper(recogniser.recogniser, folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,8 @@ def test_a_whole_training_and_resuming(folder, monkeypatch) -> None:
     stages = [record["stage"] for record in log]
     assert stages == ["autoencoder", "codebooks", "joint", "joint", "dev", "speech_head", "rates"]
     joint, dev = log[3], log[4]
-    assert {"tiny.en:stem", "tiny.en:decoder", "tiny.en:end", "ctc", "scale"} <= joint.keys()
-    assert set(dev["tiny.en"]) == {"0", "0 end", "1", "1 end", "2", "2 end"}
+    assert {"small:stem", "small:decoder", "small:end", "ctc", "scale"} <= joint.keys()
+    assert set(dev["small"]) == {"0", "0 end", "1", "1 end", "2", "2 end"}
 
     # The same run, killed between two joint steps, ends with the same weights.
     config = load_train_config(write_config(folder, "broken"))
@@ -75,13 +76,13 @@ def test_a_whole_training_and_resuming(folder, monkeypatch) -> None:
     with pytest.raises(Interrupted):
         broken.run()
     Trainer(config).run()
-    for part in ("codec/model", "adapter-tiny.en/adapter_model", "prior/prior"):
+    for part in ("codec/model", "adapter-small/adapter_model", "prior/prior"):
         one, other = (load_file(folder / n / f"{part}.safetensors") for n in ("whole", "broken"))
         for name, value in one.items():
             torch.testing.assert_close(other[name].float(), value.float(), rtol=1e-3, atol=1e-3)
 
     # Lost frames and closing frames are learned along.
-    state = load_file(folder / "whole" / "adapter-tiny.en" / "adapter_model.safetensors")
+    state = load_file(folder / "whole" / "adapter-small" / "adapter_model.safetensors")
     assert not torch.equal(state["missing_frame"], state["no_frame"])
     assert not torch.allclose(state["closing_frames"][0], state["closing_frames"][1])
 
@@ -95,13 +96,14 @@ def test_a_whole_training_and_resuming(folder, monkeypatch) -> None:
 
     # What it wrote can be used, and holds no pickle.
     codec = VQCodecModel.from_pretrained(folder / "whole" / "codec")
-    adapter = CodesAdapter.from_pretrained(folder / "whole" / "adapter-tiny.en")
+    adapter = CodesAdapter.from_pretrained(folder / "whole" / "adapter-small")
     assert adapter.codec_fingerprint == codec.fingerprint()
     assert prior.config.codec_fingerprint == codec.fingerprint().hex()
     samples = read_audio(CLIPS / "clip01_af_heart.flac")
     read = Stream.load(compress(samples, codec=codec, prior=prior).to_bytes(), prior=prior)
     np.testing.assert_array_equal(read.codes, encode_audio(codec, samples))
-    check_rates(codec, adapter, prior, samples)
+    whisper = load_whisper(str(folder / "whisper-small"))
+    check_rates(codec, WhisperRecogniser(whisper, adapter), prior, samples)
     suffixes = {p.suffix for p in (folder / "whole").rglob("*") if p.is_file()}
     assert suffixes == {".jsonl", ".json", ".safetensors", ".md"}
 
@@ -155,7 +157,7 @@ def test_data_in_windows(folder, monkeypatch) -> None:
         assert sorted(shards) == [*range(len(shards))]
 
 
-def check_rates(codec, adapter, prior, samples) -> None:
+def check_rates(codec, reads, prior, samples) -> None:
     """The measured operating points of variable depth, and a system that works at one of them."""
     rates = [rate for rate, _, _ in codec.config.price_points]
     assert rates == sorted(rates)
@@ -166,7 +168,6 @@ def check_rates(codec, adapter, prior, samples) -> None:
     codes = encode_audio(codec, samples, point.num_quantizers, point.bit_price, prior)
     depths = (codes != STOP)[1:].sum(0)
     assert 0 < (depths == 0).sum() < len(depths)
-    reads = WhisperRecogniser(load_whisper("tiny.en"), adapter)
     sizes = {}
     for name in ("vqasr:1", f"vqasr:{middle}bps", "vqasr:2"):
         output = CodesSystem(name, codec, reads, prior).run([samples], batch_size=1)
@@ -176,27 +177,12 @@ def check_rates(codec, adapter, prior, samples) -> None:
         CodesSystem(f"vqasr:{round(rates[-1]) + 100}bps", codec, reads, prior)
 
 
-def small_whisper(base, folder: Path) -> Path:
-    """A Whisper of another width, random weights."""
-    config = copy.deepcopy(base.model.config)
-    config.update(
-        {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
-         "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
-    )  # fmt: skip
-    other = WhisperForConditionalGeneration(config)
-    other.generation_config = copy.deepcopy(base.model.generation_config)
-    other.generation_config.max_length = 12
-    for part in (other, base.feature_extractor, base.tokenizer):
-        part.save_pretrained(folder / "whisper-other")
-    return folder / "whisper-other"
-
-
-def test_adapters_alone_on_a_finished_codec(folder, recogniser, codec, clips) -> None:
+def test_adapters_alone_on_a_finished_codec(folder, codec, clips) -> None:
     """One begins with the adapter that ships, one for another Whisper with random weights."""
-    name = small_whisper(recogniser.recogniser, folder)
+    name = str(folder / "whisper-small")
     path = write_config(
         folder, "adapters", frozen=True, autoencoder=0, joint=2,
-        recognisers=[("tiny.en", ADAPTER), (str(name), "")],
+        recognisers=[("tiny.en", ADAPTER), (name, "")],
     )  # fmt: skip
     Trainer(load_train_config(path)).run()
     log = (folder / "adapters" / "log.jsonl").read_text()
@@ -210,7 +196,7 @@ def test_adapters_alone_on_a_finished_codec(folder, recogniser, codec, clips) ->
     for key in ("closing_frames", "to_embedding.weight", "from_latent.weight"):
         difference = (new[key] - old[key]).norm() / old[key].norm()
         assert 0 < difference < 0.3, key  # it began with the adapter that ships
-    made = CodesAdapter.from_pretrained(folder / "adapters" / "adapter-other")
+    made = CodesAdapter.from_pretrained(folder / "adapters" / "adapter-small")
     assert made.codec_fingerprint == codec.fingerprint()
     codes = encode_audio(codec, clips[0].samples, 2)
     for adapter in (tuned, made):
