@@ -64,10 +64,10 @@ def clips() -> list[Clip]:
 
 @pytest.fixture(scope="session")
 def long_clip() -> Clip:
-    """The first nine sentences of the long clip: 43 s, more than a window of Whisper."""
+    """The first seven sentences of the long clip: 32 s, more than a window of Whisper."""
     whole = bundled_clips(long=True)[0]
-    text = " ".join(re.split(r"(?<=\.) ", whole.text)[:9])
-    return replace(whole, samples=whole.samples[: round(43.2 * 16_000)], text=text)
+    text = " ".join(re.split(r"(?<=\.) ", whole.text)[:7])
+    return replace(whole, samples=whole.samples[: round(32.3 * 16_000)], text=text)
 
 
 @pytest.fixture

@@ -141,7 +141,8 @@ def test_two_processes_are_one(codes, recogniser, tmp_path) -> None:
     ]
 
     def train(name: str, batch_size: int, config: str) -> None:
-        AcceleratorState._reset_state(reset_partial_state=True)  # of this process
+        torch.set_num_threads(1)  # a fork has no pool of threads
+        AcceleratorState._reset_state(reset_partial_state=True)
         run("recognition/train_ctc.py", *settings(name, batch_size))
         Trainer(load_train_config(config)).run()
 

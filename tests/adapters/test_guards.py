@@ -22,7 +22,7 @@ from vqasr.compression.compress import compress
 from vqasr.errors import InvalidCodesError
 from vqasr.evaluation.system_names import make_system
 
-LONG_SOUNDS = ("harmonics", "-30 dB", "tone")
+SOME_SOUNDS = ("harmonics", "-30 dB", "tone", "zeros")
 TASK = "automatic-speech-recognition"
 GREEDY = {"generate_kwargs": {"num_beams": 1}}
 LENGTHS_S = (0.04, 0.5, 6.0, 31.0)
@@ -124,12 +124,11 @@ DOORS = [
 
 @pytest.mark.parametrize("door", DOORS)
 def test_without_speech_there_is_no_text(door, doors) -> None:
-    for rate, seconds in zip(RATES, LENGTHS_S, strict=True):
+    for rate, seconds, most in zip(RATES, LENGTHS_S, (4, 4, 2, 1), strict=True):
         if seconds > 30 and door == "generate":
             continue  # takes one window, as in transformers
-        sounds = silent_sounds(seconds)
-        if seconds > 1:  # encoding takes most of the time; the next test has all sounds
-            sounds = {name: sounds[name] for name in LONG_SOUNDS[: 2 if seconds > 30 else None]}
+        sounds = silent_sounds(seconds)  # all of them in the next test
+        sounds = {name: sounds[name] for name in SOME_SOUNDS[:most]}
         texts = [text.strip() for text in doors[door](list(sounds.values()), rate)]
         assert dict(zip(sounds, texts, strict=True)) == dict.fromkeys(sounds, ""), seconds
 
@@ -145,7 +144,7 @@ def test_without_speech_there_is_no_text_at_any_rate(rate, codec, recogniser, ct
 @pytest.mark.parametrize("door", DOORS)
 def test_short_speech_has_short_text(door, doors, clips) -> None:
     samples = clips[0].samples
-    lengths_s = (0.04, 0.5, 2.0)
+    lengths_s = (0.04, 1.0)
     sounds = [samples[8000 : 8000 + round(16_000 * seconds)] for seconds in lengths_s]
     for seconds, text in zip(lengths_s, doors[door](sounds, {"bps": 250.0}), strict=True):
         # A token has 4 letters on average.
@@ -153,10 +152,11 @@ def test_short_speech_has_short_text(door, doors, clips) -> None:
 
 
 def test_speech_has_text_at_every_door(doors, clips) -> None:
-    sounds = [clips[0].samples, np.zeros(16_000, np.float32)]  # in one batch, where there are any
+    # In one batch, where there are any.
+    sounds = [clips[0].samples[: 3 * 16_000], np.zeros(16_000, np.float32)]
     for door in DOORS:
         text, silence = doors[door](sounds, {"num_quantizers": 4})
-        assert len(text.split()) > 5, door
+        assert len(text.split()) > 3, door
         assert silence.strip() == "", door
 
 

@@ -60,7 +60,9 @@ def ctc(codec, features, tmp_path_factory):
     )  # fmt: skip
 
 
-def test_all_kinds_of_input_have_the_same_text(whisper, recogniser, codec, clips, tmp_path) -> None:
+def test_all_kinds_of_input_have_the_same_text(
+    whisper, ctc, recogniser, codec, clips, tmp_path
+) -> None:
     samples = clips[0].samples
     path = CLIPS / "clip01_af_heart.flac"
     stream = compress(samples, codec=codec).to_bytes()
@@ -70,14 +72,15 @@ def test_all_kinds_of_input_have_the_same_text(whisper, recogniser, codec, clips
         {"array": samples, "sampling_rate": 16_000}, str(path), path.read_bytes(), stream,
         str(tmp_path / "clip.vqs"),
     ]  # fmt: skip
-    texts = {whisper(way, generate_kwargs={"num_beams": 1})["text"].strip() for way in ways}
+    assert len({ctc(way)["text"] for way in ways}) == 1
+    texts = {whisper(way, generate_kwargs={"num_beams": 1})["text"].strip() for way in ways[-2:]}
     assert texts == set(recogniser.transcribe_codes([encode_audio(codec, samples, 4)]))
 
 
 def test_a_batch_is_its_items(whisper, clips) -> None:
-    sounds = [c.samples for c in clips[:3]]
+    sounds = [c.samples for c in clips[:2]]
     settings = {"generate_kwargs": {"num_beams": 1}}
-    together = whisper(sounds, batch_size=3, **settings)
+    together = whisper(sounds, batch_size=2, **settings)
     assert together == [whisper(sound, **settings) for sound in sounds]
 
 
@@ -96,7 +99,7 @@ def test_long_recordings_have_times(whisper, long_clip, long_result, chunked) ->
     assert errors / words < 0.2, result["text"]
     times = [t for chunk in result["chunks"] for t in chunk["timestamp"]]
     assert times == sorted(times)
-    assert 40 < times[-1] <= len(long_clip.samples) / 16_000 + 0.04
+    assert 30 < times[-1] <= len(long_clip.samples) / 16_000 + 0.04
 
 
 def test_a_batch_of_long_and_short_is_its_items(whisper, clips, long_clip, long_result) -> None:

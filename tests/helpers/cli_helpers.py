@@ -4,23 +4,29 @@ import contextlib
 import io
 import subprocess
 import sys
+from typing import BinaryIO, TextIO
 
 from vqasr.cli.commands import main
 
 
-def vqasr(*arguments: object, ok: bool = True, stdin: bytes = b"") -> subprocess.CompletedProcess:
+def vqasr(
+    *arguments: object, ok: bool = True, stdin: bytes | BinaryIO = b"", stderr: TextIO | None = None
+) -> subprocess.CompletedProcess:
     """Run a command; asserts that it succeeds, or that it fails with a message of one line."""
-    done = run(*arguments, stdin=stdin)
+    done = run(*arguments, stdin=stdin, stderr=stderr)
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done
 
 
-def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess:
+def run(
+    *arguments: object, stdin: bytes | BinaryIO = b"", stderr: TextIO | None = None
+) -> subprocess.CompletedProcess:
     """Run a command; what it writes to standard output is text, or bytes if that is no text."""
     command = ["vqasr", *map(str, arguments)]
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    before, sys.stdin = (sys.argv, sys.stdin), io.TextIOWrapper(io.BytesIO(stdin))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    given = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+    before, sys.stdin = (sys.argv, sys.stdin), io.TextIOWrapper(given)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(stderr or err):
         sys.argv, code = command, 0
         try:
             main()

@@ -6,7 +6,6 @@ from vqasr.entropy.payload import range_code
 from vqasr.entropy.prior import CodePrior
 from vqasr.entropy.prior_config import HIGHEST, TABLE_SIZE, CodePriorConfig
 from vqasr.entropy.prior_decoder import PriorDecoder
-from vqasr.training.prior_network import exp_table
 
 CODEC = bytes.fromhex("0123456789ab")
 
@@ -26,8 +25,8 @@ def random_prior(
     bits = np.random.Philox(key=7)
     tensors = {}
     for name, shape in config.shapes().items():
-        if name == "exp_table":
-            tensors[name] = exp_table()
+        if name == "exp_table":  # is the same in every prior
+            tensors[name] = CodePrior.from_pretrained("vqasr-base-prior").tensors[name]
             continue
         raw = bits.random_raw(int(np.prod(shape))).astype(np.uint64) % np.uint64(2001)
         values = (raw.astype(np.int64) - 1000).reshape(shape) * scale / 1000

@@ -58,7 +58,7 @@ def write(folder, out="run", steps=10, crop=30):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return training_data(tmp_path_factory.mktemp("vocoder"), whole=True)
+    return training_data(tmp_path_factory.mktemp("vocoder"))
 
 
 def test_losses() -> None:
@@ -126,7 +126,8 @@ def test_crops_fit_their_codes(folder) -> None:
         whole[0].pitch_hz[0].numpy(), fill_pitch(track_pitch(audio.numpy())), rtol=1e-5
     )
     again = trainer.codec.encode(audio[None]).audio_codes[0]
-    assert float((again[:2, :-10] == codes[:2, :-10]).float().mean()) > 0.9
+    # Frames may do without the other codebooks.
+    assert float((again[0, :-10] == codes[0, :-10]).float().mean()) > 0.9
     latents = trainer.latents(codes[:, None], torch.tensor([2]))
     torch.testing.assert_close(latents, trainer.codec.quantizer.decode(codes[None, :2]))
 
@@ -205,7 +206,7 @@ def test_discriminators_learn_and_teach(monkeypatch) -> None:
     weights = [*adversary.modules.parameters()]
     before = [p.clone() for p in weights]
     decoded = noise.clone().requires_grad_()
-    losses = [float(adversary.update(decoded, speech)) for _ in range(60)]
+    losses = [float(adversary.update(decoded, speech)) for _ in range(40)]
     assert decoded.grad is None
     assert losses[-1] < 0.35  # 0.5 by chance
     assert all(bool((a != b).any()) for a, b in zip(before, weights, strict=True))
