@@ -23,7 +23,8 @@ from vqasr.names import LANGUAGE_MODEL
 
 FILE = "language_model.arpa.xz"
 # Chosen on dev and dev_cv (recipes/recognition).
-WEIGHT, BEAM_SIZE, BEAM_THRESHOLD = 1.5, 100, 15.0
+WEIGHT, WORD_SCORE = 1.5, -0.5  # of the n-gram's log-probabilities; nats a word
+BEAM_SIZE, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
 NEVER = -30.0  # log-probability
 
 
@@ -52,7 +53,7 @@ class BeamSearch:
                 f"a language model needs flashlight-text ({error}): pip install 'vqasr[lm]'."
             ) from error
         text = _read(Path(arpa))
-        settings = f"{WEIGHT} {BEAM_SIZE} {BEAM_THRESHOLD}"
+        settings = f"{WEIGHT} {WORD_SCORE} {BEAM_SIZE} {BEAM_TOKENS} {BEAM_THRESHOLD}"
         self.fingerprint = hashlib.sha256((text + settings).encode()).digest()[:6]
         vocabulary = tokenizer.get_vocab()
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -75,8 +76,9 @@ class BeamSearch:
             try:
                 self._decoder: Any = ctc_decoder(
                     str(lexicon), tokens, str(model), nbest=1, beam_size=BEAM_SIZE,
-                    beam_threshold=BEAM_THRESHOLD, lm_weight=WEIGHT,
-                    blank_token=tokenizer.pad_token, sil_token=space,
+                    beam_size_token=BEAM_TOKENS, beam_threshold=BEAM_THRESHOLD, lm_weight=WEIGHT,
+                    word_score=WORD_SCORE, blank_token=tokenizer.pad_token, sil_token=space,
+                    log_add=True,  # a hypothesis has the sum of its alignments
                     unk_word=tokenizer.unk_token, unk_score=float("-inf"),
                 )  # fmt: skip
             except RuntimeError as error:  # of KenLM, in several lines; the reason is in the last

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import compress, load_codec
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import AudioError, RecogniserError, VqasrError
+from vqasr.errors import AudioError, AudioWarning, RecogniserError, VqasrError
 from vqasr.files import is_pipe, read_file
 from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.stream.header import is_stream
@@ -160,6 +161,14 @@ class Transcriber:
         else:  # what has lost frames cannot be written
             size = 0 if stream.lost_frames else len(stream.to_bytes())
         stream.header.check_codec(self._recogniser.codec_fingerprint)
+        if stream.lost_frames:
+            name = source if isinstance(source, str | os.PathLike) else "the stream"
+            warnings.warn(
+                f"{name}: {stream.lost_frames} of {stream.frames} frames are lost; the text lacks "
+                "their words.",
+                AudioWarning,
+                stacklevel=2,
+            )
         if num_quantizers is not None:
             stream = stream.trim(num_quantizers)
         if timestamps:

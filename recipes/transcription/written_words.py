@@ -4,6 +4,8 @@ Fine-tuned on plain transcripts, Whisper forgets its punctuation, and its word e
 (README.md has the numbers).
 """
 
+from functools import cache
+
 from torch import Tensor
 from transformers import WhisperTokenizer
 
@@ -18,8 +20,8 @@ class WrittenWords:
     """
 
     def __init__(self, tokenizer: WhisperTokenizer):
-        # Ids above the end of text are special tokens and timestamps.
-        self._strings = [tokenizer.decode([i]) for i in range(tokenizer.eos_token_id)]
+        self._end = tokenizer.eos_token_id  # above it are special tokens and timestamps
+        self._lower = cache(lambda token: tokenizer.decode([token]).lower())
 
     def counted(self, predicted: Tensor, labels: Tensor) -> Tensor:
         """Mask labels that do not count.
@@ -39,12 +41,12 @@ class WrittenWords:
         return labels.new_tensor(rows)
 
     def _is_better(self, predicted: int, label: int) -> bool:
-        if predicted == label or not 0 <= predicted < len(self._strings):
+        if predicted == label or not 0 <= predicted < self._end:
             return False
-        text = self._strings[predicted].lower()
+        text = self._lower(predicted)
         if not any(letter.isalnum() for letter in text):
             return label != IGNORED
-        if not 0 <= label < len(self._strings):
+        if not 0 <= label < self._end:
             return False
-        target = self._strings[label].lower()
+        target = self._lower(label)
         return bool(target.strip()) and (text.startswith(target) or target.startswith(text))

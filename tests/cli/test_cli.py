@@ -181,6 +181,9 @@ def test_a_part_by_time(long, tmp_path) -> None:
     lossy = json.loads(vqasr("transcribe", tmp_path / "damaged.vqs", *options).stdout)[0]
     assert (lossy["seconds"], lossy["bytes"], lossy["coded_bps"]) == (16, 0, None)
     assert lossy["text"]
+    (note,) = lossy["warnings"]
+    assert note.startswith(f"{tmp_path}/damaged.vqs: ")
+    assert "of 400 frames are lost" in note
     with pytest.raises(CorruptStreamError, match="--partial uses all intact chunks") as error:
         Stream.load(bytes(data))
     assert error.value.stream.lost_frames

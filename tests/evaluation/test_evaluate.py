@@ -48,11 +48,13 @@ def run(*arguments: object) -> str:
     return result.output
 
 
-def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
+def test_rows_and_definitions(parquet, tmp_path, codec, clips, caplog) -> None:
     out = tmp_path / "out"
     arguments = ["--data", parquet, "--text-column", "transcript", "--limit", 2, "--out", out]
     arguments += ["--systems", "pcm,vqasr:2,vqasr:continuous"]
-    assert "vqasr:2: wer 0." in run(*arguments)
+    output = run(*arguments)
+    assert "vqasr:2: WER" in output
+    assert "points over pcm" in output
     results = json.loads((out / "results.json").read_text())
     assert results["asr"] == "tiny.en"
     assert results["data"] == str(parquet)
@@ -95,6 +97,7 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips) -> None:
     # Finished systems are not measured again.
     before = (out / "systems" / "pcm.json").read_text()
     run(*arguments)
+    assert not caplog.messages
     assert (out / "systems" / "pcm.json").read_text() == before
     transcripts = json.loads(before)["transcripts"]
     assert [t["text"] for t in transcripts] == [c.text for c in clips[:2]]
@@ -200,7 +203,7 @@ def test_data_sets_side_by_side(parquet, tmp_path) -> None:
     assert isinstance(CliRunner().invoke(app, twice).exception, VqasrError)
 
 
-def test_a_new_adapter_keeps_results_that_do_not_depend_on_it(tmp_path) -> None:
+def test_a_new_adapter_keeps_results_that_do_not_depend_on_it(tmp_path, caplog) -> None:
     (tmp_path / "a").write_bytes(b"1")
     kmeans = f"kmeans:{tmp_path / 'a'}"
     for name in ("pcm", "opus:6000", "vqasr:2", kmeans):
@@ -211,7 +214,10 @@ def test_a_new_adapter_keeps_results_that_do_not_depend_on_it(tmp_path) -> None:
         return [folder.finished(n) is not None for n in ("pcm", "opus:6000", "vqasr:2", kmeans)]
 
     assert measured(rows="x", adapter="1") == [True, True, True, True]
+    assert not caplog.messages
     assert measured(rows="x", adapter="2") == [True, True, False, True]
+    (message,) = caplog.messages
+    assert "vqasr:2 was measured with another adapter" in message
     assert measured(rows="y", adapter="1") == [False, False, False, False]
     (tmp_path / "a").write_bytes(b"2")
     assert measured(rows="x", adapter="1") == [True, True, True, False]

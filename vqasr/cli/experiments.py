@@ -21,7 +21,7 @@ from vqasr.cli.options import (
 from vqasr.errors import VqasrError
 from vqasr.names import DEFAULT_SYSTEMS
 
-COLUMNS = ("system", "coded_bps", "wer", "delta_wer", "delta_wer_ci95")
+COLUMNS = ("system", "bit/s", "WER, %", "points over pcm", "95 % interval of the points")
 
 
 @app.command(
@@ -107,7 +107,6 @@ def evaluate(
     systems, data sets and conditions beside each other; their times are of no use then.
     """
     from vqasr.evaluation.evaluate import evaluate as measure_systems
-    from vqasr.evaluation.run import format_value
 
     set_threads(threads)
     with progress() as bar:
@@ -124,9 +123,11 @@ def evaluate(
     for label, rows in slices.items():
         table = Table(*COLUMNS, title=label or None)
         for row in rows:
-            table.add_row(*(format_value(row[c]) for c in COLUMNS))
+            bps = "-" if row["coded_bps"] is None else f"{row['coded_bps']:.0f}"
+            rates = (row["wer"], row["delta_wer"], row["delta_wer_ci95"])
+            table.add_row(row["system"], bps, *map(_percent, rates))
         out.print(table)
-    out.print(f"Rates as fractions of words; all numbers and report.html are in {out_dir}.")
+    out.print(f"All numbers and report.html are in {out_dir}.", highlight=False)
 
 
 @app.command(
@@ -157,6 +158,12 @@ def train(config: Annotated[Path, Argument(help="TOML file; see those in recipes
         from vqasr.training.trainer import Trainer
 
         Trainer(settings).run()
+
+
+def _percent(fraction: float | list[float] | None) -> str:
+    if isinstance(fraction, list):
+        return " to ".join(map(_percent, fraction))
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _names(text: str) -> list[str]:

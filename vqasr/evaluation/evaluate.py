@@ -257,7 +257,9 @@ def _measure(
         bar.update(task, completed=len(clips))
         add(*result, new)
         if not bar.disable and not bar.console.is_terminal:  # no bar is drawn before the end
-            bar.console.print(f"{system.name}: wer {result[0]['wer']}", highlight=False)
+            wer = result[0]["wer"]
+            percent = "no text" if wer is None else f"WER {100 * wer:.1f} %"
+            bar.console.print(f"{system.name}: {percent}", highlight=False)
     for name in floors:
         add(text_row(name, clips, references), references, False)
     ratios = compare_rates(rows, references, hypotheses, speakers)

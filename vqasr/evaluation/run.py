@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from vqasr.files import replace_file
 from vqasr.fingerprint import bytes_fingerprint
 from vqasr.grid import SAMPLING_RATE_HZ
 
+logger = logging.getLogger("vqasr")
 Row = dict[str, Any]
 # Settings that matter only for vqasr's own codes. (Codec and adapter also tell for all systems in
 # which clips there is speech at all. Another adapter does not make these be measured again.)
@@ -212,7 +214,13 @@ class ResultsFolder:
             saved = json.loads(self._path(system).read_text())
         except (OSError, json.JSONDecodeError):
             return None
-        if saved.get("settings", {}) != self._relevant(system):
+        old, new = saved.get("settings", {}), self._relevant(system)
+        changed = [name for name in (old | new) if old.get(name) != new.get(name)]
+        if changed:
+            logger.warning(
+                "%s: %s was measured with another %s; it is measured again.",
+                self.folder, system, ", ".join(changed),
+            )  # fmt: skip
             return None
         return saved["row"], [pair["hypothesis"] for pair in saved["transcripts"]]
 
