@@ -177,14 +177,18 @@ def check_rates(codec, reads, prior, samples) -> None:
         CodesSystem(f"vqasr:{round(rates[-1]) + 100}bps", codec, reads, prior)
 
 
-def test_adapters_alone_on_a_finished_codec(folder, codec, clips) -> None:
+def test_adapters_alone_on_a_finished_codec(folder, codec, clips, caplog) -> None:
     """One begins with the adapter that ships, one for another Whisper with random weights."""
     name = str(folder / "whisper-small")
     path = write_config(
         folder, "adapters", frozen=True, autoencoder=0, joint=2,
         recognisers=[("tiny.en", ADAPTER), (name, "")],
     )  # fmt: skip
+    caplog.set_level("INFO", "vqasr")
     Trainer(load_train_config(path)).run()
+    (change,) = [m for m in caplog.messages if "8 codebooks: divergence" in m]
+    assert change.startswith("tiny.en: dev, ")  # the other began with random weights
+    assert change.endswith("better") or ADAPTER in change
     log = (folder / "adapters" / "log.jsonl").read_text()
     Trainer(load_train_config(path)).run()  # finished: trains and measures nothing
     assert (folder / "adapters" / "log.jsonl").read_text() == log

@@ -29,6 +29,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, prefix: str, config_hash: str, written: bool = True):
         self._path, self._prefix = folder / "state.safetensors", f"{prefix}."
+        self._log = folder / "log.jsonl"
         self._config_hash, self.written = config_hash, written
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -92,8 +93,13 @@ class RunFolder:
     def log(self, record: dict[str, Any]) -> None:
         """Add a line to log.jsonl."""
         if self.written:
-            with open(self._path.with_name("log.jsonl"), "a") as file:
+            with open(self._log, "a") as file:
                 file.write(json.dumps(record) + "\n")
+
+    def logged(self, stage: str) -> list[dict[str, Any]]:
+        """Read the lines of a stage from log.jsonl."""
+        records = map(json.loads, self._log.read_text().splitlines())
+        return [record for record in records if record["stage"] == stage]
 
 
 def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:

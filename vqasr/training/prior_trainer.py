@@ -91,7 +91,8 @@ class PriorTrainer:
         prior = self._integer_prior()
         rates = self._measure(prior)
         self._run_folder.log({"stage": "prior", "dev": rates})
-        logger.info("prior: %s", json.dumps(rates))
+        on_dev = ", ".join(f"{rate['prior']} bit/s with {n}" for n, rate in rates.items())
+        logger.info("prior on dev: %s codebooks", on_dev)
         return prior
 
     def _integer_prior(self) -> CodePrior:

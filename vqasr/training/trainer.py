@@ -5,7 +5,6 @@ a fixed number of items, and here each stage trains other parts on batches of a 
 """
 
 import copy
-import json
 import logging
 from pathlib import Path
 
@@ -144,6 +143,24 @@ class Trainer:
         self._finish_adapters()
         if self.config.prior.steps and not self.config.frozen_codec:
             self._finish_prior()
+        self._compare_with_start()
+
+    def _compare_with_start(self) -> None:
+        """Log whether dev became better, if the adapters began with trained weights."""
+        rows = self.run_folder.logged("dev")
+        if not rows or rows[0]["step"] != 0:
+            return
+        for recogniser in (r.config for r in self.recognisers if r.config.adapter):
+            before, after = (rows[i][recogniser.short_name] for i in (0, -1))
+            most = max((name for name in before if name.isdigit()), key=int)
+            change = f"dev, {most} codebooks: divergence {before[most]} to {after[most]} nats"
+            if after[most] < before[most]:
+                logger.info("%s: %s, better", recogniser.name, change)
+            else:
+                logger.warning(
+                    "%s: %s, not better than the adapter it began with (%s). More recordings or "
+                    "fewer steps may help.", recogniser.name, change, recogniser.adapter,
+                )  # fmt: skip
 
     def _is_finished(self) -> bool:
         """Tell whether all adapters are written; the settings of a prior may have changed."""
@@ -281,7 +298,12 @@ class Trainer:
             return
         measured = divergences(self.student, self.recognisers, self.dev_batches)
         self.run_folder.log({"stage": "dev", "step": step, **measured})
-        logger.info("step %d: %s", step, json.dumps(measured))
+        for name, values in measured.items():
+            levels = {n: value for n, value in values.items() if n.isdigit()}
+            logger.info(
+                "step %d, %s on dev: divergence %s nats with %s codebooks", step, name,
+                *(" / ".join(map(str, part)) for part in (levels.values(), levels)),
+            )  # fmt: skip
 
     @torch.no_grad()
     def _finish_adapters(self) -> None:

@@ -48,7 +48,8 @@ def transcribe_missing(
         made |= _transcribe(recogniser, recordings, missing[start : start + size], device)
     model.to("cpu")
     replace_file(path, json.dumps({"of": key, "transcripts": made}, indent=1).encode())
-    logger.info("%d of %d recordings without text were transcribed", len(made), len(missing))
+    if missing:
+        logger.info("%d of %d recordings without text were transcribed", len(made), len(missing))
     return made
 
 

@@ -1,6 +1,5 @@
 """Training of a vocoder for a finished codec; resumable."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -149,7 +148,8 @@ class VocoderTrainer:
                 if done % schedule.dev_every == 0 or last:
                     measured = self.evaluate()
                     self.run_folder.log({"stage": "dev", "step": done, **measured})
-                    logger.info("step %d: %s", done, json.dumps(measured))
+                    distances = ", ".join(f"{name} {value}" for name, value in measured.items())
+                    logger.info("step %d, distances on dev: %s", done, distances)
         self.vocoder.save_int8(self.folder / "vocoder-int8")
 
     def update(self, optimizer: Optimizer, step: int) -> tuple[dict[str, Tensor], float]:
