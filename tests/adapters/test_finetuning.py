@@ -271,7 +271,9 @@ def test_layers_of_whisper_in_wav2vec2(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("tune", ["adapter", "lora", "all"])
-def test_whisper(tune, codes, codec, clips, recogniser, tmp_path) -> None:
+def test_whisper(tune, codes, codec, clips, recogniser, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(RECIPES / "transcription")
+    monkeypatch.setattr(importlib.import_module("blend"), "SHARES", (0.0, 1.0))
     run(
         "transcription/train_whisper.py", "--codes", codes, "--dev", codes, "--out", tmp_path,
         "--tune", tune, "--max-steps", 2, "--eval-steps", 2, "--batch-size", 1,
