@@ -23,7 +23,8 @@ from vqasr.names import LANGUAGE_MODEL
 
 FILE = "language_model.arpa.xz"
 # Chosen on dev and dev_cv (recipes/recognition).
-WEIGHT, WORD_SCORE = 1.5, -0.5  # of the n-gram's log-probabilities; nats a word
+WEIGHT = 1.5  # of the n-gram's log-probabilities
+WORD_SCORE = -0.5  # nats for each word
 BEAM_SIZE, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
 NEVER = -30.0  # log-probability
 
@@ -53,7 +54,7 @@ class BeamSearch:
                 f"a language model needs flashlight-text ({error}): pip install 'vqasr[lm]'."
             ) from error
         text = _read(Path(arpa))
-        settings = f"{WEIGHT} {WORD_SCORE} {BEAM_SIZE} {BEAM_TOKENS} {BEAM_THRESHOLD}"
+        settings = f"{WEIGHT} {WORD_SCORE} {BEAM_SIZE} {BEAM_TOKENS} {BEAM_THRESHOLD} sum"
         self.fingerprint = hashlib.sha256((text + settings).encode()).digest()[:6]
         vocabulary = tokenizer.get_vocab()
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)

@@ -124,6 +124,9 @@ class Transcriber:
             AudioError, StreamError: the source cannot be read.
             InvalidCodesError: the rate is out of range, or a stream holds too few codebooks.
             VqasrError: bps or `uncompressed` with a stream, or timestamps is no bool.
+
+        Warns:
+            AudioWarning: frames of the stream are lost, or as `load_audio`.
         """
         if not isinstance(timestamps, bool):
             raise VqasrError(
@@ -131,6 +134,7 @@ class Transcriber:
                 "CodesPipeline (vqasr.adapters), a pipeline of transformers, with "
                 'return_timestamps="word".'
             )
+        name = source if isinstance(source, str | os.PathLike) else "the stream"
         if isinstance(source, str | os.PathLike) and is_pipe(source):
             source = read_file(source)  # which is possible once
         data = _stream_bytes(source)
@@ -162,7 +166,6 @@ class Transcriber:
             size = 0 if stream.lost_frames else len(stream.to_bytes())
         stream.header.check_codec(self._recogniser.codec_fingerprint)
         if stream.lost_frames:
-            name = source if isinstance(source, str | os.PathLike) else "the stream"
             warnings.warn(
                 f"{name}: {stream.lost_frames} of {stream.frames} frames are lost; the text lacks "
                 "their words.",

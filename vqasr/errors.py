@@ -64,7 +64,7 @@ class PlaceError(AudioError):
 
 
 class AudioWarning(UserWarning):
-    """Audio that differs from what its file promises, or of which a part is not used."""
+    """Audio that differs from what its file promises, or of which a part is lost or not used."""
 
 
 class RecogniserError(VqasrError, ValueError):

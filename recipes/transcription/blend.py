@@ -15,7 +15,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 def blend(
     model: nn.Module, before: dict[str, Tensor], word_error_rate: Callable[[], float]
 ) -> dict[float, float]:
-    """Set the model to the best of five blends.
+    """Set the model to the best blend.
 
     Args:
         model: after training.

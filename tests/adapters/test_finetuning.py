@@ -121,7 +121,7 @@ def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:
         with_transcripts(data.select(range(4, 8)), path, -0.4)
 
 
-def test_two_processes_are_one(codes, recogniser, tmp_path) -> None:
+def test_two_processes_are_one(codes, recogniser, tmp_path, monkeypatch) -> None:
     """Two processes that share the batches train what one does: CTC from a stream, and a codec."""
     dev = repeated(codes, tmp_path / "dev", 10)  # more than one batch for each process
 
@@ -140,15 +140,20 @@ def test_two_processes_are_one(codes, recogniser, tmp_path) -> None:
         for name in ("codec-one", "codec-two")
     ]
 
+    # A fork has no pool of threads, and accelerate asks for more than one without this.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+
     def train(name: str, batch_size: int, config: str) -> None:
-        torch.set_num_threads(1)  # a fork has no pool of threads
+        torch.set_num_threads(1)
         AcceleratorState._reset_state(reset_partial_state=True)
         run("recognition/train_ctc.py", *settings(name, batch_size))
         Trainer(load_train_config(config)).run()
 
     train("one", 2, configs[0])
-    # Forks, so that nothing is imported twice; gloo joins them, as after `accelerate launch`.
+    # Forks, so that nothing is imported twice; gloo joins them.
     debug_launcher(train, ("two", 1, configs[1]), num_processes=2)
+    torch.set_num_threads(before)
 
     logs = []
     for name in ("one", "two"):

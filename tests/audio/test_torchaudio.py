@@ -1,4 +1,7 @@
-"""torchaudio beside a CPU-only torch. Every test needs that Whisper can be imported after it."""
+"""torchaudio beside a CPU-only torch.
+
+conftest.py imports vqasr first and Whisper after it: without the stand-in no test would start.
+"""
 
 import subprocess
 import sys

@@ -18,6 +18,7 @@ from vqasr import LiveEncoder, Stream, StreamReader
 from vqasr.assets import CLIPS
 from vqasr.audio.live import LiveAudio
 from vqasr.audio.resampling import resample
+from vqasr.cli.live import ends_at_ctrl_c
 from vqasr.errors import TruncatedStreamError
 from vqasr.files import Begun
 
@@ -48,6 +49,26 @@ def test_chunks_come_before_the_end_and_a_signal_ends_the_stream(raw) -> None:
     got += chunks  # the stream has its end
     assert sum(chunk.codes.shape[1] for chunk in got) == 50
     assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_audio(number) -> None:
+    class Audio:
+        stopped = 0
+
+        def stop(self) -> None:
+            self.stopped += 1
+
+    audio, before = Audio(), signal.signal(number, signal.default_int_handler)
+    try:
+        with ends_at_ctrl_c(audio):
+            signal.raise_signal(number)
+            assert audio.stopped == 1
+            with pytest.raises(KeyboardInterrupt):  # of the second one
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_same_codes_at_a_rate(raw) -> None:

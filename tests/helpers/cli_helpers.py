@@ -4,13 +4,13 @@ import contextlib
 import io
 import subprocess
 import sys
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from vqasr.cli.commands import main
 
 
 def vqasr(
-    *arguments: object, ok: bool = True, stdin: bytes | BinaryIO = b"", stderr: TextIO | None = None
+    *arguments: object, ok: bool = True, stdin: bytes = b"", stderr: TextIO | None = None
 ) -> subprocess.CompletedProcess:
     """Run a command; asserts that it succeeds, or that it fails with a message of one line."""
     done = run(*arguments, stdin=stdin, stderr=stderr)
@@ -19,13 +19,12 @@ def vqasr(
 
 
 def run(
-    *arguments: object, stdin: bytes | BinaryIO = b"", stderr: TextIO | None = None
+    *arguments: object, stdin: bytes = b"", stderr: TextIO | None = None
 ) -> subprocess.CompletedProcess:
     """Run a command; what it writes to standard output is text, or bytes if that is no text."""
     command = ["vqasr", *map(str, arguments)]
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    given = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
-    before, sys.stdin = (sys.argv, sys.stdin), io.TextIOWrapper(given)
+    before, sys.stdin = (sys.argv, sys.stdin), io.TextIOWrapper(io.BytesIO(stdin))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(stderr or err):
         sys.argv, code = command, 0
         try:

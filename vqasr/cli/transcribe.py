@@ -330,7 +330,7 @@ def _transcribe_in_workers(
                 failed += 1
                 print_line("error", result["error"])
             for note in result["facts"].get("warnings", []):
-                named = note.startswith(result["path"])  # notes on audio and lost frames are
+                named = note.startswith(f"{result['path']}: ")  # notes on audio and lost frames are
                 print_line("warning", note if named else f"{result['path']}: {note}")
     return failed
 

@@ -218,8 +218,8 @@ class ResultsFolder:
         changed = [name for name in (old | new) if old.get(name) != new.get(name)]
         if changed:
             logger.warning(
-                "%s: %s was measured with another %s; it is measured again.",
-                self.folder, system, ", ".join(changed),
+                "%s: the results of %s were measured with other settings (%s); it is measured "
+                "again.", self.folder, system, ", ".join(changed),
             )  # fmt: skip
             return None
         return saved["row"], [pair["hypothesis"] for pair in saved["transcripts"]]

@@ -97,8 +97,9 @@ class RunFolder:
                 file.write(json.dumps(record) + "\n")
 
     def logged(self, stage: str) -> list[dict[str, Any]]:
-        """Read the lines of a stage from log.jsonl."""
-        records = map(json.loads, self._log.read_text().splitlines())
+        """Read the whole lines of a stage from log.jsonl."""
+        lines = self._log.read_text().splitlines()
+        records = map(json.loads, (line for line in lines if line.endswith("}")))
         return [record for record in records if record["stage"] == stage]
 
 

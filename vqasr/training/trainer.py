@@ -147,11 +147,12 @@ class Trainer:
 
     def _compare_with_start(self) -> None:
         """Log whether dev became better, if the adapters began with trained weights."""
-        rows = self.run_folder.logged("dev")
-        if not rows or rows[0]["step"] != 0:
+        rows = {row["step"]: row for row in self.run_folder.logged("dev")}  # the last of each step
+        first, last = rows.get(0), rows.get(self.config.schedule.total_steps)
+        if first is None or last is None:
             return
         for recogniser in (r.config for r in self.recognisers if r.config.adapter):
-            before, after = (rows[i][recogniser.short_name] for i in (0, -1))
+            before, after = (row[recogniser.short_name] for row in (first, last))
             most = max((name for name in before if name.isdigit()), key=int)
             change = f"dev, {most} codebooks: divergence {before[most]} to {after[most]} nats"
             if after[most] < before[most]:
@@ -301,7 +302,8 @@ class Trainer:
         for name, values in measured.items():
             levels = {n: value for n, value in values.items() if n.isdigit()}
             logger.info(
-                "step %d, %s on dev: divergence %s nats with %s codebooks", step, name,
+                "step %d, %s on dev: divergence %s nats with %s codebooks (0: unquantized)",
+                step, name,
                 *(" / ".join(map(str, part)) for part in (levels.values(), levels)),
             )  # fmt: skip
 
