@@ -316,6 +316,10 @@ def test_missing_column_and_file(parquet, tmp_path, monkeypatch) -> None:
 
     with pytest.raises(AudioError, match="--text-column"):
         run("--data", parquet, "--out", tmp_path)
+    (tmp_path / "audio").mkdir()
+    shutil.copy(CLIPS / "clip01_af_heart.flac", tmp_path / "audio")
+    with pytest.raises(AudioError, match=r"needs a metadata\.csv with the columns file_name,text"):
+        run("--data", tmp_path / "audio", "--out", tmp_path / "out")
     with pytest.raises(AudioError, match="no such file"):
         run("--data", tmp_path / "none.parquet", "--out", tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -65,9 +65,10 @@ def read_utterances(
 def check_utterances(data: Dataset, text_column: str) -> None:
     """Raise AudioError if there is no such column, or no row."""
     if text_column not in data.column_names:
-        raise AudioError(
-            f"no column {text_column!r}. Choose one of {data.column_names} with --text-column."
-        )
+        advice = f"Choose one of {data.column_names} with --text-column."
+        if set(data.column_names) <= {"id", "audio"}:  # a folder of audio files alone
+            advice = "A folder of audio files needs a metadata.csv with the columns file_name,text."
+        raise AudioError(f"no column {text_column!r}. {advice}")
     if len(data) == 0:
         raise AudioError("the data set has no rows.")
 
