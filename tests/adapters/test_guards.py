@@ -127,7 +127,7 @@ def test_without_speech_there_is_no_text(door, doors) -> None:
     for rate, seconds, most in zip(RATES, LENGTHS_S, (4, 4, 2, 1), strict=True):
         if seconds > 30 and door == "generate":
             continue  # takes one window, as in transformers
-        sounds = silent_sounds(seconds)  # all of them in the next test
+        sounds = silent_sounds(seconds)  # the next test has all of them, for 6 s
         sounds = {name: sounds[name] for name in SOME_SOUNDS[:most]}
         texts = [text.strip() for text in doors[door](list(sounds.values()), rate)]
         assert dict(zip(sounds, texts, strict=True)) == dict.fromkeys(sounds, ""), seconds
