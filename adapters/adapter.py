@@ -55,7 +55,6 @@ class CodesAdapter:
             int8: store matrices as int8, half the size of float16 (`to_int8`).
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         config = {
             "adapter_type": ADAPTER_TYPES[self.kind],
             "base_model_name_or_path": self.base_model,
@@ -71,8 +70,8 @@ class CodesAdapter:
         else:
             tensors = {name: tensor.half().cpu().contiguous() for name, tensor in state.items()}
         replace_file(folder / WEIGHTS_FILE, save(tensors, {"format": "pt"}))
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-        (folder / CARD_FILE).write_text(model_card(config))
+        replace_file(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+        replace_file(folder / CARD_FILE, model_card(config).encode())  # the last: a sign of the end
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> "CodesAdapter":

@@ -1,8 +1,6 @@
 """Turn audio or streams into codes, as a feature extractor of transformers."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,8 @@ from vqasr.codec.modeling import VQCodecModel
 from vqasr.compression.compress import encode_audio
 from vqasr.compression.rates import operating_point
 from vqasr.errors import AudioError
-from vqasr.files import read_file
 from vqasr.grid import NO_FRAME, SAMPLING_RATE_HZ, WINDOW_S, WINDOW_SAMPLES
-from vqasr.stream.header import is_stream
-from vqasr.stream.stream import Stream
+from vqasr.stream.stream import Stream, stream_bytes
 
 
 class CodesFeatureExtractor(SequenceFeatureExtractor):
@@ -71,10 +67,8 @@ class CodesFeatureExtractor(SequenceFeatureExtractor):
             CodecMismatchError: the stream was written by another codec.
             InvalidCodesError: the stream holds fewer codebooks than num_quantizers.
         """
-        if isinstance(sound, str | os.PathLike):
-            sound = read_file(Path(sound))
-        if isinstance(sound, bytes) and is_stream(sound):
-            sound = Stream.load(sound)
+        if (data := stream_bytes(sound)) is not None:
+            sound = Stream.load(data)
         codec = self.model()
         if isinstance(sound, Stream):
             sound.header.check_codec(codec.fingerprint())

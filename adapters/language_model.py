@@ -73,7 +73,8 @@ class BeamSearch:
             model, lexicon = Path(folder) / "model.arpa", Path(folder) / "lexicon"
             model.write_text(text, encoding="utf-8")
             space = tokenizer.word_delimiter_token
-            lexicon.write_text("".join(f"{w} {' '.join(w)} {space}\n" for w in words))
+            spelled = "".join(f"{w} {' '.join(w)} {space}\n" for w in words)
+            lexicon.write_text(spelled, encoding="utf-8")
             try:
                 self._decoder: Any = ctc_decoder(
                     str(lexicon), tokens, str(model), nbest=1, beam_size=BEAM_SIZE,

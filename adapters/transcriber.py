@@ -6,7 +6,6 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,7 @@ from vqasr.entropy.prior import CodePrior
 from vqasr.errors import AudioError, AudioWarning, RecogniserError, VqasrError
 from vqasr.files import is_pipe, read_file
 from vqasr.grid import SAMPLING_RATE_HZ
-from vqasr.stream.header import is_stream
-from vqasr.stream.stream import Stream
+from vqasr.stream.stream import Stream, stream_bytes
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ class Transcriber:
         name = source if isinstance(source, str | os.PathLike) else "the stream"
         if isinstance(source, str | os.PathLike) and is_pipe(source):
             source = read_file(source)  # which is possible once
-        data = _stream_bytes(source)
+        data = stream_bytes(source)
         if isinstance(self._recogniser, OriginalWhisper):
             if data is not None or isinstance(source, Stream):
                 raise VqasrError("a stream holds no audio: leave --uncompressed out.")
@@ -228,25 +226,6 @@ def _transcribe_audio(
         text = whisper.transcribe_audio([samples])[0]
     seconds, size = len(samples) / SAMPLING_RATE_HZ, 2 * len(samples)
     return Transcript(text, seconds, size, 8 * size / seconds if seconds else None, None, segments)
-
-
-def _stream_bytes(source: Any) -> bytes | None:
-    """Return the bytes of a stream, from bytes or a path; None for other sources."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source) if is_stream(bytes(source[:4])) else None
-    if not isinstance(source, str | os.PathLike):
-        return None
-    path = Path(source)
-    if path.suffix == ".vqs":
-        return read_file(path)
-    if not path.is_file() or not path.stat().st_size:
-        return None
-    try:
-        with open(path, "rb") as file:
-            begins = is_stream(file.read(4))
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror}).") from error
-    return read_file(path) if begins else None
 
 
 def _shifted(segments: list[Segment], offset_s: float) -> tuple[str, list[Segment]]:

@@ -173,24 +173,23 @@ class CTCTrainer:
 
     def run(self) -> None:
         """Train the steps that are missing and write the model."""
-        schedule = self.config.schedule
+        schedule, total = self.config.schedule, self.config.schedule.total_steps
         first = self.run_folder.first_step()
         optimizer = make_optimizer(self.model, schedule.learning_rate, self.head_factor)
         if first:
             self.run_folder.load(self.model, optimizer)
-        with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
-            for step in range(first, schedule.total_steps):
+        with StepLog(self.run_folder, first, total, schedule.log_every, schedule.save_every) as log:
+            for step in range(first, total):
                 factors = self.head_factor, 1
                 for group, factor in zip(optimizer.param_groups, factors, strict=True):
                     group["lr"] = factor * schedule.rate(step)
-                mixed = step < self.synthetic_until * schedule.total_steps
+                mixed = step < self.synthetic_until * total
                 losses, audio_s = self.update(optimizer, step, mixed)
-                logged = log.add("ctc", step, losses, audio_s)
-                done, last = step + 1, step + 1 == schedule.total_steps
-                if logged and (done % schedule.save_every == 0 or last):
+                done = step + 1
+                if log.add("ctc", step, losses, audio_s):
                     self.run_folder.save(done, self.model, optimizer, {})
                     self.write()
-                if done % schedule.dev_every == 0 or last:
+                if done % schedule.dev_every == 0 or done == total:
                     self.run_folder.log({"stage": "dev", "step": done, **self.evaluate()})
 
     def update(self, optimizer: AdamW, step: int, mixed: bool) -> tuple[dict[str, Tensor], float]:

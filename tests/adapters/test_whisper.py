@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,8 @@ from vqasr.adapters.whisper import (
     to_features,
 )
 from vqasr.assets import CLIPS
-from vqasr.compression.compress import encode_audio
+from vqasr.compression.compress import compress, encode_audio
+from vqasr.errors import AudioError
 
 # (encoder layers, decoder layers, mel bands, vocabulary): tiny.en, base, small, medium, large-v3,
 # large-v3-turbo. Widths are cut down, and deep ones to a quarter.
@@ -236,3 +238,15 @@ def test_freezing_the_encoder() -> None:
     model(input_features=to_features(codes), labels=tokens).loss.backward()
     assert all(p.grad is None for p in model.get_encoder().parameters())
     assert model.model.decoder.layers[0].fc1.weight.grad is not None
+
+
+def test_extractor_reads_files_and_streams(tmp_path, clips) -> None:
+    stream, extractor = compress(clips[0].samples, num_quantizers=2), CodesFeatureExtractor()
+    stream.save(tmp_path / "clip.vqs")
+    data = stream.to_bytes()
+    for source in (stream, tmp_path / "clip.vqs", data, bytearray(data), memoryview(data)):
+        np.testing.assert_array_equal(extractor.codes(source), stream.codes)
+    (tmp_path / "bad.wav").write_bytes(b"no audio at all")
+    for name in ("bad.wav", "missing.wav"):
+        with pytest.raises(AudioError, match=name):
+            extractor.codes(tmp_path / name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vqasr.errors import StreamError
 from vqasr.grid import MISSING
-from vqasr.stream.header import HEADER_BYTES, StreamHeader
+from vqasr.stream.header import HEADER_BYTES, StreamHeader, is_stream
 from vqasr.stream.packets import END_COPIES, LARGEST_BYTES, Receiver, datagrams
 from vqasr.stream.reader import StreamReader
 from vqasr.stream.stream import Stream
@@ -142,6 +142,19 @@ def test_other_datagrams_do_no_harm(packets: list[bytes], seed: int) -> None:
     arrived, receiver = received([(0.001 * i, p) for i, p in enumerate(mixed)], wait_s=9.0)
     assert receiver.ended
     assert len(Stream.load(arrived, partial=True).codes[0]) >= 20
+
+
+def test_a_chunk_that_begins_as_a_header_does() -> None:
+    file = io.BytesIO()
+    with StreamWriter(file, StreamHeader(b"abc", 1, 8, 640, 5), stream_id=0x1256) as writer:
+        writer.write(np.random.default_rng(0).integers(0, 256, (1, 5 * 340)))
+        writer.close(640 * 5 * 340)
+    packets = sent(file.getvalue())
+    chunks = [p for p in packets if len(p) == HEADER_BYTES and is_stream(p) and p != packets[0]]
+    assert chunks
+    arrived, receiver = received([(0.01 * i, p) for i, p in enumerate(packets)])
+    assert arrived == file.getvalue()
+    assert (receiver.counts.lost, receiver.counts.damaged) == (0, 0)
 
 
 def test_refused() -> None:

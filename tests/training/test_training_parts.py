@@ -14,8 +14,10 @@ from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
 from vqasr.adapters.whisper import VQWhisperForConditionalGeneration, to_features
 from vqasr.codec.convolution import depthwise_by_conv1d, depthwise_by_shifts
 from vqasr.data.speech import data_fingerprint, load_speech
+from vqasr.errors import TrainingError
 from vqasr.training.augment import NONE, SYNTHETIC, Augment, is_held_out
 from vqasr.training.batches import WIDTHS_S, Batch, Batches, lost_frames
+from vqasr.training.checkpoint import RunFolder, StepLog
 from vqasr.training.config import (
     NO_CHANGE,
     AugmentConfig,
@@ -432,3 +434,13 @@ def test_a_data_set_is_named_by_its_audio(folder) -> None:
     assert data_fingerprint(data) == data_fingerprint(load_speech(folder / "speech.parquet"))
     assert data_fingerprint(data) != data_fingerprint(data.select([1, 0, *range(2, len(data))]))
     assert data_fingerprint(data) != data_fingerprint(data.select(range(3)))
+
+
+def test_a_line_of_the_log_before_each_checkpoint(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "model", "abc")
+    with StepLog(run, 0, 10, log_every=4, save_every=3) as log:
+        due = [step + 1 for step in range(10) if log.add("joint", step, {"a": torch.tensor(1.0)})]
+        with pytest.raises(TrainingError, match="is nan"):
+            log.add("joint", 11, {"a": torch.tensor(torch.nan)})
+    assert due == [3, 6, 9, 10]
+    assert [line["step"] for line in run.logged("joint")] == [3, 4, 6, 8, 9, 10]

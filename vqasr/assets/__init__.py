@@ -6,10 +6,11 @@ from pathlib import Path
 ASSETS = Path(__file__).parent
 CLIPS = ASSETS / "clips"
 
+BUNDLED_CODECS = ("vqasr-base",)
 BUNDLED_ADAPTERS = ("vqasr-base-whisper-tiny.en", "vqasr-base-whisper-base")
 BUNDLED_PRIORS = ("vqasr-base-prior",)
 BUNDLED_VOCODERS = ("vqasr-base-vocoder",)
-_MODELS = ("vqasr-base", "ctc-small", *BUNDLED_ADAPTERS, *BUNDLED_PRIORS, *BUNDLED_VOCODERS)
+_MODELS = ("ctc-small", *BUNDLED_CODECS, *BUNDLED_ADAPTERS, *BUNDLED_PRIORS, *BUNDLED_VOCODERS)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> str:

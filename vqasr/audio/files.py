@@ -63,13 +63,14 @@ def read_audio(
             _warn(f"{name}: part {number} of {len(found)} was skipped ({error})")
     if not pieces:
         raise AudioError(f"{name}: none of its {len(found)} parts can be read as audio.")
-    if len(found) > 1:
-        first_s, all_s = (len(p) / SAMPLING_RATE_HZ for p in (pieces[0], np.concatenate(pieces)))
-        _warn(
-            f"{name}: {len(found)} recordings in one file, of which the first takes {first_s:.2f} "
-            f"s; all {all_s:.2f} s are read."
-        )
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    if len(found) == 1:
+        return pieces[0]
+    whole = np.concatenate(pieces)
+    _warn(
+        f"{name}: {len(found)} recordings in one file; all {len(whole) / SAMPLING_RATE_HZ:.2f} s "
+        "are read."
+    )
+    return whole
 
 
 def to_mono_16_khz(samples: Any, sampling_rate: int, name: str = "audio") -> np.ndarray:

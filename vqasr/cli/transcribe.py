@@ -139,7 +139,7 @@ def transcribe(
     form = Format.json if as_json else form
     workers = options.make_engine(engine, processes, address, gpus_per_process)
     if data:
-        others = (live, uncompressed, prior, start_s, end_s, partial, form, pcm_hz)
+        others = (live, uncompressed, prior, start_s, end_s is not None, partial, form, pcm_hz)
         if output is None or any(others):
             raise VqasrError(
                 "--data writes a folder of transcripts in parquet: give -o, and leave --live, "
@@ -168,7 +168,7 @@ def transcribe(
     timed = timestamps or form not in ("text", "json")
     if live:
         text_alone = form == "text" and not timed and output is None and not uncompressed
-        if inputs != [STANDARD] or start_s or end_s or not text_alone:
+        if inputs != [STANDARD] or start_s or end_s is not None or not text_alone:
             raise VqasrError(
                 "--live prints the text of standard input: give - alone, without output folder, "
                 "timestamps, other formats, --start-s, --end-s and --uncompressed."

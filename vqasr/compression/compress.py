@@ -1,11 +1,13 @@
 """Audio to codes and streams, and back to audio."""
 
 import os
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vqasr.assets import BUNDLED_CODECS
 from vqasr.audio.arrays import to_mono
 from vqasr.audio.pitch_tracker import track_codes
 from vqasr.audio.sources import Sound, load_audio
@@ -115,7 +117,7 @@ def compress(
         StreamError: chunks of this length could be too large for the format.
         CodecError: the codec cannot be loaded.
     """
-    model = load_codec(codec)
+    model = _kept(codec)
     point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
     samples = load_audio(audio, sampling_rate)
     length = chunk_frames or usual_chunk_frames(model.config.frames(len(samples)))
@@ -230,7 +232,7 @@ def decode(
     """
     if not isinstance(stream, Stream):
         stream = Stream.load(stream)
-    codec = load_codec(codec)
+    codec = _kept(codec)
     stream.header.check_codec(codec.fingerprint())
     check_sizes(stream.header, codec)
     loaded = load_vocoder(vocoder, codec.fingerprint())
@@ -321,3 +323,13 @@ def load_codec(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:
     if isinstance(codec, VQCodecModel):
         return codec
     return VQCodecModel.from_pretrained(codec).eval()
+
+
+def _kept(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:
+    """Load as `load_codec` does; one that ships stays loaded for the next call."""
+    if isinstance(codec, VQCodecModel) or str(codec) not in BUNDLED_CODECS:
+        return load_codec(codec)
+    return _shipped(str(codec))
+
+
+_shipped = lru_cache(maxsize=1)(load_codec)

@@ -7,6 +7,7 @@ of the chunks before restore what single losses took (redundancy after RFC 2198)
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -126,8 +127,9 @@ class Receiver:
         """
         self.counts.bytes += len(datagram) + IP_AND_UDP_BYTES
         if len(datagram) == HEADER_BYTES and is_stream(datagram):
-            self._take_header(datagram)
-            return self.poll(now_s)
+            with contextlib.suppress(StreamError):  # chunks may begin as headers do
+                self._take_header(StreamHeader.from_bytes(datagram))
+                return self.poll(now_s)
         chunks = self._chunks(datagram)
         self.counts.damaged += not chunks
         for chunk in chunks:
@@ -168,12 +170,7 @@ class Receiver:
             self.header, self._seed
         )
 
-    def _take_header(self, datagram: bytes) -> None:
-        try:
-            header = StreamHeader.from_bytes(datagram)
-        except StreamError:
-            self.counts.damaged += 1
-            return
+    def _take_header(self, header: StreamHeader) -> None:
         if self.header is None and not header.single:
             self._seed = checksum_seed(header, prior_for(header, self._prior))
             self.header = header

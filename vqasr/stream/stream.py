@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -16,10 +17,10 @@ import numpy.typing as npt
 from vqasr.entropy.bundled import bundled_prior
 from vqasr.entropy.packing import check_codes
 from vqasr.entropy.prior import CodePrior
-from vqasr.errors import CorruptStreamError, StreamError, TruncatedStreamError
-from vqasr.files import replace_file
+from vqasr.errors import CorruptStreamError, StreamError, TruncatedStreamError, VqasrError
+from vqasr.files import read_file, replace_file
 from vqasr.grid import MISSING, SAMPLING_RATE_HZ, UNVOICED
-from vqasr.stream.header import StreamHeader, usual_chunk_frames
+from vqasr.stream.header import StreamHeader, is_stream, usual_chunk_frames
 from vqasr.stream.reader import StreamReader
 from vqasr.stream.writer import StreamWriter, derived_id, write_all
 
@@ -283,3 +284,26 @@ def _kind(stream: Stream) -> str:
         f"{header.bits_per_code} bits, frames of {header.hop_length} samples and "
         f"{'a' if header.pitch else 'no'} pitch"
     )
+
+
+def stream_bytes(source: object) -> bytes | None:
+    """Return the bytes of a stream, from bytes or a path; None for other sources, as audio.
+
+    Raises:
+        VqasrError: the file cannot be read.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source) if is_stream(bytes(source[:4])) else None
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = Path(source)
+    if path.suffix == ".vqs":
+        return read_file(path)
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    try:
+        with open(path, "rb") as file:
+            begins = is_stream(file.read(4))
+    except OSError as error:
+        raise VqasrError(f"{path}: cannot be read ({error.strerror}).") from error
+    return read_file(path) if begins else None

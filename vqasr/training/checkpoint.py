@@ -125,21 +125,25 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 class StepLog(Progress):
-    """Progress bar that logs the mean losses of `every` steps; a context manager."""
+    """Progress bar that logs the mean losses of `log_every` steps; a context manager.
 
-    def __init__(self, run: RunFolder, first: int, total: int, every: int):
+    Before a checkpoint it logs too, which checks that the losses are finite.
+    """
+
+    def __init__(self, run: RunFolder, first: int, total: int, log_every: int, save_every: int):
         super().__init__(
             TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
             TimeRemainingColumn(), TextColumn("{task.fields[loss]}"), disable=not run.written,
         )  # fmt: skip
-        self._run, self._total, self._every = run, total, every
+        self._run, self._total = run, total
+        self._log_every, self._save_every = log_every, save_every
         self._bar = self.add_task("training", total=total, completed=first, loss="")
         self._started, self._audio_s = time.monotonic(), 0.0
         self._sums: dict[str, Tensor] = {}
         self._counts: Counter[str] = Counter()
 
     def add(self, stage: str, step: int, losses: dict[str, Tensor], audio_s: float = 0.0) -> bool:
-        """Add the losses of a step; return True if a line was written to the log.
+        """Add the losses of a step; return whether a checkpoint is due.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -149,7 +153,8 @@ class StepLog(Progress):
         self._counts.update(losses.keys())
         self._audio_s += audio_s
         self.update(self._bar, description=stage, completed=step + 1)
-        if (step + 1) % self._every and step + 1 != self._total:
+        save_now = (step + 1) % self._save_every == 0 or step + 1 == self._total
+        if (step + 1) % self._log_every and not save_now:
             return False
         means = {name: float(value) / self._counts[name] for name, value in self._sums.items()}
         for name, mean in means.items():
@@ -166,4 +171,4 @@ class StepLog(Progress):
         shown = (f"{k} {v:.3f}" for k, v in means.items() if k.endswith(SHOWN))
         self.update(self._bar, loss=" ".join(shown))
         self._sums, self._counts = {}, Counter()
-        return True
+        return save_now

@@ -21,6 +21,17 @@ def adamw(parameters: list[nn.Parameter], lr: float, decay: float = WEIGHT_DECAY
     return AdamW([{"params": parameters}], lr=lr, betas=(0.9, 0.98), weight_decay=decay)
 
 
+def make_optimizer(name: str, parameters: list[nn.Parameter], lr: float) -> Optimizer:
+    """Make "muon" or "adamw", as configurations name them."""
+    return (Muon if name == "muon" else adamw)(parameters, lr)
+
+
+def set_rate(optimizer: Optimizer, lr: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
 class Muon(Optimizer):
     """Muon (Jordan 2024) for matrices, AdamW for all other parameters.
 

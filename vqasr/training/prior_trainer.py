@@ -24,7 +24,7 @@ from vqasr.stream.rates import Rates
 from vqasr.training.batches import Batches
 from vqasr.training.checkpoint import RunFolder, StepLog
 from vqasr.training.config import TrainConfig
-from vqasr.training.optimizer import adamw
+from vqasr.training.optimizer import adamw, set_rate
 from vqasr.training.precision import autocast
 from vqasr.training.prior_data import RateSchedule, training_codes
 from vqasr.training.prior_network import PriorNetwork
@@ -32,7 +32,7 @@ from vqasr.training.recordings import Recordings
 
 PRICED_RATE = 0.5  # learning rate of the priced steps, as a fraction of the first steps'
 WARMUP_STEPS, FINAL_RATE = 100, 0.02
-LOG_EVERY = 50  # steps, or a divisor where checkpoints need it
+LOG_EVERY = 50  # steps
 # Bit prices at which rates are measured, as fractions of the mean squared distance that the first
 # codebook leaves.
 PRICES = (
@@ -108,22 +108,17 @@ class PriorTrainer:
         )
         self.network.count(codes)
         codes = codes.to(self._batches.device)
-        # Checkpoints follow lines of the log, which check that the loss is finite.
-        every = math.gcd(LOG_EVERY, self.config.save_every)
-        with StepLog(self._run_folder, first, last, every) as log:
+        with StepLog(self._run_folder, first, last, LOG_EVERY, self.config.save_every) as log:
             for step in range(first, last):
-                for group in optimizer.param_groups:
-                    group["lr"] = self._learning_rate(step, begin, last)
+                set_rate(optimizer, self._learning_rate(step, begin, last))
                 torch.manual_seed(self._seed * 7_919 + step)
                 loss = self._loss(codes, np.random.default_rng([self._seed, 3, step]))
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
                 optimizer.step()
-                bits, done = loss.detach() / math.log(2), step + 1
-                logged = log.add("prior", step, {"bits_per_code": bits})
-                if logged and (done % self.config.save_every == 0 or done == last):
-                    self._run_folder.save(done, self.network, optimizer, {})
+                if log.add("prior", step, {"bits_per_code": loss.detach() / math.log(2)}):
+                    self._run_folder.save(step + 1, self.network, optimizer, {})
 
     def _learning_rate(self, step: int, begin: int, last: int) -> float:
         """Linear warm-up, then a cosine down to 2 % of the highest."""

@@ -30,7 +30,7 @@ from vqasr.training.losses import (
     reconstruction_error,
     scale_penalty,
 )
-from vqasr.training.optimizer import Muon, adamw
+from vqasr.training.optimizer import make_optimizer, set_rate
 from vqasr.training.parallel import Processes
 from vqasr.training.precision import autocast
 from vqasr.training.prior_trainer import PriorTrainer, price_points
@@ -79,21 +79,18 @@ class Trainer:
 
     def _load_data(self) -> None:
         data, device = self.config.data, self.device
-        dev = self.decoded(data.dev, data.dev_split)
+        self.dev = self.decoded(data.dev, data.dev_split)
         self.noise = load_speech(data.noise, "train") if data.noise else None
         self._augment = Augment(self.noise, device)
         whole = data.batch_s / self.processes.count
         if device.type != "cuda":
             whole = min(CPU_PIECE_S, whole)
         self._piece_s = data.piece_s or whole
-        self.dev = dev
-        spread = dev.spread(data.dev_utterances)
-        self.dev_batches = self.batches_of(spread)
+        self.dev_batches = self.batches_of(self.dev.spread(data.dev_utterances))
         self.windows = None
         if data.window_shards:
-            steps = self.config.schedule.total_steps
-            self.windows = Windows(data, self.config.seed, steps)
-        if self.windows is None:
+            self.windows = Windows(data, self.config.seed, self.config.schedule.total_steps)
+        else:
             self._use(self.decoded(data.train, data.train_split))
 
     def decoded(self, source: list[str], split: str) -> Recordings:
@@ -185,14 +182,15 @@ class Trainer:
     def _train_steps(self, first: int) -> None:
         """Run the gradient stages, from step `first` on."""
         schedule, optimizer = self.config.schedule, self._optimizer()
+        total = schedule.total_steps
         if first:
             extra = self.run_folder.load(self.student, optimizer)
             self.student.codec.quantizer.load_training_state(extra)
-        elif self.config.start_from and schedule.total_steps:
+        elif self.config.start_from and total:
             self.evaluate(0)
         self.processes.same(self.student)
-        with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
-            for step in range(first, schedule.total_steps):
+        with StepLog(self.run_folder, first, total, schedule.log_every, schedule.save_every) as log:
+            for step in range(first, total):
                 if step != first and step % self.config.data.window_steps == 0 and self.windows:
                     self._enter_window(step)
                 if step == schedule.autoencoder_steps and not self.config.start_from:
@@ -200,11 +198,10 @@ class Trainer:
                     self.processes.same(self.student)
                     self.run_folder.log({"stage": "codebooks", "frames": frames})
                 losses, audio_s = self.update(optimizer, step)
-                logged = log.add(schedule.stage(step), step, losses, audio_s)
-                done, last = step + 1, step + 1 == schedule.total_steps
-                if logged and (done % schedule.save_every == 0 or last):
+                done = step + 1
+                if log.add(schedule.stage(step), step, losses, audio_s):
                     self.save(done, optimizer)
-                if done % schedule.dev_every == 0 or last:
+                if done % schedule.dev_every == 0 or done == total:
                     self.evaluate(done)
 
     def _optimizer(self) -> Optimizer:
@@ -212,15 +209,13 @@ class Trainer:
             self.student.codec.requires_grad_(False)
             self.student.ctc_head.requires_grad_(False)
         parameters = [p for p in self.student.parameters() if p.requires_grad]
-        kind = Muon if self.config.optimizer == "muon" else adamw
-        return kind(parameters, self.config.schedule.learning_rate)
+        return make_optimizer(self.config.optimizer, parameters, self.config.schedule.learning_rate)
 
     def update(self, optimizer: Optimizer, step: int) -> tuple[dict[str, Tensor], float]:
         """Make one step; return the parts of the loss and the seconds of audio."""
         schedule = self.config.schedule
         self.student.train()
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
+        set_rate(optimizer, schedule.rate(step))
         optimizer.zero_grad()
         joint = schedule.stage(step) == "joint"
         weights = loss_weights(self.config, autoencoder=not joint)

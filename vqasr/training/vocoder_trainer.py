@@ -31,7 +31,7 @@ from vqasr.training.config import (
 from vqasr.training.discriminators import Adversary
 from vqasr.training.losses import divergence, relative_distance
 from vqasr.training.loudness import loudness_distance
-from vqasr.training.optimizer import Muon, adamw
+from vqasr.training.optimizer import make_optimizer, set_rate
 from vqasr.training.parallel import Processes
 from vqasr.training.precision import autocast
 from vqasr.training.recordings import Recordings
@@ -129,23 +129,22 @@ class VocoderTrainer:
             TrainingError: the folder holds a run of another configuration, or a loss is not finite.
         """
         first = self.run_folder.first_step()
-        schedule, parameters = self.config.schedule, list(self.vocoder.parameters())
-        kind = Muon if self.config.optimizer == "muon" else adamw
-        optimizer = kind(parameters, schedule.learning_rate)
+        schedule, total = self.config.schedule, self.config.schedule.total_steps
+        parameters = list(self.vocoder.parameters())
+        optimizer = make_optimizer(self.config.optimizer, parameters, schedule.learning_rate)
         if first:
             extra = self.run_folder.load(self.vocoder, optimizer)
             if self.adversary is not None:
                 self.adversary.load(extra)
-        with StepLog(self.run_folder, first, schedule.total_steps, schedule.log_every) as log:
-            for step in range(first, schedule.total_steps):
+        with StepLog(self.run_folder, first, total, schedule.log_every, schedule.save_every) as log:
+            for step in range(first, total):
                 losses, audio_s = self.update(optimizer, step)
-                logged = log.add("vocoder", step, losses, audio_s)
-                done, last = step + 1, step + 1 == schedule.total_steps
-                if logged and (done % schedule.save_every == 0 or last):
+                done = step + 1
+                if log.add("vocoder", step, losses, audio_s):
                     extra = {} if self.adversary is None else self.adversary.state()
                     self.run_folder.save(done, self.vocoder, optimizer, extra)
                     self.vocoder.save_pretrained(self.folder / "vocoder")
-                if done % schedule.dev_every == 0 or last:
+                if done % schedule.dev_every == 0 or done == total:
                     measured = self.evaluate()
                     self.run_folder.log({"stage": "dev", "step": done, **measured})
                     distances = ", ".join(f"{name} {value}" for name, value in measured.items())
@@ -155,8 +154,7 @@ class VocoderTrainer:
     def update(self, optimizer: Optimizer, step: int) -> tuple[dict[str, Tensor], float]:
         """Make one step; return the parts of the loss and the seconds of audio."""
         config = self.config
-        for group in optimizer.param_groups:
-            group["lr"] = config.schedule.rate(step)
+        set_rate(optimizer, config.schedule.rate(step))
         rng = np.random.default_rng([config.seed, step])
         crops = self.train.crops(rng, config.batch_crops, config.crop_frames)
         weights = np.array(list(config.levels.values()), float)
