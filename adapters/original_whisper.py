@@ -31,7 +31,7 @@ from vqasr.names import english_only
 # Whisper's own transcription (arXiv 2212.04356, section 4.5).
 LOOP_COMPRESSION = 2.4
 # Length of the n-grams that are blocked when a looping transcript is decoded again.
-LOOP_TOKENS = 3
+NO_REPEAT_NGRAM = 3
 # Least share of equal letters in the repetitions of a phrase.
 SIMILAR = 0.7
 # Number of first words with which a text that starts over ends.
@@ -120,7 +120,7 @@ class OriginalWhisper:
         texts = decode(features)
         loops = [i for i, text in enumerate(texts) if is_loop(text)]
         if loops:
-            again = decode(features[loops], no_repeat_ngram_size=LOOP_TOKENS)
+            again = decode(features[loops], no_repeat_ngram_size=NO_REPEAT_NGRAM)
             for i, text in zip(loops, again, strict=True):
                 texts[i] = text
         return texts
@@ -137,7 +137,7 @@ class OriginalWhisper:
         for i, segments in enumerate(transcripts):
             if _has_loop(segments):
                 (transcripts[i],) = self._segments(
-                    model, features[i : i + 1], no_repeat_ngram_size=LOOP_TOKENS
+                    model, features[i : i + 1], no_repeat_ngram_size=NO_REPEAT_NGRAM
                 )
         return transcripts
 

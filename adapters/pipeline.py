@@ -15,7 +15,7 @@ from transformers import AutomaticSpeechRecognitionPipeline
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.whisper import VQWhisperConfig, to_features
 from vqasr.errors import CodecMismatchError, VqasrError
-from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, MEL_FRAMES_PER_FRAME, WINDOW_FRAMES
+from vqasr.grid import FRAME_RATE_HZ, HOP_LENGTH, HOPS_PER_FRAME, WINDOW_FRAMES
 
 
 class CodesPipeline(AutomaticSpeechRecognitionPipeline):
@@ -89,10 +89,10 @@ class CodesPipeline(AutomaticSpeechRecognitionPipeline):
         self, model_inputs: dict[str, Any], **kwargs: Any
     ) -> Any:
         if self.type == "seq2seq_whisper":
-            mask = model_inputs["attention_mask"].repeat_interleave(MEL_FRAMES_PER_FRAME, dim=1)
+            mask = model_inputs["attention_mask"].repeat_interleave(HOPS_PER_FRAME, dim=1)
             features = to_features(model_inputs.pop("input_values").transpose(1, 2))
             model_inputs["input_features"] = features
-            if features.shape[-1] > MEL_FRAMES_PER_FRAME * WINDOW_FRAMES:
+            if features.shape[-1] > HOPS_PER_FRAME * WINDOW_FRAMES:
                 # transformers needs them to read on after a window; the result leaves them out.
                 kwargs["return_timestamps"] = kwargs.get("return_timestamps") or True
             # Whisper's sequential algorithm finds the end of each long clip in the mask.

@@ -24,6 +24,7 @@ from vqasr.data.shard_work import Added, Engine, process_shards
 from vqasr.data.shards import AUDIO, CODES_KEY, ShardedData
 from vqasr.data.speech import row_audio
 from vqasr.data.tokenized import COLUMNS, row_codes
+from vqasr.entropy.packing import check_num_quantizers
 from vqasr.errors import AudioError, CodecMismatchError, InvalidCodesError, VqasrError
 from vqasr.stream.header import StreamHeader
 
@@ -96,11 +97,7 @@ def transcribe_data(
         made = recogniser.codec_fingerprint
         if config.bps is not None:
             raise VqasrError("bps is for audio; codes have their rate. Use num_quantizers.")
-        most = recogniser.embedder.config.num_quantizers
-        if config.num_quantizers is not None and not 1 <= config.num_quantizers <= most:
-            raise InvalidCodesError(
-                f"num_quantizers={config.num_quantizers}: choose 1 to {most} codebooks."
-            )
+        check_num_quantizers(config.num_quantizers, recogniser.embedder.config.num_quantizers)
     if made != recogniser.codec_fingerprint:
         raise CodecMismatchError(
             f"codec {config.codec} is {made.hex()}; the recogniser reads codes of "

@@ -23,12 +23,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
-from vqasr.adapters.loop_guard import LoopGuard
-from vqasr.adapters.token_limit import TokenLimit
+from vqasr.adapters.guards import LoopGuard, TokenLimit
 from vqasr.adapters.windows import have_speech
 from vqasr.codec.convolution import StreamBlock
 from vqasr.codec.quantizer import ResidualVQ
-from vqasr.grid import FRAME_S, MEL_FRAMES_PER_FRAME, WINDOW_FRAMES
+from vqasr.grid import FRAME_S, HOPS_PER_FRAME, WINDOW_FRAMES
 
 
 class VQWhisperConfig(WhisperConfig):
@@ -107,7 +106,7 @@ class CodesWhisperEncoder(nn.Module):
 
     def forward(self, input_features: Tensor, **kwargs: Any) -> CodesEncoderOutput:
         """Encode features (batch, n, 3000) of `to_features`: (batch, at most 1500, d_model)."""
-        codes = input_features[..., ::MEL_FRAMES_PER_FRAME]
+        codes = input_features[..., ::HOPS_PER_FRAME]
         mask = None
         if not codes.is_floating_point():
             codes = codes.long() - 1
@@ -272,5 +271,5 @@ def to_features(codes: Tensor) -> Tensor:
         at least 30 s with 0, which `generate` pads with too.
     """
     grid = codes if codes.is_floating_point() else (codes + 1).to(torch.int32)
-    grid = grid.repeat_interleave(MEL_FRAMES_PER_FRAME, dim=-1)
-    return F.pad(grid, (0, max(0, MEL_FRAMES_PER_FRAME * WINDOW_FRAMES - grid.shape[-1])))
+    grid = grid.repeat_interleave(HOPS_PER_FRAME, dim=-1)
+    return F.pad(grid, (0, max(0, HOPS_PER_FRAME * WINDOW_FRAMES - grid.shape[-1])))

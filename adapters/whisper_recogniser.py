@@ -18,7 +18,7 @@ class WhisperRecogniser(Recogniser):
     """Transcribe codes with Whisper.
 
     Args:
-        recogniser: the base model; its weights are shared and stay unchanged.
+        whisper: the base model; its weights are shared and stay unchanged.
         adapter: trained for it.
         padded: see `VQWhisperConfig`.
 
@@ -26,14 +26,14 @@ class WhisperRecogniser(Recogniser):
         RecogniserError: the adapter was trained for other weights.
     """
 
-    def __init__(self, recogniser: OriginalWhisper, adapter: CodesAdapter, padded: bool = False):
-        adapter.check_base(recogniser.name, recogniser.fingerprint())
-        self.recogniser = recogniser
+    def __init__(self, whisper: OriginalWhisper, adapter: CodesAdapter, padded: bool = False):
+        adapter.check_base(whisper.name, whisper.fingerprint())
+        self.whisper = whisper
         self.adapter = adapter
         self.embedder = adapter.embedder
         self.codec_fingerprint = adapter.codec_fingerprint
         self.model = VQWhisperForConditionalGeneration.from_base(
-            recogniser.model, adapter.embedder, adapter.codec_fingerprint, padded
+            whisper.model, adapter.embedder, adapter.codec_fingerprint, padded
         )
 
     @classmethod
@@ -55,36 +55,36 @@ class WhisperRecogniser(Recogniser):
         Raises:
             RecogniserError: one of them cannot be loaded, or no adapter is bundled.
         """
-        recogniser = load_whisper(asr, language, task)
+        whisper = load_whisper(asr, language, task)
         if adapter is not None:
-            return cls(recogniser, CodesAdapter.from_pretrained(adapter), padded)
+            return cls(whisper, CodesAdapter.from_pretrained(adapter), padded)
         for name in BUNDLED_ADAPTERS:
             bundled = CodesAdapter.from_pretrained(name)
-            if bundled.base_fingerprint == recogniser.fingerprint():
-                return cls(recogniser, bundled, padded)
+            if bundled.base_fingerprint == whisper.fingerprint():
+                return cls(whisper, bundled, padded)
         raise RecogniserError(
             f"no adapter ships for the recogniser {asr!r}, only {', '.join(BUNDLED_ADAPTERS)}. "
             "Give the folder of an adapter trained for it."
         )
 
     def transcribe_audio(self, clips: list[np.ndarray]) -> list[str]:
-        return self.recogniser.transcribe_audio(clips)
+        return self.whisper.transcribe_audio(clips)
 
     def fingerprint(self) -> bytes:
-        return self.recogniser.fingerprint()
+        return self.whisper.fingerprint()
 
     def read_texts(self, codes: Tensor) -> list[str]:
         features = to_features(codes)
-        texts = self.recogniser.generate_text(self.model, features)
+        texts = self.whisper.generate_text(self.model, features)
         # Without padding Whisper may miss the end of a short phrase and repeat it.
         again = [i for i, text in enumerate(texts) if repeats_itself(text)]
         encoder: Any = self.model.model.encoder
         if again and not encoder.padded:
             with encoder.setting("padded"):
-                padded = self.recogniser.generate_text(self.model, features[again])
+                padded = self.whisper.generate_text(self.model, features[again])
             for i, text in zip(again, padded, strict=True):
                 texts[i] = text
         return texts
 
     def read_segments(self, codes: Tensor) -> list[list[Segment]]:
-        return self.recogniser.generate_segments(self.model, to_features(codes))
+        return self.whisper.generate_segments(self.model, to_features(codes))

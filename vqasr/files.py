@@ -23,16 +23,21 @@ class Begun:
             self._read: Callable[[int], bytes] = partial(os.read, file.fileno())
         except (OSError, AttributeError):  # not a file of the system
             self._read = file.read
-        self.head = b""
-        while len(self.head) < size and (piece := self._read(size - len(self.head))):
-            self.head += piece
-        self._unread = self.head
+        self._unread = b""
+        self._unread = self.head = self.read_exactly(size)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, as soon as there are any; b"" at the end."""
         if not self._unread:
             return self._read(size)
         data, self._unread = self._unread[:size], self._unread[size:]
+        return data
+
+    def read_exactly(self, size: int) -> bytes:
+        """Return `size` bytes; fewer at the end."""
+        data = b""
+        while len(data) < size and (more := self.read(size - len(data))):
+            data += more
         return data
 
     def read_all(self) -> bytes:

@@ -37,12 +37,13 @@ from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.codec.mel import POWER_FLOOR, log_mel
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.files import replace_file
-from vqasr.grid import HOP_LENGTH, MEL_FRAMES_PER_FRAME, SAMPLING_RATE_HZ
+from vqasr.grid import HOP_LENGTH, HOPS_PER_FRAME, SAMPLING_RATE_HZ
 from vqasr.training.batches import Batch
 from vqasr.training.checkpoint import RunFolder, StepLog
 from vqasr.training.config import config_hash, load_train_config
 from vqasr.training.losses import letters_loss
 from vqasr.training.precision import autocast
+from vqasr.training.recordings import Recordings
 from vqasr.training.trainer import Trainer
 
 GAPS, GAP_FRAMES = 3, 12  # the most gaps of an item and frames of a gap (arXiv 1904.08779)
@@ -83,9 +84,7 @@ class LogMelReader(nn.Module):
         mask = batch.frame_mask(batch.audio_lengths)
         mel = log_mel(replace(batch, target=batch.audio).power, POWER_FLOOR)
         mel = torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 2.0)  # eight decades
-        shown = (mask & ~gaps).repeat_interleave(MEL_FRAMES_PER_FRAME, dim=1)[
-            :, : mel.shape[1], None
-        ]
+        shown = (mask & ~gaps).repeat_interleave(HOPS_PER_FRAME, dim=1)[:, : mel.shape[1], None]
         mel = torch.where(shown, mel, mel.amin((1, 2), keepdim=True))
         hidden = F.gelu(self.conv1(mel.transpose(1, 2)))
         hidden = F.gelu(self.conv2(hidden)).transpose(1, 2)
@@ -120,7 +119,7 @@ class CTCTrainer:
         if arguments.synthetic:
             synthetic = self.data.decoded(arguments.synthetic, "train")
             # Recordings of persons keep their numbers, by which their texts are found.
-            self.data.train = self.data.train.joined(synthetic)
+            self.data.train = joined(self.data.train, synthetic)
             self.mixed = self.data.batches_of(self.data.train)
             hours = synthetic.lengths.sum() / SAMPLING_RATE_HZ / 3600
             logging.info("%.2f h of them synthetic", hours)
@@ -257,6 +256,17 @@ def copy_base(model: VQWav2Vec2ForCTC, dropout: float) -> Wav2Vec2ForCTC:
     base.wav2vec2.encoder.load_state_dict(model.encoder.state_dict())
     base.lm_head.load_state_dict(model.lm_head.state_dict())
     return base
+
+
+def joined(first: Recordings, others: Recordings) -> Recordings:
+    """Return some recordings and, with the numbers behind theirs, some others."""
+    return Recordings(
+        torch.cat([first.pcm, others.pcm]),
+        np.concatenate([first.starts, others.starts + len(first.pcm)]),
+        np.concatenate([first.lengths, others.lengths]),
+        [*first.texts, *others.texts],
+        np.concatenate([first.cropped, others.cropped]),
+    )
 
 
 def draw_gaps(batch: Batch) -> Tensor:

@@ -67,7 +67,7 @@ def main() -> None:
 def make_systems(adapter: str | None, ctc: str | None) -> dict[str, System]:
     """Return a function (clips, streams) -> texts for each system."""
     padded = WhisperRecogniser.from_pretrained("tiny.en", adapter, padded=True)
-    closing = WhisperRecogniser(padded.recogniser, padded.adapter, padded=False)
+    closing = WhisperRecogniser(padded.whisper, padded.adapter, padded=False)
 
     def from_streams(recogniser: Recogniser) -> System:
         return lambda clips, data: recogniser.transcribe_streams(

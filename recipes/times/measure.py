@@ -43,7 +43,7 @@ def main() -> None:
     data = load_speech(arguments.data)
     data = data.select(range(min(arguments.limit, len(data))))
     recogniser = WhisperRecogniser.from_pretrained("tiny.en", arguments.adapter)
-    whisper = recogniser.recogniser
+    whisper = recogniser.whisper
     original: Any = pipeline(
         TASK, model=whisper.model, tokenizer=whisper.tokenizer,
         feature_extractor=whisper.feature_extractor,

@@ -9,16 +9,30 @@ python recipes/wer_vs_bitrate/card.py vqasr/assets/ctc-small runs/ctc_curve
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from vqasr import CodePrior, VQCodecModel
 from vqasr.adapters.adapter import CONFIG_FILE
-from vqasr.adapters.model_card import codec_card, ctc_card, model_card, prior_card
+from vqasr.adapters.model_card import RECOGNISER, Metrics, card, model_card, results_table
 
 KEPT = (
     "system", "utterances", "words", "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "wer",
     "delta_wer",
 )  # fmt: skip
 READ = ("pcm", "vqasr:")  # beginnings of the systems that belong into a card
+RATE_COLUMNS = ("nominal_bps", "order0_bps", "prior_bps", "coded_bps")
+RATES_EXPLAINED = (
+    "Bits per second on disk (`coded_bps`), and by the prior, the order-0 entropy and the sizes of "
+    "the codebooks."
+)
+CODEC = """from vqasr import compress, decode
+
+stream = compress("talk.wav", codec="THIS_FOLDER", num_quantizers=4)
+audio = decode(stream, codec="THIS_FOLDER")"""
+PRIOR = """from vqasr import CodePrior, compress
+
+prior = CodePrior.from_pretrained("THIS_FOLDER")
+stream = compress("talk.wav", num_quantizers=4, prior=prior)"""
 
 
 def main() -> None:
@@ -33,10 +47,10 @@ def main() -> None:
         metrics[path.parent.name] = [{key: row[key] for key in KEPT} for row in rows]
     if not metrics:
         parser.error(f"{arguments.results} holds no SET/results.json")
-    (arguments.folder / "README.md").write_text(card(arguments.folder, metrics))
+    (arguments.folder / "README.md").write_text(card_of(arguments.folder, metrics))
 
 
-def card(folder: Path, metrics: dict) -> str:
+def card_of(folder: Path, metrics: Metrics) -> str:
     """Return the card; an adapter's metrics are also written into its configuration."""
     if (folder / CONFIG_FILE).exists():
         config = json.loads((folder / CONFIG_FILE).read_text()) | {"metrics": metrics}
@@ -52,6 +66,51 @@ def card(folder: Path, metrics: dict) -> str:
         return ctc_card(folder.name, config["codec_fingerprint"], metrics)
     fingerprint = VQCodecModel.from_pretrained(folder).fingerprint().hex()
     return codec_card(folder.name, config, fingerprint, metrics)
+
+
+def ctc_card(name: str, codec_fingerprint: str, metrics: Metrics) -> str:
+    """Return the Markdown for a CTC recogniser that reads codes."""
+    return card(
+        "automatic-speech-recognition",
+        "ctc",
+        f"{name}: codes to letters",
+        "A small Wav2Vec2 encoder with a CTC head that reads codes of the vqasr codec "
+        f"`{codec_fingerprint}`: no Whisper, no waveform, no spectrogram. Weights are stored as "
+        "int8 with a scale per row. With `+lm` after its name, words are found with a word n-gram; "
+        "rows with `+greedy` are the likeliest letters alone.",
+        RECOGNISER.format(arguments='"THIS_FOLDER"'),
+        results_table(metrics),
+    )
+
+
+def codec_card(name: str, config: dict[str, Any], fingerprint: str, metrics: Metrics) -> str:
+    """Return the Markdown for a codec, from the contents of config.json."""
+    return card(
+        "feature-extraction",
+        "codec",
+        f"{name}: speech codec",
+        f"Codec `{fingerprint}`: 16 kHz speech to {config['num_quantizers']} residual "
+        f"codes of {config['codebook_size']} at {16_000 / config['hop_length']:g} Hz and back. "
+        "Recognisers read the codes through an adapter.",
+        CODEC,
+        results_table(metrics),
+        sizes=f"- look-ahead {config['lookahead_samples'] / 16:g} ms\n"
+        f"- the first codebooks describe {config['base_dim']} of {config['latent_dim']} latent "
+        "dimensions\n\n",
+    )
+
+
+def prior_card(name: str, codec_fingerprint: str, metrics: Metrics) -> str:
+    """Return the Markdown for a code prior."""
+    return card(
+        "other",
+        "code-prior",
+        f"{name}: probabilities of codes",
+        f"Integer network that predicts the codes of codec `{codec_fingerprint}` for "
+        "the range coder, with the same probabilities on every machine.",
+        PRIOR,
+        results_table(metrics, RATE_COLUMNS, RATES_EXPLAINED),
+    )
 
 
 if __name__ == "__main__":

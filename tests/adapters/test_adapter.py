@@ -47,7 +47,7 @@ def unpadded(recogniser) -> VQWhisperForConditionalGeneration:
     """Another view on the base model, which reads without padding."""
     assert recogniser.embedder.config.num_closing_frames
     return VQWhisperForConditionalGeneration.from_base(
-        recogniser.recogniser.model, recogniser.embedder, recogniser.codec_fingerprint
+        recogniser.whisper.model, recogniser.embedder, recogniser.codec_fingerprint
     )
 
 
@@ -98,7 +98,7 @@ def test_times_are_read_padded(unpadded, codec, clips) -> None:
 
 
 def test_the_base_model_gets_no_hooks(unpadded, recogniser) -> None:
-    layers = recogniser.recogniser.model.model.decoder.layers
+    layers = recogniser.whisper.model.model.decoder.layers
     assert all(type(layer) is WhisperDecoderLayer for layer in layers)
     assert not any(layer._forward_pre_hooks for layer in layers)
     masked = unpadded.model.decoder.layers
@@ -268,11 +268,11 @@ def test_missing_and_broken_adapters(tmp_path) -> None:
 def test_an_adapter_for_another_recogniser_is_refused(recogniser) -> None:
     embedder = CodeEmbedder(CodeEmbedderConfig(2, 16, 4, embed_dim=128, hidden_size=8))
     with pytest.raises(RecogniserError, match=r"base\.en, whose weights are not"):
-        WhisperRecogniser(recogniser.recogniser, CodesAdapter(embedder, "base.en", b"123456", b""))
+        WhisperRecogniser(recogniser.whisper, CodesAdapter(embedder, "base.en", b"123456", b""))
 
 
 def test_no_adapter_ships_for_other_recognisers(recogniser, tmp_path) -> None:
-    base = recogniser.recogniser
+    base = recogniser.whisper
     other = copy.deepcopy(base.model)
     other.model.encoder.conv1.weight.data.mul_(1.5)
     for part in (other, base.feature_extractor, base.tokenizer):

@@ -1,12 +1,12 @@
 """The fine-tuning recipes, a few steps on bundled clips: they train, resume, and can be used."""
 
-import importlib
 import json
 import runpy
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +33,7 @@ from vqasr.data.tokenized import TokenizeConfig, tokenize
 from vqasr.errors import RecogniserError
 from vqasr.training.batches import Batches
 from vqasr.training.config import load_train_config
+from vqasr.training.recordings import Recordings
 from vqasr.training.trainer import Trainer
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -91,10 +92,10 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     assert not torch.equal(after.lm_head.weight, before.lm_head.weight)
 
 
-def test_narrowed_feed_forwards(monkeypatch) -> None:
+def test_narrowed_feed_forwards() -> None:
     """Neurons that always give the same are left out without any change."""
-    monkeypatch.syspath_prepend(RECIPES / "recognition")
-    narrow = importlib.import_module("narrowing").narrow
+    from narrowing import narrow
+
     layer = torch.nn.Module()
     layer.feed_forward = Wav2Vec2FeedForward(Wav2Vec2Config(hidden_size=16, intermediate_size=32))
     layer.eval()
@@ -108,9 +109,9 @@ def test_narrowed_feed_forwards(monkeypatch) -> None:
     torch.testing.assert_close(layer.feed_forward(hidden), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_transcripts_of_recordings_without_text(tmp_path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(RECIPES / "recognition")
-    with_transcripts = importlib.import_module("train_ctc").with_transcripts
+def test_transcripts_of_recordings_without_text(tmp_path) -> None:
+    from train_ctc import with_transcripts
+
     texts, speeds = ["a", "a", "", "", "", "", "b", "b"], [1.0, 1.1] * 4
     data = Dataset.from_dict({"text": texts, "speed": speeds})
     path = tmp_path / "transcripts.json"
@@ -134,7 +135,7 @@ def test_two_processes_are_one(codes, recogniser, tmp_path, monkeypatch) -> None
         )]  # fmt: skip
 
     training_data(tmp_path)
-    small_whisper(recogniser.recogniser, tmp_path)
+    small_whisper(recogniser.whisper, tmp_path)
     configs = [
         str(write_config(tmp_path, name, autoencoder=0, joint=2, prior=0))
         for name in ("codec-one", "codec-two")
@@ -203,10 +204,23 @@ def test_an_adapter_for_a_model_that_exists(codes, codec, clips, tmp_path) -> No
     assert torch.equal(trained["lm_head.weight"], before["lm_head.weight"])
 
 
+def test_joined_recordings_keep_their_numbers() -> None:
+    from train_small import joined
+
+    samples = [np.full(count, value, np.float32) for count, value in ((900, 0.5), (640, 0.25))]
+    first = Recordings.from_clips(samples, torch.device("cpu"), ["a", "b"])
+    last = Recordings.from_clips([np.zeros(700, np.float32)], torch.device("cpu"), ["c"])
+    both = joined(first, last)
+    assert both.texts == ["a", "b", "c"]
+    assert both.cropped.tolist() == [False] * 3
+    for i, expected in enumerate((*samples, np.zeros(700))):
+        np.testing.assert_allclose(both.samples(i), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["codes", "log-mel"])
 def test_a_small_recogniser_and_its_twin(kind, codec, clips, tmp_path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(RECIPES / "recognition")
-    recipe = importlib.import_module("train_small")
+    import train_small as recipe
+
     tiny = [("tiny.en", "vqasr-base-whisper-tiny.en")]
     config = write_config(
         training_data(tmp_path), "small", frozen=True, autoencoder=0, joint=2, recognisers=tiny
@@ -256,9 +270,9 @@ def through(layers, hidden: torch.Tensor, *arguments: None) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_layers_of_whisper_in_wav2vec2(monkeypatch) -> None:
-    monkeypatch.syspath_prepend(RECIPES / "recognition")
-    recipe = importlib.import_module("from_whisper")
+def test_layers_of_whisper_in_wav2vec2() -> None:
+    import from_whisper as recipe
+
     whisper = WhisperForConditionalGeneration(
         WhisperConfig(d_model=48, encoder_layers=3, encoder_attention_heads=4, encoder_ffn_dim=96)
     ).eval()
@@ -277,8 +291,7 @@ def test_layers_of_whisper_in_wav2vec2(monkeypatch) -> None:
 
 @pytest.mark.parametrize("tune", ["adapter", "lora", "all"])
 def test_whisper(tune, codes, codec, clips, recogniser, tmp_path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(RECIPES / "transcription")
-    monkeypatch.setattr(importlib.import_module("blend"), "SHARES", (0.0, 1.0))
+    monkeypatch.setattr("blend.SHARES", (0.0, 1.0))
     run(
         "transcription/train_whisper.py", "--codes", codes, "--dev", codes, "--out", tmp_path,
         "--tune", tune, "--max-steps", 2, "--eval-steps", 2, "--batch-size", 1,
@@ -303,17 +316,18 @@ def test_whisper(tune, codes, codec, clips, recogniser, tmp_path, monkeypatch) -
             load_recogniser(str(tuned))
         with pytest.raises(RecogniserError, match="weights are not those"):
             load_recogniser("tiny.en", str(tmp_path / "adapter"))
-        before = recogniser.recogniser.model.state_dict()
-        after = reader.recogniser.model.state_dict()
+        before = recogniser.whisper.model.state_dict()
+        after = reader.whisper.model.state_dict()
         changed = {n for n, v in after.items() if not v.equal(before[n])}
         assert changed
         assert not any("conv" in name for name in changed) or tune == "all"
 
 
-def test_how_words_are_written_does_not_count(recogniser, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(str(RECIPES / "transcription"))
-    words = importlib.import_module("written_words").WrittenWords(recogniser.recogniser.tokenizer)
-    tokenizer = recogniser.recogniser.tokenizer
+def test_how_words_are_written_does_not_count(recogniser) -> None:
+    from written_words import WrittenWords
+
+    tokenizer = recogniser.whisper.tokenizer
+    words = WrittenWords(tokenizer)
 
     def ids(*pieces: str) -> list[int]:
         return [tokenizer(p, add_special_tokens=False).input_ids[0] for p in pieces]
@@ -348,6 +362,7 @@ def test_how_words_are_written_does_not_count(recogniser, monkeypatch) -> None:
         ("SO", "", "So."),
     ],
 )
-def test_transcripts_as_whisper_writes(reference, hypothesis, written, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(str(RECIPES / "transcription"))
-    assert importlib.import_module("as_whisper_writes").as_written(reference, hypothesis) == written
+def test_transcripts_as_whisper_writes(reference, hypothesis, written) -> None:
+    from as_whisper_writes import as_written
+
+    assert as_written(reference, hypothesis) == written

@@ -12,10 +12,9 @@ from transformers import pipeline
 
 from vqasr import Transcriber
 from vqasr.adapters.code_features import CodesFeatureExtractor
-from vqasr.adapters.loop_guard import COPIES, LOOP_TOKENS, LoopGuard
+from vqasr.adapters.guards import COPIES, LOOP_TOKENS, MORE_TOKENS, TOKENS_PER_S, LoopGuard
 from vqasr.adapters.pipeline import CodesPipeline
 from vqasr.adapters.processor import CodesProcessor
-from vqasr.adapters.token_limit import MORE_TOKENS, TOKENS_PER_S
 from vqasr.adapters.whisper import to_features
 from vqasr.cli.demo import Clip, demo_clip
 from vqasr.compression.compress import compress
@@ -50,7 +49,7 @@ def silent_sounds(seconds: float) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def doors(codec, recogniser, ctc, tmp_path_factory) -> dict[str, Callable]:
     """Functions of a list of sounds and a rate, which return their texts."""
-    tokenizer = recogniser.recogniser.tokenizer
+    tokenizer = recogniser.whisper.tokenizer
 
     def extractor(rate) -> CodesFeatureExtractor:
         features = CodesFeatureExtractor("vqasr-base", **rate)

@@ -1,14 +1,13 @@
 """Beam search with a word n-gram, and the n-gram itself."""
 
 import gzip
-import importlib
 import lzma
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+import train_lm as ngram
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,10 +20,6 @@ from vqasr.errors import RecogniserError
 from vqasr.evaluation.error_rates import word_errors
 from vqasr.evaluation.system_names import make_system, with_greedy
 from vqasr.names import check_choices, split_name
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "recognition"
-sys.path.insert(0, str(RECIPE))
-ngram = importlib.import_module("train_lm")
 
 
 @pytest.fixture(scope="module")

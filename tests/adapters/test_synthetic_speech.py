@@ -1,18 +1,11 @@
 """Sentences for synthetic voices, cut from dictionaries and joined to utterances."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
+import sentences
+import synthetic_speech as speech
 from datasets import Dataset
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "recognition"))
-try:
-    sentences = importlib.import_module("sentences")
-    speech = importlib.import_module("synthetic_speech")
-finally:
-    sys.path.pop(0)
 
 WEBSTER = """
 Affect \\Af*fect"\\, v. t. [imp. & p. p. {Affected}.]

@@ -144,7 +144,7 @@ def test_the_stock_model_keeps_its_own_parts() -> None:
 def test_saved_and_loaded_by_the_auto_classes(tmp_path, codec, recogniser, clips) -> None:
     model = recogniser.model
     processor = CodesProcessor(
-        CodesFeatureExtractor(num_quantizers=4), recogniser.recogniser.tokenizer
+        CodesFeatureExtractor(num_quantizers=4), recogniser.whisper.tokenizer
     )
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)

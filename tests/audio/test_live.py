@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqasr.audio.files import read_audio
-from vqasr.audio.live import BLOCK, LiveAudio
+from vqasr.audio.live import LiveAudio
 from vqasr.audio.resampling import LiveResampler, resample
 from vqasr.errors import AudioError
 from vqasr.files import Begun
+from vqasr.grid import HOP_LENGTH
 
 RATES_HZ = (8_000, 11_025, 16_000, 22_050, 44_100, 47_999, 48_000, 192_000)
 
@@ -79,7 +80,7 @@ def test_pieces_come_before_the_end() -> None:
         thread = threading.Thread(target=lambda: got.extend(next(pieces) for _ in range(7)))
         thread.start()
         thread.join(30)
-        assert sum(map(len, got)) == 7 * BLOCK
+        assert sum(map(len, got)) == 7 * HOP_LENGTH
         writer.write(data[10_000:])
         writer.close()
         assert sum(map(len, [*got, *pieces])) == 16_000

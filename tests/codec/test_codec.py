@@ -234,7 +234,7 @@ def test_long_audio_is_decoded_in_pieces_that_join(codec, long_clip) -> None:
 
 
 def test_a_folder_that_holds_no_codec_is_refused(codec, recogniser, tmp_path) -> None:
-    recogniser.recogniser.model.save_pretrained(tmp_path / "whisper")
+    recogniser.whisper.model.save_pretrained(tmp_path / "whisper")
     with pytest.raises(CodecError):
         VQCodecModel.from_pretrained(tmp_path / "whisper")
     codec.save_pretrained(tmp_path / "broken")

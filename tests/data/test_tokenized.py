@@ -138,7 +138,7 @@ def test_streams_are_the_same_codes_to_train_on(data, recogniser, tmp_path) -> N
     for column in ("codes", "vqs"):
         tokenize(TokenizeConfig((data,), num_quantizers=2, column=column), tmp_path / column)
         rows = list(load_tokenized(tmp_path / column))
-        collate = CodesCollator(recogniser.recogniser.tokenizer, False, (2,))
+        collate = CodesCollator(recogniser.whisper.tokenizer, False, (2,))
         batches.append(collate(rows)["input_values"])
     assert torch.equal(*batches)
 
@@ -202,7 +202,7 @@ def test_batches(recogniser) -> None:
         {"codes": np.arange(4 * 70).reshape(4, 70), "text": "Hello there."},
         {"codes": np.arange(4 * 30).reshape(4, 30), "text": "No."},
     ]
-    tokenizer = recogniser.recogniser.tokenizer
+    tokenizer = recogniser.whisper.tokenizer
     torch.manual_seed(0)
     collate = CodesCollator(tokenizer, False, (1, 2, 4), mask_spans=2)
     seen, gaps = set(), 0

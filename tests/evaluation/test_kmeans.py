@@ -12,7 +12,7 @@ from vqasr.evaluation.systems import KMeansSystem
 
 @pytest.fixture(scope="module")
 def tokens(recogniser, clips) -> KMeansTokens:
-    return KMeansTokens.fit(recogniser.recogniser, [c.samples for c in clips[:2]], 200)
+    return KMeansTokens.fit(recogniser.whisper, [c.samples for c in clips[:2]], 200)
 
 
 def test_through_a_file_as_a_system(tokens, recogniser, codec, clips, tmp_path) -> None:
@@ -38,7 +38,7 @@ def test_through_a_file_as_a_system(tokens, recogniser, codec, clips, tmp_path) 
 
 def test_a_centre_for_every_state_changes_nothing(recogniser, clips) -> None:
     clip = clips[0].samples
-    whisper = recogniser.recogniser
+    whisper = recogniser.whisper
     features = whisper.feature_extractor(clip, sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         states = whisper.model.model.encoder(features.input_features).last_hidden_state[0]
@@ -48,11 +48,11 @@ def test_a_centre_for_every_state_changes_nothing(recogniser, clips) -> None:
 
 def test_errors(tokens, recogniser, clips, tmp_path) -> None:
     with pytest.raises(RecogniserError, match="too few for 9999 centres"):
-        KMeansTokens.fit(recogniser.recogniser, [clips[0].samples], 9999)
+        KMeansTokens.fit(recogniser.whisper, [clips[0].samples], 9999)
     with pytest.raises(RecogniserError, match="no centres can be read"):
-        KMeansTokens.load(tmp_path / "none", recogniser.recogniser)
-    other = type(recogniser.recogniser)(
-        "other", None, recogniser.recogniser.feature_extractor, recogniser.recogniser.tokenizer
+        KMeansTokens.load(tmp_path / "none", recogniser.whisper)
+    other = type(recogniser.whisper)(
+        "other", None, recogniser.whisper.feature_extractor, recogniser.whisper.tokenizer
     )
     other.fingerprint = lambda: b"123456"
     tokens.save(tmp_path / "centres")

@@ -135,7 +135,7 @@ def test_as_a_system(tmp_path, codec, recogniser) -> None:
 def test_a_missing_checkpoint_or_not_a_codec(tmp_path, recogniser) -> None:
     with pytest.raises(UnavailableError, match="cannot be loaded"):
         NeuralCodec("hf:nobody/nothing@1500")
-    recogniser.recogniser.model.save_pretrained(tmp_path)
-    recogniser.recogniser.feature_extractor.save_pretrained(tmp_path)
+    recogniser.whisper.model.save_pretrained(tmp_path)
+    recogniser.whisper.feature_extractor.save_pretrained(tmp_path)
     with pytest.raises(VqasrError, match="is not a codec with codes"):
         NeuralCodec(f"hf:{tmp_path}")

@@ -38,7 +38,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 @pytest.fixture(scope="module")
 def folder(recogniser, tmp_path_factory) -> Path:
     folder = training_data(tmp_path_factory.mktemp("training"))
-    small_whisper(recogniser.recogniser, folder)
+    small_whisper(recogniser.whisper, folder)
     return folder
 
 

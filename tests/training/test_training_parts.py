@@ -78,15 +78,6 @@ def test_long_recordings_are_cropped_and_lose_their_text(folder) -> None:
     assert [bool(t) for t in short.texts] == [not c for c in short.cropped]
 
 
-def test_joined_recordings_keep_their_numbers(speech) -> None:
-    first, last = speech.select([2, 0]), speech.select([1])
-    joined = first.joined(Recordings.from_clips([last.samples(0)], CPU, last.texts))
-    assert joined.texts == [speech.texts[i] for i in (2, 0, 1)]
-    assert joined.cropped.tolist() == [False] * 3
-    for i, row in enumerate((2, 0, 1)):
-        np.testing.assert_array_equal(joined.samples(i), speech.samples(row))
-
-
 def test_batches_of_a_seed_are_the_same(folder, speech) -> None:
     first, again, other = (batches(folder, speech, seed) for seed in (0, 0, 1))
     for step in (0, 7):
@@ -303,7 +294,7 @@ def test_texts_end_with_and_without_a_full_stop(text, bare, stopped) -> None:
 
 
 def test_tokens_and_their_ends(recogniser) -> None:
-    whisper = recogniser.recogniser
+    whisper = recogniser.whisper
     table = TokenTable(whisper, ["TO MAKE DRY TOAST", "", "yes"], CPU)
     rows, stops = np.array([0, 0, 1, 2]), np.array([False, True, True, False])
     targets = table(rows, stops, with_end=True)
@@ -327,7 +318,7 @@ def test_letters_leave_digits_and_unknown_texts_out() -> None:
 
 @pytest.mark.usefixtures("without_bfloat16")
 def test_only_the_wanted_positions_are_predicted(recogniser) -> None:
-    whisper = recogniser.recogniser
+    whisper = recogniser.whisper
     teacher = WhisperTeacher(whisper.model, CPU)
     generator = torch.Generator().manual_seed(0)
     target = 0.5 * torch.randn(2, 30, whisper.model.config.d_model, generator=generator)
@@ -358,7 +349,7 @@ def test_only_the_wanted_positions_are_predicted(recogniser) -> None:
 @pytest.mark.usefixtures("without_bfloat16")
 def test_the_loss_is_that_of_the_finished_model(recogniser, codec, clips) -> None:
     """The losses without padding are those of the model that transcribes without padding."""
-    whisper, embedder = recogniser.recogniser, recogniser.embedder
+    whisper, embedder = recogniser.whisper, recogniser.embedder
     texts = [clips[0].text, "", clips[2].text]
     recordings = Recordings.from_clips([clip.samples for clip in clips[:3]], CPU, texts)
     samples = torch.zeros(3, int(recordings.lengths.max()) + 16_000)
@@ -393,7 +384,7 @@ def test_recordings_without_text_are_transcribed_once(recogniser, clips, tmp_pat
     samples = [clip.samples for clip in clips[:2]]
     noise = 0.001 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
     recordings = Recordings.from_clips([*samples, noise], CPU, ["", clips[1].text, ""])
-    made = transcribe_missing(recordings, recogniser.recogniser, CPU, tmp_path)
+    made = transcribe_missing(recordings, recogniser.whisper, CPU, tmp_path)
     text, score = made[0]
     assert text == clips[0].text
     assert -0.4 < score < 0.0
@@ -403,7 +394,7 @@ def test_recordings_without_text_are_transcribed_once(recogniser, clips, tmp_pat
     class Used(Exception):
         pass
 
-    unusable = copy.copy(recogniser.recogniser)
+    unusable = copy.copy(recogniser.whisper)
     unusable.feature_extractor = None  # nothing can be transcribed with it
     assert transcribe_missing(recordings, unusable, CPU, tmp_path) == made
 

@@ -49,9 +49,9 @@ def convolve(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
 
 
-def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, start: int = 0) -> np.ndarray:
-    """Add noise, repeated from its sample `start` on, at a signal-to-noise ratio."""
-    noise = np.resize(np.roll(noise, -start), len(samples))
+def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add noise, repeated as often as needed, at a signal-to-noise ratio."""
+    noise = np.resize(noise, len(samples))
     speech_power = np.square(samples).mean()
     noise_power = np.square(noise).mean() + 1e-12
     snr = 10.0 ** (snr_db / 10.0)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vqasr.audio.live import BLOCK, POLL_S
+from vqasr.audio.live import POLL_S
 from vqasr.audio.resampling import LiveResampler
 from vqasr.errors import AudioError, VqasrError
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ
 
 INPUT_BLOCK_S = 0.01
 CUSHION_S = 0.2
@@ -39,7 +39,7 @@ class Microphone:
         AudioError: sounddevice or PortAudio is missing, or the device cannot be opened or breaks.
     """
 
-    def __init__(self, device: str | None = None, first_piece: int = BLOCK):
+    def __init__(self, device: str | None = None, first_piece: int = HOP_LENGTH):
         self._sounddevice, self._device = _sounddevice(), _number(device)
         self._rate_hz, channels = _settings(self._sounddevice, "input", self._device)
         self._resampler = LiveResampler(self._rate_hz, SAMPLING_RATE_HZ)
@@ -79,7 +79,8 @@ class Microphone:
             samples = np.concatenate([samples, block])
             while len(samples) >= wanted:
                 yield self._resampler.push(samples[:wanted])
-                samples, wanted = samples[wanted:], round(BLOCK * self._rate_hz / SAMPLING_RATE_HZ)
+                samples = samples[wanted:]
+                wanted = round(HOP_LENGTH * self._rate_hz / SAMPLING_RATE_HZ)
         yield np.concatenate([self._resampler.push(samples), self._resampler.finish()])
 
     def _blocks(self) -> Iterator[np.ndarray]:

@@ -14,10 +14,9 @@ from vqasr.audio.files import read_audio
 from vqasr.audio.resampling import LiveResampler, check_rate
 from vqasr.errors import AudioError
 from vqasr.files import PIECE_BYTES, Begun
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.grid import HOP_LENGTH, SAMPLING_RATE_HZ
 
 NAME = "standard input"  # in errors
-BLOCK = 640  # samples at 16 kHz, 40 ms
 POLL_S = 0.05
 # First bytes of formats that libsndfile reads without seeking.
 STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b".snd")
@@ -43,7 +42,7 @@ class LiveAudio:
         AudioError: as `read_audio`. The pieces before remain valid.
     """
 
-    def __init__(self, file: Begun, pcm_hz: int | None = None, first_piece: int = BLOCK):
+    def __init__(self, file: Begun, pcm_hz: int | None = None, first_piece: int = HOP_LENGTH):
         self._file, self._first_piece = file, first_piece
         self._pcm_hz = None if pcm_hz is None else check_rate(pcm_hz, NAME)
         self._queue: Queue[np.ndarray | BaseException | None] = Queue(MOST_WAITING)
@@ -106,7 +105,7 @@ class LiveAudio:
             frames, empty = resampler.needed(self._first_piece), True
             alone: int | None = None  # the channel to use, once the others cancelled it
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
-                frames, empty = round(BLOCK * rate_hz / SAMPLING_RATE_HZ), False
+                frames, empty = round(HOP_LENGTH * rate_hz / SAMPLING_RATE_HZ), False
                 if alone is None and len(block) > MOST_CHANNELS:
                     alone = lone_channel(block.T, NAME)
                 used = block if alone is None else block[:, [alone]]
@@ -129,20 +128,13 @@ def _wav_header(file: Begun) -> bytes:
 
     A recorder that cannot go back leaves 0, which libsndfile takes for the end.
     """
-    header = _exactly(file, 12)
-    while len(chunk := _exactly(file, 8)) == 8:
+    header = file.read_exactly(12)
+    while len(chunk := file.read_exactly(8)) == 8:
         name, size = chunk[:4], int.from_bytes(chunk[4:], "little")
         if name == b"data":
             return header + (chunk if size else name + b"\xff" * 4)
         header += chunk
         if size > LONGEST_HEADER_BYTES:
             return header
-        header += _exactly(file, size + size % 2)
+        header += file.read_exactly(size + size % 2)
     return header + chunk
-
-
-def _exactly(file: Begun, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (more := file.read(size - len(data))):
-        data += more
-    return data

@@ -99,10 +99,9 @@ def encode(
     set_threads(threads)
     with loading():
         model = load_codec(codec)
-    operating_point(model.config, num_quantizers=num_quantizers, bps=bps)  # fail before any work
+    point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
     loaded_prior = load_prior(prior)
     if paths == [Path(STANDARD)] and str(output) == STANDARD:
-        point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
         audio_in = LiveAudio(standard_input(), pcm_hz, first_piece=model.config.first_piece)
         encode_live(
             audio_in, sys.stdout.buffer, model, point, frames, loaded_prior, pitch, STANDARD

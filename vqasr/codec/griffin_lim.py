@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import griffinlim
 
-from vqasr.codec.mel import MEL_HOP_LENGTH, N_FFT, hann_window, mel_filters
+from vqasr.codec.mel import N_FFT, hann_window, mel_filters
+from vqasr.grid import FINE_HOP_LENGTH
 
 PIECE_FRAMES = 6000  # a minute
 OVERLAP_FRAMES = 20
@@ -32,8 +33,8 @@ def log_mel_to_audio(log_mel: Tensor, iterations: int = 32) -> Tensor:
     if frames <= PIECE_FRAMES + OVERLAP_FRAMES:
         return _estimate(log_mel, iterations)
     # Long recordings are decoded in pieces with a crossfade, so that memory stays bounded.
-    audio = log_mel.new_zeros(len(log_mel), frames * MEL_HOP_LENGTH)
-    overlap = OVERLAP_FRAMES * MEL_HOP_LENGTH
+    audio = log_mel.new_zeros(len(log_mel), frames * FINE_HOP_LENGTH)
+    overlap = OVERLAP_FRAMES * FINE_HOP_LENGTH
     fade_in = torch.linspace(0.0, 1.0, overlap, device=log_mel.device)
     for start in range(0, frames - OVERLAP_FRAMES, PIECE_FRAMES):
         piece = _estimate(log_mel[:, start : start + PIECE_FRAMES + OVERLAP_FRAMES], iterations)
@@ -41,7 +42,7 @@ def log_mel_to_audio(log_mel: Tensor, iterations: int = 32) -> Tensor:
             piece[:, :overlap] *= fade_in
         if start + PIECE_FRAMES + OVERLAP_FRAMES < frames:
             piece[:, -overlap:] *= 1.0 - fade_in
-        at = start * MEL_HOP_LENGTH
+        at = start * FINE_HOP_LENGTH
         audio[:, at : at + piece.shape[1]] += piece
     return audio
 
@@ -58,7 +59,7 @@ def _estimate(log_mel: Tensor, iterations: int) -> Tensor:
         spectrum = F.pad(spectrum, (0, 4 - frames))
     window = hann_window(log_mel.device)
     audio = griffinlim(
-        spectrum, window, N_FFT, MEL_HOP_LENGTH, N_FFT,
+        spectrum, window, N_FFT, FINE_HOP_LENGTH, N_FFT,
         power=2.0, n_iter=iterations, momentum=0.99, length=None, rand_init=False,
     )  # fmt: skip
-    return audio[:, : MEL_HOP_LENGTH * frames]
+    return audio[:, : FINE_HOP_LENGTH * frames]

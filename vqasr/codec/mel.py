@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from vqasr.codec.convolution import StreamState
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.grid import FINE_HOP_LENGTH, SAMPLING_RATE_HZ
 
 N_FFT = 400
-MEL_HOP_LENGTH = 160
 N_MELS = 80
 # Power below 1e-7 (-70 dB) is digital silence or dither. Whisper's own floor lies at about the same
 # place for normal speech.
@@ -40,7 +39,7 @@ def hann_window(device: torch.device, length: int = N_FFT) -> Tensor:
 def _mel_power(samples: Tensor) -> Tensor:
     """Compute the mel power of every complete 400-sample window; window i starts at 160 i."""
     with torch.autocast(samples.device.type, enabled=False):
-        windows = samples.float().unfold(-1, N_FFT, MEL_HOP_LENGTH) * hann_window(samples.device)
+        windows = samples.float().unfold(-1, N_FFT, FINE_HOP_LENGTH) * hann_window(samples.device)
         spectrum = torch.view_as_real(torch.fft.rfft(windows))
         power = spectrum.square().sum(-1)
         return power @ mel_filters(samples.device)
@@ -76,7 +75,7 @@ class LogMel(nn.Module):
 
     def forward(self, samples: Tensor, state: StreamState) -> Tensor:
         """Transform (batch, samples) float to (batch, complete frames, 80) float32."""
-        buffer, frames = state.extend(self, samples, N_FFT // 2, N_FFT, MEL_HOP_LENGTH)
+        buffer, frames = state.extend(self, samples, N_FFT // 2, N_FFT, FINE_HOP_LENGTH)
         if frames == 0:
             return samples.new_zeros(samples.shape[0], 0, N_MELS)
         return log_mel(_mel_power(buffer))

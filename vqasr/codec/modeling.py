@@ -20,7 +20,7 @@ from vqasr.codec.mel import N_MELS, LogMel
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import AudioError, CodecError, InvalidCodesError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.grid import MEL_FRAMES_PER_FRAME
+from vqasr.grid import HOPS_PER_FRAME
 
 
 @dataclass
@@ -119,7 +119,7 @@ class VQCodecMelDecoder(nn.Module):
             for _ in range(config.num_decoder_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.mel_head = nn.Linear(width, MEL_FRAMES_PER_FRAME * N_MELS)
+        self.mel_head = nn.Linear(width, HOPS_PER_FRAME * N_MELS)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode (batch, frames, latent_dim) to log-mel (batch, 4 x frames, 80)."""

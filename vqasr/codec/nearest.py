@@ -12,7 +12,10 @@ def nearest(frames: Tensor, codebook: Tensor) -> Tensor:
         return torch.addmm(codebook.square().sum(1), frames, codebook.T, alpha=-2.0).argmin(1)
 
 
-def kmeans(frames: Tensor, size: int, generator: torch.Generator, iterations: int = 10) -> Tensor:
+ITERATIONS = 10  # of k-means
+
+
+def kmeans(frames: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Cluster (frames, dim) float32 into (size, dim) centres (Lloyd's algorithm).
 
     Raises:
@@ -25,7 +28,7 @@ def kmeans(frames: Tensor, size: int, generator: torch.Generator, iterations: in
         )
     order = torch.randperm(len(frames), generator=generator).to(frames.device)
     centres = frames[order[:size]].clone()
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         code = nearest(frames, centres)
         count = torch.bincount(code, minlength=size)
         total = torch.zeros_like(centres).index_add_(0, code, frames)

@@ -18,7 +18,6 @@ from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.compression.choice import CodeChoice
 from vqasr.compression.rates import OperatingPoint
-from vqasr.entropy.prior import CodePrior
 from vqasr.errors import CodecError
 from vqasr.grid import SAMPLING_RATE_HZ, frames_of
 
@@ -51,20 +50,13 @@ class DeviceEncoder:
         codec: in evaluation mode, on the CPU, where codes are chosen.
         device: such as "cuda".
         point: the rate.
-        prior: as in `LiveEncoder`.
 
     Raises:
         CodecError: there is no such device.
     """
 
-    def __init__(
-        self,
-        codec: VQCodecModel,
-        device: str,
-        point: OperatingPoint,
-        prior: CodePrior | None = None,
-    ):
-        self._codec, self._point, self._prior = codec, point, prior
+    def __init__(self, codec: VQCodecModel, device: str, point: OperatingPoint):
+        self._codec, self._point = codec, point
         try:
             self._device = torch.device(device)
             self._encoder = copy.deepcopy(codec.encoder).to(self._device)
@@ -77,7 +69,7 @@ class DeviceEncoder:
 
     def _choose(self, latents: Tensor) -> np.ndarray:
         point = self._point
-        choice = CodeChoice(self._codec, point.num_quantizers, point.bit_price, self._prior)
+        choice = CodeChoice(self._codec, point.num_quantizers, point.bit_price)
         return choice.choose(latents).numpy()
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ import importlib
 import json
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
 import threading
@@ -20,7 +21,6 @@ from functools import cache
 from typing import Any
 
 from vqasr.errors import VqasrError
-from vqasr.processes import end_with_parent
 
 Task = dict[str, Any]  # plain values
 Work = Callable[[Task], Any]  # returns plain values, as JSON has them
@@ -220,3 +220,15 @@ def _import_ray() -> Any:
             "the engine ray needs Ray Data: pip install 'vqasr[ray]', or leave --engine out."
         ) from error
     return ray
+
+
+def end_with_parent() -> None:
+    """End this worker when its parent ends: a killed command's workers would go on writing."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # for the type checker: workers have one
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -19,7 +19,7 @@ HALLUCINATED = 2
 
 
 def statistics(
-    scores: Scores, pcm: Scores | None, speakers: Sequence[Any] | None, seed: int = 0
+    scores: Scores, pcm: Scores | None, speakers: Sequence[Any] | None
 ) -> dict[str, Any]:
     """Compute intervals and kinds of errors for a row of results.
 
@@ -27,7 +27,6 @@ def statistics(
         scores: of a system.
         pcm: of uncompressed audio, over the same utterances; None if it was not measured.
         speakers: of all rows of the data set; None if unknown.
-        seed: of the bootstrap draws.
 
     Returns:
         wer_ci95 and delta_wer_ci95 ([low, high] or None), ci_over ("speakers", or "utterances"
@@ -36,7 +35,7 @@ def statistics(
     """
     groups, over = bootstrap_groups(scores, speakers)
     errors = [scores.errors] + ([scores.errors - pcm.errors] if pcm is not None else [])
-    intervals = bootstrap_intervals(np.stack(errors), scores.words, groups, seed)
+    intervals = bootstrap_intervals(np.stack(errors), scores.words, groups)
     return {
         "wer_ci95": intervals[0],
         "delta_wer_ci95": intervals[1] if pcm is not None else None,

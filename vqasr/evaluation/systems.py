@@ -295,7 +295,7 @@ class KMeansSystem(System):
         self.name = name
         if not isinstance(recogniser, WhisperRecogniser):
             raise VqasrError(f"{name}: only a Whisper has encoder states. Use --asr tiny.en.")
-        self._tokens = KMeansTokens.load(name.removeprefix(KMEANS), recogniser.recogniser)
+        self._tokens = KMeansTokens.load(name.removeprefix(KMEANS), recogniser.whisper)
 
     def run(self, clips: list[np.ndarray], batch_size: int) -> SystemOutput:
         texts, sizes, encode_s, asr_s = self._tokens.transcribe(clips)

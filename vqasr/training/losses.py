@@ -9,7 +9,7 @@ from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.original_whisper import OriginalWhisper
 from vqasr.codec.mel import log_mel
 from vqasr.codec.quantizer import QuantizerOutput
-from vqasr.grid import MEL_FRAMES_PER_FRAME
+from vqasr.grid import HOPS_PER_FRAME
 from vqasr.training.batches import Batch
 from vqasr.training.config import RecogniserConfig, TrainConfig
 from vqasr.training.recordings import to_device
@@ -34,7 +34,7 @@ def reconstruction_error(mel: Tensor, power: Tensor, frame_mask: Tensor) -> Tens
     frames = min(power.shape[1], mel.shape[1])
     target, mel = log_mel(power[:, :frames]), mel[:, :frames].float()
     # Weights and not target[mask]: the gradient of boolean indexing runs on one core.
-    weight = frame_mask.repeat_interleave(MEL_FRAMES_PER_FRAME, 1)[:, :frames, None].float()
+    weight = frame_mask.repeat_interleave(HOPS_PER_FRAME, 1)[:, :frames, None].float()
     count = (weight.sum() * target.shape[2]).clamp_min(1.0)
     mean = (target * weight).sum() / count
     variance = ((target - mean).square() * weight).sum() / count

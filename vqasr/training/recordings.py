@@ -56,16 +56,6 @@ class Recordings:
             self.pcm, self.starts[rows], self.lengths[rows], texts, self.cropped[rows]
         )
 
-    def joined(self, others: "Recordings") -> "Recordings":
-        """Return these recordings and, with the numbers behind theirs, some others."""
-        return Recordings(
-            torch.cat([self.pcm, others.pcm]),
-            np.concatenate([self.starts, others.starts + len(self.pcm)]),
-            np.concatenate([self.lengths, others.lengths]),
-            [*self.texts, *others.texts],
-            np.concatenate([self.cropped, others.cropped]),
-        )
-
     def spread(self, count: int) -> "Recordings":
         """Return `count` recordings with transcripts, spread over all lengths.
 

@@ -19,7 +19,7 @@ from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.codec.mel import clip_log_mel
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.data.speech import row_audio
-from vqasr.grid import HOP_LENGTH, MEL_FRAMES_PER_FRAME, SAMPLING_RATE_HZ
+from vqasr.grid import HOP_LENGTH, HOPS_PER_FRAME, SAMPLING_RATE_HZ
 from vqasr.training.augment import is_held_out
 from vqasr.training.batches import Batches
 from vqasr.training.config import SpeechHeadConfig
@@ -114,9 +114,9 @@ def machine_sounds(rng: np.random.Generator, count: int) -> Iterator[np.ndarray]
 def speech_frames(clean: Tensor, lengths: Tensor) -> Tensor:
     """Label frames by loudness: (batch, samples), (batch,) -> (batch, frames) bool."""
     mel = clip_log_mel(clean) * 4.0 - 4.0
-    frames = mel.shape[1] // MEL_FRAMES_PER_FRAME
-    mel = mel[:, : MEL_FRAMES_PER_FRAME * frames].mean(2)
-    loudness = 10.0 * mel.reshape(len(clean), frames, MEL_FRAMES_PER_FRAME).amax(2)
+    frames = mel.shape[1] // HOPS_PER_FRAME
+    mel = mel[:, : HOPS_PER_FRAME * frames].mean(2)
+    loudness = 10.0 * mel.reshape(len(clean), frames, HOPS_PER_FRAME).amax(2)
     labels = torch.zeros(loudness.shape, dtype=torch.bool)
     for row, values, length in zip(labels, loudness, lengths, strict=True):
         real = values[: int(length) // HOP_LENGTH]

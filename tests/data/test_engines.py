@@ -9,7 +9,7 @@ PARENT = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from vqasr.processes import end_with_parent
+from vqasr.data.engines import end_with_parent
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:
