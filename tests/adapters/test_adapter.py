@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.embedder import (
@@ -97,15 +96,6 @@ def test_times_are_read_padded(unpadded, codec, clips) -> None:
     assert lengths[0] == lengths[2] < lengths[1] == 2 * WINDOW_FRAMES
 
 
-def test_the_base_model_gets_no_hooks(unpadded, recogniser) -> None:
-    layers = recogniser.whisper.model.model.decoder.layers
-    assert all(type(layer) is WhisperDecoderLayer for layer in layers)
-    assert not any(layer._forward_pre_hooks for layer in layers)
-    masked = unpadded.model.decoder.layers
-    for ours, its in zip(masked, layers, strict=True):
-        assert ours.fc1.weight is its.fc1.weight
-
-
 @torch.inference_mode()
 def test_a_full_window_has_no_room_for_closing_frames(unpadded, codec, long_clip) -> None:
     codes = torch.from_numpy(encode_audio(codec, long_clip.samples, 1))[None, :, :WINDOW_FRAMES]
@@ -128,12 +118,6 @@ def test_more_than_thirty_seconds_come_out_whole(codec, recogniser, long_clip) -
     assert errors / words < 0.12, text
     # Nothing is lost or repeated where the windows meet.
     assert abs(len(text.split()) - len(long_clip.text.split())) < 0.08 * words
-
-
-@pytest.mark.parametrize("seconds", [0.04, 5.0, 40.0])
-def test_silence_is_empty_text(codec, recogniser, seconds) -> None:
-    codes = encode_audio(codec, np.zeros(int(16_000 * seconds), np.float32))
-    assert recogniser.transcribe_codes([codes, codes[:1]]) == ["", ""]
 
 
 @pytest.mark.parametrize("loudness", [1e-4, 1e-2, 0.1])

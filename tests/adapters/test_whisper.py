@@ -16,6 +16,7 @@ from transformers import (
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
+from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 
 from vqasr.adapters.code_features import CodesFeatureExtractor
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
@@ -134,7 +135,9 @@ def test_generation_is_that_of_stock_whisper(settings) -> None:
 def test_the_stock_model_keeps_its_own_parts() -> None:
     stock, codes, _, _ = both("tiny.en")
     assert hasattr(stock.model.encoder.conv1, "weight")
-    assert not stock.model.decoder.layers[0]._forward_pre_hooks
+    layers = stock.model.decoder.layers
+    assert all(type(layer) is WhisperDecoderLayer for layer in layers)
+    assert not any(layer._forward_pre_hooks for layer in layers)
     mine, its = codes.state_dict(keep_vars=True), stock.state_dict(keep_vars=True)
     shared = [name for name in its if ".conv" not in name]
     assert all(mine[name] is its[name] for name in shared)  # shared, not copied

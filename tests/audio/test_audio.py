@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from vqasr import VQCodecFeatureExtractor
-from vqasr.audio.files import read_audio, to_mono_16_khz
+from vqasr.audio.files import read_audio
 from vqasr.errors import AudioError
 
 
@@ -77,20 +77,6 @@ def test_nan_and_infinite_samples(tmp_path, value) -> None:
         read_audio(tmp_path / "a.wav")
 
 
-@pytest.mark.parametrize("rate_hz", [0, 1, 10**7])
-def test_impossible_rates(rate_hz) -> None:
-    with pytest.raises(AudioError, match="are accepted"):
-        to_mono_16_khz(tone(16_000)[0], rate_hz)
-
-
-def test_integer_pcm_is_refused_where_floats_are_meant() -> None:
-    pcm = (tone(16_000)[0] * 32767).astype(np.int16)
-    with pytest.raises(AudioError, match=r"int16.*32768"):
-        to_mono_16_khz(pcm, 16_000)
-    with pytest.raises(AudioError, match="int16"):
-        VQCodecFeatureExtractor()(pcm, sampling_rate=16_000)
-
-
 def test_feature_extractor_pads_a_batch() -> None:
     clips = [tone(16_000, 0.1)[0], tone(16_000, 0.2)[0]]
     batch = VQCodecFeatureExtractor()(clips, sampling_rate=16_000)
@@ -104,10 +90,7 @@ def test_feature_extractor_pads_a_batch() -> None:
     [
         (np.zeros(100, np.float32), None, "no sampling rate was given"),
         (np.zeros(100, np.float32), 44_100, "44100 Hz"),
-        (np.zeros(0, np.float32), 16_000, "no samples"),
         ([], 16_000, "empty list"),
-        (np.full(100, np.nan, np.float32), 16_000, "NaN"),
-        (np.zeros((2, 3, 100), np.float32), 16_000, "shape"),
     ],
 )
 def test_feature_extractor_refuses(audio, rate, message) -> None:

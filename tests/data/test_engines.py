@@ -1,9 +1,9 @@
 """Workers end with the process that started them, even if it is killed."""
 
-import os
 import subprocess
 import sys
-import time
+
+from process_helpers import is_running, wait_for_end
 
 PARENT = """
 import os, time
@@ -27,18 +27,4 @@ def test_workers_end_with_a_killed_parent(tmp_path) -> None:
     assert all(map(is_running, workers))
     parent.kill()
     parent.wait()
-    end = time.monotonic() + 30
-    while any(map(is_running, workers)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(map(is_running, workers))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"  # a zombie has ended
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # no /proc: it answers signals
+    wait_for_end(workers, 30)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import slow_work
 from datasets import Dataset
+from process_helpers import wait_for_end
 from typer.testing import CliRunner
 
 from vqasr.adapters.transcribe_data import TranscribeConfig, transcribe_data
@@ -124,19 +125,12 @@ def test_a_killed_command_goes_on(texts, expected, tmp_path) -> None:
     driver.kill()
     driver.wait()
     workers = [int(note.stem) for note in tmp_path.glob("*.pid")]
-    end = time.monotonic() + 60
-    while any(map(is_running, workers)) and time.monotonic() < end:
-        time.sleep(0.2)
-    assert not any(map(is_running, workers))
+    wait_for_end(workers, 60)
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.parquet")}
     assert 1 <= len(before) < len(expected)
     slow_work.run(texts, str(out), str(tmp_path), LocalEngine())
     assert contents(out) == expected
     assert {p: p.stat().st_mtime_ns for p in before} == before
-
-
-def is_running(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}")
 
 
 def test_transcripts(clips, tmp_path) -> None:

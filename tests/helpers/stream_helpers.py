@@ -78,6 +78,12 @@ def stream_to_bytes(codes: Any, **fields: Any) -> bytes:
     return buffer.getvalue()
 
 
+def coded_bytes(codes: Any, samples: int, **fields: Any) -> bytes:
+    """Return the bytes of a stream with the small frozen prior."""
+    small = {"fingerprint": CODEC, "bits_per_code": 4, "hop_length": 640, "prior": PRIOR}
+    return stream_to_bytes(codes, samples=samples, **small, **fields)
+
+
 def header_of(fields: dict[str, Any]) -> StreamHeader:
     """The header to give to a StreamWriter, which sets prior and stream id."""
     return StreamHeader(

@@ -20,6 +20,7 @@ from stream_helpers import (
     SAMPLES,
     assemble,
     check_recovered,
+    coded_bytes,
     data_chunk,
     last_chunk,
     stream_to_bytes,
@@ -46,10 +47,7 @@ FIRST = data_chunk(0, bytes.fromhex("007ff00a00"))
 LAST = last_chunk(1, bytes.fromhex("00c000"), 1, 20)
 KEPT_AND_LOST = (True, True, False, False)
 CODED_CODES = likely_codes(PRIOR, 3, 60)
-CODED = stream_to_bytes(
-    CODED_CODES, samples=60 * 640 - 7, fingerprint=CODEC, bits_per_code=4, hop_length=640,
-    chunk_frames=10, prior=PRIOR, stream_id=1,
-)  # fmt: skip
+CODED = coded_bytes(CODED_CODES, 60 * 640 - 7, chunk_frames=10, stream_id=1)
 
 
 def chunk_bounds(data: bytes) -> list[int]:

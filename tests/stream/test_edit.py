@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from prior_helpers import CODEC, PRIOR, likely_codes
-from stream_helpers import FIELDS, stream_to_bytes
+from stream_helpers import FIELDS, coded_bytes, stream_to_bytes
 
 from vqasr.errors import InvalidCodesError, StreamError
 from vqasr.evaluation.packet_loss import ChunkLoss, drop_chunks
@@ -16,10 +16,7 @@ CODES = likely_codes(PRIOR, 3, 60)
 
 
 def write(codes: np.ndarray, samples: int, chunk_frames: int = 10) -> bytes:
-    return stream_to_bytes(
-        codes, samples=samples, fingerprint=CODEC, bits_per_code=4, hop_length=640,
-        chunk_frames=chunk_frames, prior=PRIOR,
-    )  # fmt: skip
+    return coded_bytes(codes, samples, chunk_frames=chunk_frames)
 
 
 def load(data: bytes) -> Stream:

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prior_helpers import CODEC, PRIOR, integers_only, likely_codes
-from stream_helpers import CODES, EXAMPLE, FIELDS, SAMPLES, stream_to_bytes, streams, unhurried
+from stream_helpers import (
+    CODES,
+    EXAMPLE,
+    FIELDS,
+    SAMPLES,
+    coded_bytes,
+    stream_to_bytes,
+    streams,
+    unhurried,
+)
 from test_single import SHORT, with_checksum
 
 from vqasr.stream.header import StreamHeader
@@ -153,10 +162,7 @@ def test_a_reader_made_from_the_document_agrees(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize("chunk_frames", [10, 250])
 def test_it_agrees_on_range_coded_chunks(chunk_frames: int) -> None:
     codes = likely_codes(PRIOR, 3, 24)
-    data = stream_to_bytes(
-        codes, samples=24 * 640 - 3, fingerprint=CODEC, bits_per_code=4, hop_length=640,
-        chunk_frames=chunk_frames, prior=PRIOR,
-    )  # fmt: skip
+    data = coded_bytes(codes, 24 * 640 - 3, chunk_frames=chunk_frames)
     assert decode_by_the_document(data) == (codes.tolist(), 24 * 640 - 3)
 
 

@@ -11,8 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prior_helpers import CODEC, PRIOR, likely_codes
-from stream_helpers import CODES, FIELDS, HEADER, SAMPLES, PipeLike, stream_to_bytes, unhurried
+from prior_helpers import PRIOR, likely_codes
+from stream_helpers import (
+    CODES,
+    FIELDS,
+    HEADER,
+    SAMPLES,
+    PipeLike,
+    coded_bytes,
+    stream_to_bytes,
+    unhurried,
+)
 
 from vqasr.errors import (
     CorruptStreamError,
@@ -30,10 +39,7 @@ SHORT_FIELDS = {**FIELDS, "stream_id": None, "chunk_frames": 250}
 # The header, the end field, the packed codes, the checksum.
 SHORT = bytes.fromhex("56518101234500001939034001007ff00a0000c000")
 CODED_CODES = likely_codes(PRIOR, 3, 60)
-CODED = stream_to_bytes(
-    CODED_CODES, samples=60 * 640 - 7, fingerprint=CODEC, bits_per_code=4, hop_length=640,
-    prior=PRIOR,
-)  # fmt: skip
+CODED = coded_bytes(CODED_CODES, 60 * 640 - 7)
 
 
 def with_checksum(body: bytes, prior: bytes = b"") -> bytes:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from prior_helpers import CODEC, PRIOR, likely_codes
-from stream_helpers import stream_to_bytes
+from prior_helpers import PRIOR, likely_codes
+from stream_helpers import coded_bytes
 
 from vqasr.stream.rates import Rates
 
@@ -12,10 +12,7 @@ def test_the_four_rates_of_a_source_that_the_prior_knows() -> None:
     rates = Rates(PRIOR, 25, 640, 4.0)
     clips = [likely_codes(PRIOR, 3, 200, seed) for seed in range(5)]
     for codes in clips:
-        data = stream_to_bytes(
-            codes, samples=200 * 640, fingerprint=CODEC, bits_per_code=4, hop_length=640,
-            chunk_frames=25, prior=PRIOR,
-        )  # fmt: skip
+        data = coded_bytes(codes, 200 * 640, chunk_frames=25)
         speech = np.arange(200) < 50
         rates.add(codes, 200 * 640, len(data), speech)
     summary = rates.summary()

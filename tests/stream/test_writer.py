@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prior_helpers import CODEC, PRIOR, likely_codes
+from prior_helpers import PRIOR, likely_codes
 from stream_helpers import (
     CHUNK_ENDS,
     CODES,
@@ -23,6 +23,7 @@ from stream_helpers import (
     HEADER,
     SAMPLES,
     PipeLike,
+    coded_bytes,
     header_of,
     save,
     stream_to_bytes,
@@ -265,10 +266,7 @@ def test_whichever_is_smaller_is_written() -> None:
     likely = likely_codes(PRIOR, 3, 75)
     unlikely = 15 - likely
     for codes, coded in ((likely, {True}), (unlikely, {False})):
-        data = stream_to_bytes(
-            codes, samples=75 * 640, fingerprint=CODEC, bits_per_code=4, hop_length=640,
-            chunk_frames=25, prior=PRIOR,
-        )  # fmt: skip
+        data = coded_bytes(codes, 75 * 640, chunk_frames=25)
         chunks = list(StreamReader(io.BytesIO(data), prior=PRIOR).intact_chunks())
         assert {c.coded for c in chunks if c.payload} == coded
         np.testing.assert_array_equal(Stream.load(data, prior=PRIOR).codes, codes)
