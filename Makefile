@@ -68,4 +68,7 @@ $(STAMP): pyproject.toml constraints.txt
 		UV_INDEX_STRATEGY=unsafe-best-match UV_SYSTEM_CERTS=1 \
 		.venv/bin/uv pip install -q --python .venv/bin/python $(INSTALL) || \
 		.venv/bin/pip install -q --no-compile $(INSTALL)
+# Its weights alone are needed (vqasr/evaluation/voices.py), not what the package depends on.
+	.venv/bin/pip install -q --no-deps --no-compile -c constraints.txt resemblyzer || \
+		echo "Without resemblyzer, the similarity of voices is not measured"
 	touch $@

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqasr.codec.convolution import StreamState
+from vqasr.codec.excitation import _noise
 from vqasr.codec.int8_weights import INT8_FILE
-from vqasr.codec.mel import hann_window
+from vqasr.codec.mel import clip_mel_power, hann_window, mel_filters
 from vqasr.codec.vocoder import (
     N_FFT,
     LiveVocoder,
@@ -93,3 +94,15 @@ def test_save_and_load(tmp_path) -> None:
     (tmp_path / "int8" / INT8_FILE).write_bytes(b"\x1f\x8b damaged")
     with pytest.raises(CodecError, match="cannot be loaded"):
         Vocoder.from_pretrained(tmp_path / "int8")
+
+
+def test_training_after_inference_mode() -> None:
+    """Windows and noise that are kept from the first call serve both."""
+    for kept in (mel_filters, hann_window, _noise):
+        kept.cache_clear()
+    model, latents = vocoder(), torch.randn(1, 4, 8)
+    for mode in (True, False):
+        with torch.inference_mode(mode):
+            power = clip_mel_power(model(latents)).sum()
+    power.backward()
+    assert model.gain_head.weight.grad.abs().sum() > 0

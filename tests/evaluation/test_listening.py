@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 from training_helpers import training_data
 
+from vqasr.assets import CLIPS
+from vqasr.audio.sources import load_audio
 from vqasr.errors import CodecError, VqasrError
 from vqasr.evaluation import listening
 from vqasr.evaluation.evaluate import evaluate, spread
 from vqasr.evaluation.listening import listening_scores, measures_available, pitch_errors
 from vqasr.evaluation.system_names import expand_systems, make_system
+from vqasr.evaluation.voices import load_voice_encoder, speaker_similarity
 
-HIGHER_IS_BETTER = ("pesq_wb", "stoi", "estoi")
+HIGHER_IS_BETTER = ("pesq_wb", "stoi", "estoi", "speaker_similarity")
 HAS_PESQ = importlib.util.find_spec("pesq") is not None
+HAS_VOICES = importlib.util.find_spec("resemblyzer") is not None
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,8 @@ def test_the_same_audio_has_the_best_scores(clip) -> None:
     assert scores["stoi"] == pytest.approx(1, abs=1e-3)
     assert scores["estoi"] == pytest.approx(1, abs=1e-3)
     assert scores["f0_error_cents"] == scores["voicing_error"] == 0
+    if HAS_VOICES:
+        assert scores["speaker_similarity"] == pytest.approx(1, abs=1e-5)
     if HAS_PESQ:
         assert scores["pesq_wb"] > 4.6
 
@@ -77,6 +83,24 @@ def test_errors_of_the_fundamental_frequency() -> None:
     assert pitch_errors(voices[0][:100], voices[0][:100]) == (None, None)
 
 
+@pytest.mark.skipif(not HAS_VOICES, reason="needs the weights of resemblyzer")
+@pytest.mark.parametrize(
+    ("other", "similarity"),
+    [
+        ("clip02_am_michael", 0.51422),
+        ("clip03_bf_emma", 0.62307),
+        ("clip05_af_heart", 0.94731),  # the same voice
+        ("clip08_bm_george", 0.45729),
+    ],
+)
+def test_voices_as_resemblyzer_compares_them(other, similarity) -> None:
+    """Resemblyzer's own code with librosa gave these, each clip at its level and untrimmed."""
+    voice, compared = (load_audio(CLIPS / f"{n}.flac") for n in ("clip01_af_heart", other))
+    assert speaker_similarity(voice, compared) == pytest.approx(similarity, abs=1e-3)
+    assert speaker_similarity(voice, 3 * compared) == pytest.approx(similarity, abs=0.1)
+    assert 0 <= speaker_similarity(voice, compared[:1_000]) <= 1
+
+
 def test_what_cannot_be_scored(clip) -> None:
     silence, short = np.zeros(32_000, np.float32), clip[:2_000]
     scores = listening_scores([silence, short, clip], lambda c: c)
@@ -92,11 +116,15 @@ def test_packages_that_are_missing(monkeypatch, caplog) -> None:
     monkeypatch.setattr(
         listening.importlib.util, "find_spec", lambda n: None if n == "pesq" else find(n)
     )
-    assert measures_available() == ["stoi", "estoi", "f0_error_cents", "voicing_error"]
+    others = ["stoi", "estoi", "f0_error_cents", "voicing_error"]
+    assert measures_available() == [*others, *(["speaker_similarity"] if HAS_VOICES else [])]
     assert "pesq is not installed" in caplog.text
     monkeypatch.setattr(listening.importlib.util, "find_spec", lambda n: None)
     with pytest.raises(VqasrError, match=r"vqasr\[listening\]"):
         measures_available()
+    load_voice_encoder.cache_clear()
+    with pytest.raises(VqasrError, match="pip install --no-deps resemblyzer"):
+        load_voice_encoder()
 
 
 def test_in_an_evaluation(codec, tmp_path) -> None:

@@ -42,6 +42,7 @@ class Harmonics(nn.Module):
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # for trainings too
 def _noise(device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(NOISE_HOPS, FINE_HOP_LENGTH, generator=generator).to(device)

@@ -15,6 +15,7 @@ OVERLAP_FRAMES = 20
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _inverse_filters(device: torch.device) -> Tensor:
     return torch.linalg.pinv(mel_filters(device))
 

@@ -21,7 +21,9 @@ N_MELS = 80
 POWER_FLOOR = 1e-7
 
 
+# Tensors made in inference mode could not be used in a training later.
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def mel_filters(
     device: torch.device, n_fft: int = N_FFT, bands: int = N_MELS, norm: str | None = "slaney"
 ) -> Tensor:
@@ -31,23 +33,24 @@ def mel_filters(
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def hann_window(device: torch.device, length: int = N_FFT) -> Tensor:
     """Return a Hann window, (length,) float32."""
     return torch.hann_window(length, device=device)
 
 
-def _mel_power(samples: Tensor) -> Tensor:
+def _mel_power(samples: Tensor, bands: int = N_MELS) -> Tensor:
     """Compute the mel power of every complete 400-sample window; window i starts at 160 i."""
     with torch.autocast(samples.device.type, enabled=False):
         windows = samples.float().unfold(-1, N_FFT, FINE_HOP_LENGTH) * hann_window(samples.device)
         spectrum = torch.view_as_real(torch.fft.rfft(windows))
         power = spectrum.square().sum(-1)
-        return power @ mel_filters(samples.device)
+        return power @ mel_filters(samples.device, bands=bands)
 
 
-def clip_mel_power(samples: Tensor) -> Tensor:
-    """Compute the mel power (batch, frames, 80) of whole clips (batch, samples), zero-padded."""
-    return _mel_power(F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1)))
+def clip_mel_power(samples: Tensor, bands: int = N_MELS) -> Tensor:
+    """Compute the mel power (batch, frames, bands) of whole clips (batch, samples), zero-padded."""
+    return _mel_power(F.pad(samples, (N_FFT // 2, N_FFT // 2 - 1)), bands)
 
 
 def log_mel(power: Tensor, power_floor: float = POWER_FLOOR) -> Tensor:

@@ -2,7 +2,8 @@
 
 PESQ (ITU-T P.862.2, wideband) by the package `pesq`, STOI (Taal et al. 2011) and ESTOI (Jensen and
 Taal 2016) by `pystoi`. They compare waveforms in short windows, and were made for codecs that keep
-them. The fundamental frequency is that of Praat (Boersma 1993) by the package `praat-parselmouth`.
+them. The fundamental frequency is that of Praat (Boersma 1993) by the package `praat-parselmouth`,
+the similarity of voices that of the speaker embeddings of `resemblyzer` (`voices`).
 """
 
 import importlib.util
@@ -15,14 +16,15 @@ import numpy as np
 
 from vqasr.audio.pitch import track_pitch
 from vqasr.errors import VqasrError
+from vqasr.evaluation import voices
 from vqasr.grid import SAMPLING_RATE_HZ
 
 MODULES = {
     "pesq_wb": "pesq", "stoi": "pystoi", "estoi": "pystoi", "f0_error_cents": "parselmouth",
-    "voicing_error": "parselmouth",
+    "voicing_error": "parselmouth", "speaker_similarity": voices.PACKAGE,
 }  # fmt: skip
 MEASURES = tuple(MODULES)
-PACKAGES = {"pesq": "pesq", "pystoi": "pystoi", "parselmouth": "praat-parselmouth"}
+EXTRA = "pip install 'vqasr[listening]'"
 # A larger difference is an octave error of the codec or the tracker; the median ignores it.
 CENTS_PER_OCTAVE = 1200.0
 
@@ -37,11 +39,10 @@ def measures_available() -> list[str]:
     """
     found = [measure for measure in MEASURES if _installed(measure)]
     if not found:
-        raise VqasrError("listening measures need packages: pip install 'vqasr[listening]'.")
+        raise VqasrError(f"listening measures need packages: {EXTRA}.")
     for module in sorted(set(MODULES.values()) - {MODULES[m] for m in found}):
-        logger.warning(
-            "left out: %s is not installed: pip install 'vqasr[listening]'", PACKAGES[module]
-        )
+        install = voices.INSTALL if module == voices.PACKAGE else EXTRA
+        logger.warning("left out: %s is not installed: %s", module, install)
     return found
 
 
@@ -64,7 +65,8 @@ def listening_scores(
         the available `MEASURES` and "listening_clips", the number of clips that were scored; all
         None if there is no audio. "f0_error_cents" is the median difference of the fundamental
         frequency in frames that are voiced in both (1200 cents are an octave), "voicing_error" the
-        share of the frames that are voiced in one alone.
+        share of the frames that are voiced in one alone, "speaker_similarity" the cosine of two
+        embeddings (`voices.speaker_similarity`).
     """
     names = measures_available()
     scores: dict[str, list[float]] = {name: [] for name in names}
@@ -95,6 +97,8 @@ def _scores(clip: np.ndarray, decoded: np.ndarray) -> dict[str, float | None]:
         scores[name] = _stoi(clip, decoded, extended=name == "estoi")
     if _installed("f0_error_cents"):
         scores["f0_error_cents"], scores["voicing_error"] = pitch_errors(clip, decoded)
+    if _installed("speaker_similarity"):
+        scores["speaker_similarity"] = voices.speaker_similarity(clip, decoded)
     return scores
 
 

@@ -36,7 +36,8 @@ COLUMNS = (
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
     "wer", "wer_ci95", "delta_wer", "delta_wer_ci95", "ci_over", "cer",
     "substitutions", "deletions", "insertions", "hallucinations",
-    "pesq_wb", "stoi", "estoi", "f0_error_cents", "voicing_error", "listening_clips",
+    "pesq_wb", "stoi", "estoi", "f0_error_cents", "voicing_error",
+    "speaker_similarity", "listening_clips",
     "encode_rtf", "coding_rtf", "asr_rtf", "threads", "peak_memory_mib",
 )  # fmt: skip
 
