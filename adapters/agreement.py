@@ -6,7 +6,7 @@ import numpy as np
 
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.windows import SMOOTHING_FRAMES, cut_windows
-from vqasr.errors import InvalidCodesError, RecogniserError
+from vqasr.errors import RecogniserError
 from vqasr.grid import FRAME_RATE_HZ, FRAME_S, WINDOW_FRAMES, WINDOW_S
 
 UPDATE_S = 1.0
@@ -55,12 +55,7 @@ class AgreementStream:
             InvalidCodesError: the codes have a wrong shape or type, are out of range, or have
                 another n than those before.
         """
-        new = self._recogniser.checked([codes])[0].numpy()
-        if self._codes is not None and len(new) != len(self._codes):
-            raise InvalidCodesError(
-                f"codes of {len(new)} codebooks follow codes of {len(self._codes)}. Use one "
-                "AgreementStream for each number of codebooks."
-            )
+        new = self._recogniser.checked_next(codes, self._codes).numpy()
         written = len(self._words)
         # In pieces, so that the text does not depend on how the codes are pushed.
         while new.shape[1]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
-from vqasr.errors import InvalidCodesError, RecogniserError
+from vqasr.errors import RecogniserError
 from vqasr.grid import FRAME_RATE_HZ, FRAME_S
 
 CHUNK_S, LOOK_AHEAD_S, CONTEXT_S = 2.0, 1.0, 3.0
@@ -65,12 +65,7 @@ class CTCStream:
             InvalidCodesError: the codes have a wrong shape or type, are out of range, or have
                 another n than those before.
         """
-        (new,) = self._recogniser.checked([codes])
-        if self._codes is not None and len(new) != len(self._codes):
-            raise InvalidCodesError(
-                f"codes of {len(new)} codebooks follow codes of {len(self._codes)}. Use one "
-                "CTCStream for each number of codebooks."
-            )
+        new = self._recogniser.checked_next(codes, self._codes)
         self._codes = new if self._codes is None else torch.cat([self._codes, new], 1)
         length = len(self._text)
         while self._codes.shape[1] >= self._before + self._chunk + self._look_ahead:

@@ -176,6 +176,20 @@ class Recogniser(ABC):
             tensors.append(torch.from_numpy(codes.astype(np.int64)))
         return tensors
 
+    def checked_next(self, codes: np.ndarray, before: Any | None) -> Tensor:
+        """Check codes that follow those `before` of a stream, as `checked` does.
+
+        Raises:
+            InvalidCodesError: as `checked`, or they have another number of codebooks.
+        """
+        (new,) = self.checked([codes])
+        if before is not None and len(new) != len(before):
+            raise InvalidCodesError(
+                f"codes of {len(new)} codebooks follow codes of {len(before)}. Make a new stream "
+                "for each number of codebooks."
+            )
+        return new
+
     @torch.inference_mode()
     def _transcribe(
         self, clips: list[Tensor], batch_size: int, timestamps: bool

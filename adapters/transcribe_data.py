@@ -25,7 +25,7 @@ from vqasr.data.shards import AUDIO, CODES_KEY, ShardedData
 from vqasr.data.speech import row_audio
 from vqasr.data.tokenized import COLUMNS, row_codes
 from vqasr.entropy.packing import check_num_quantizers
-from vqasr.errors import AudioError, CodecMismatchError, InvalidCodesError, VqasrError
+from vqasr.errors import CodecMismatchError, InvalidCodesError, VqasrError
 from vqasr.stream.header import StreamHeader
 
 NAME, TRANSCRIPT, SEGMENTS = "texts", "transcript", "segments"
@@ -84,11 +84,7 @@ def transcribe_data(
     if isinstance(engine, LocalEngine):  # a cluster's workers may have what this machine lacks
         move(torch.zeros(()), config.device)  # before anything is written
     data = ShardedData.open(config.data, config.split, shard_rows)
-    if not {AUDIO, *COLUMNS} & set(data.schema.names):
-        raise AudioError(
-            f"{list(config.data)}: no column audio, codes or vqs; the columns are "
-            f"{data.schema.names}."
-        )
+    data.check_columns(config.data, [AUDIO, *COLUMNS], [TRANSCRIPT, SEGMENTS])
     if AUDIO in data.schema.names:
         codec = VQCodecModel.from_pretrained(config.codec).eval()
         operating_point(codec.config, num_quantizers=config.num_quantizers, bps=config.bps)
@@ -109,9 +105,6 @@ def transcribe_data(
             f"{list(config.data)}: holds codes of codec {about['codec']}; the recogniser reads "
             f"{recogniser.codec_fingerprint.hex()}. Tokenize the data with that codec."
         )
-    taken = {TRANSCRIPT, SEGMENTS} & set(data.schema.names)
-    if taken:
-        raise VqasrError(f"{list(config.data)}: rename the columns {sorted(taken)}, to be written.")
     shards = ShardFolder(os.fspath(folder), NAME, config.form, len(data.shards))
     settings = asdict(config) | {
         "shard_rows": shard_rows,

@@ -151,7 +151,7 @@ def test_a_recording_that_is_null_and_a_column_that_is_taken(data, tmp_path) -> 
     assert tokenize(config, tmp_path / "codes")[0].startswith("null.parquet, row 1: ")
     assert len(load_tokenized(tmp_path / "codes")) == 2
     Dataset.from_list([row | {"speed": 1.0} for row in rows]).to_parquet(tmp_path / "speed.parquet")
-    with pytest.raises(VqasrError, match=r"\['speed'\], which tokenizing writes"):
+    with pytest.raises(VqasrError, match=r"\['speed'\], which would be"):
         tokenize(TokenizeConfig((str(tmp_path / "speed.parquet"),)), tmp_path / "other")
 
 

@@ -219,7 +219,7 @@ def test_discriminators_learn_and_teach(monkeypatch) -> None:
     assert all(torch.equal(a, b.grad) for a, b in zip(before, weights, strict=True))
     same = adversary.losses(speech, speech)
     assert float(same["features"]) == 0.0
-    assert float(same["adversarial"]) < float(parts["adversarial"])
+    assert same["adversarial"].item() < parts["adversarial"].item()
     # A checkpoint holds weights and optimizer: the next update is the same.
     other = Adversary(5e-3, torch.device("cpu"))
     other.load({name: value.clone() for name, value in adversary.state().items()})

@@ -87,8 +87,8 @@ def evaluate(
     listening: Annotated[
         int,
         Option(
-            help="Number of utterances whose decoded audio gets PESQ, STOI and ESTOI (extra "
-            "listening).",
+            help="Number of utterances whose decoded audio gets PESQ, STOI, ESTOI, errors of the "
+            "pitch and similarity of voices (extra listening).",
             min=0,
         ),
     ] = 0,

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from vqasr.data.places import find_files, is_of_system, open_place, url_errors
 from vqasr.data.webdataset import sample_columns, tar_rows
-from vqasr.errors import AudioError
+from vqasr.errors import AudioError, VqasrError
 
 AUDIO = "audio"
 CODES_KEY = b"vqasr"  # of the metadata of parquet files with codes, which name their codec
@@ -96,6 +96,29 @@ class ShardedData:
         for file, facts in zip(files, opened, strict=True):
             digest.update(f"{Path(file).name}\0{facts.digest}\0".encode())
         return cls(shards, schema, digest.hexdigest()[:12])
+
+    def check_columns(
+        self, sources: Sequence[str], needed: Sequence[str], written: Sequence[str] = ()
+    ) -> None:
+        """Check that there is one of the columns that are needed, and none that will be written.
+
+        Args:
+            sources: of the data, for errors.
+            needed, written: names of columns.
+
+        Raises:
+            AudioError: one is missing.
+            VqasrError: one would be overwritten.
+        """
+        names = self.schema.names
+        if not set(needed) & set(names):
+            raise AudioError(
+                f"{list(sources)}: no column named {' or '.join(needed)}; the columns are {names}."
+            )
+        if taken := set(written) & set(names):
+            raise VqasrError(
+                f"{list(sources)}: rename the columns {sorted(taken)}, which would be overwritten."
+            )
 
 
 @dataclass(frozen=True)

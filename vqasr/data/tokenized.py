@@ -104,15 +104,7 @@ def tokenize(
     # Checks rate and prior.
     LiveEncoder(codec, num_quantizers=config.num_quantizers, bps=config.bps)
     data = ShardedData.open(config.data, config.split, shard_rows)
-    if AUDIO not in data.schema.names:
-        raise AudioError(
-            f"{list(config.data)}: no column named audio; the columns are {data.schema.names}."
-        )
-    taken = {*COLUMNS, "samples", "speed"} & set(data.schema.names)
-    if taken:
-        raise VqasrError(
-            f"{list(config.data)}: rename the columns {sorted(taken)}, which tokenizing writes."
-        )
+    data.check_columns(config.data, [AUDIO], [*COLUMNS, "samples", "speed"])
     shards = ShardFolder(os.fspath(folder), NAME, config.form, len(data.shards))
     settings = asdict(config) | {"codec": codec.fingerprint().hex(), "shard_rows": shard_rows}
     shards.begin(settings | {"data": data.fingerprint})

@@ -108,7 +108,7 @@ def evaluate_system(
         advance(len(batch))
     texts = [text for output in outputs for text in output.texts]
     hypotheses = [text for _, text in sorted(zip(order, texts, strict=bool(texts)))]
-    errors, words = word_errors(references, hypotheses or references)
+    wer, words = _wer(references, hypotheses)
     sizes = [None if o.stream_bytes is None else sum(o.stream_bytes) for o in outputs]
     row = _new_row(system.name, clips, words, _total(sizes))
     if system.name == "pcm":
@@ -125,16 +125,21 @@ def evaluate_system(
         name: None if s is None or not seconds else round(s / seconds, 5)
         for name, s in times.items()
     }
-    row["wer"] = round(errors / words, 5) if words and hypotheses else None
+    row["wer"] = wer
     row["threads"] = torch.get_num_threads()
     row["peak_memory_mib"] = peak_mib()
     return row, hypotheses
 
 
+def _wer(references: list[str], hypotheses: list[str]) -> tuple[float | None, int]:
+    """Return the WER, None without words or hypotheses, and the number of words."""
+    errors, words = word_errors(references, hypotheses or references)
+    return (round(errors / words, 5) if words and hypotheses else None), words
+
+
 def with_references(row: Row, references: list[str], hypotheses: list[str]) -> Row:
     """Return a row that was measured before, with the errors against the present transcripts."""
-    errors, words = word_errors(references, hypotheses or references)
-    wer = round(errors / words, 5) if words and hypotheses else None
+    wer, words = _wer(references, hypotheses)
     return row | {"words": words, "wer": wer, "cer": None}
 
 

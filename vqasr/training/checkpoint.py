@@ -81,14 +81,14 @@ class RunFolder:
         """
         tensors = load_file(self._path)
         try:
-            module.load_state_dict(_below(tensors, self._prefix))
+            module.load_state_dict(below(tensors, self._prefix))
         except RuntimeError as error:
             raise TrainingError(
                 f"{self._path}: the checkpoint does not fit this configuration ({error}). Use "
                 "another output_dir."
             ) from error
         load_optimizer(optimizer, tensors, "optimizer.")
-        return _below(tensors, "extra.")
+        return below(tensors, "extra.")
 
     def log(self, record: dict[str, Any]) -> None:
         """Add a line to log.jsonl."""
@@ -114,13 +114,14 @@ def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
 def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
     """Load the tensors of `optimizer_tensors`; others are allowed beside them."""
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _below(tensors, prefix).items():
+    for key, value in below(tensors, prefix).items():
         index, part = key.split(".", 1)
         state.setdefault(int(index), {})[part] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

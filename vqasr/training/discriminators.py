@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from vqasr.training.checkpoint import load_optimizer, optimizer_tensors
+from vqasr.training.checkpoint import below, load_optimizer, optimizer_tensors
 from vqasr.training.optimizer import adamw
 from vqasr.training.precision import autocast
 from vqasr.training.spectral_losses import WINDOWS, magnitudes
@@ -116,9 +116,7 @@ class Adversary:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Load what `state` returned."""
-        self.modules.load_state_dict(
-            {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
-        )
+        self.modules.load_state_dict(below(tensors, _PREFIX))
         load_optimizer(self._optimizer, tensors, _OPTIMIZER)
 
 

@@ -8,7 +8,6 @@ import torch
 from datasets import Dataset
 
 from vqasr.data.shards import AUDIO, ShardedData, read_pieces
-from vqasr.errors import AudioError
 from vqasr.training.config import DataConfig
 from vqasr.training.recordings import Recordings
 
@@ -33,10 +32,7 @@ class Windows:
     def __init__(self, config: DataConfig, seed: int, steps: int):
         self._config, self._seed, self._steps = config, seed, steps
         self._data = ShardedData.open(config.train, config.train_split, config.shard_rows)
-        if AUDIO not in self._data.schema.names:
-            raise AudioError(
-                f"{config.train}: no column named audio; the columns are {self._data.schema.names}."
-            )
+        self._data.check_columns(config.train, [AUDIO])
         self.per_epoch = -(-len(self._data.shards) // config.window_shards)
         self._pool = ThreadPoolExecutor(1)
         self._next: tuple[int, Future[Recordings]] | None = None
