@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ from vqasr.compression.compress import compress, load_codec
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import AudioError, AudioWarning, RecogniserError, VqasrError
 from vqasr.files import is_pipe, read_file
-from vqasr.grid import SAMPLING_RATE_HZ
+from vqasr.grid import FRAME_S, SAMPLING_RATE_HZ
 from vqasr.stream.stream import Stream, stream_bytes
 
 
@@ -106,6 +107,7 @@ class Transcriber:
         start_s: float = 0.0,
         end_s: float | None = None,
         timestamps: bool = False,
+        sampling_rate: int | None = None,
     ) -> Transcript:
         """Transcribe one recording or stream.
 
@@ -117,6 +119,7 @@ class Transcriber:
             partial: transcribe the intact part of a damaged stream.
             start_s, end_s: the part to transcribe.
             timestamps: return segments.
+            sampling_rate: of arrays and tensors in Hz; None for 16,000.
 
         Raises:
             AudioError, StreamError: the source cannot be read.
@@ -124,7 +127,8 @@ class Transcriber:
             VqasrError: bps or `uncompressed` with a stream, or timestamps is no bool.
 
         Warns:
-            AudioWarning: frames of the stream are lost, or as `load_audio`.
+            AudioWarning: frames of the stream are lost, it is cut off or has nothing from start_s
+                on, or as `load_audio`.
         """
         if not isinstance(timestamps, bool):
             raise VqasrError(
@@ -139,7 +143,7 @@ class Transcriber:
         if isinstance(self._recogniser, OriginalWhisper):
             if data is not None or isinstance(source, Stream):
                 raise VqasrError("a stream holds no audio: leave --uncompressed out.")
-            samples = load_audio(source)
+            samples = load_audio(source, sampling_rate)
             return _transcribe_audio(self._recogniser, samples, start_s, end_s, timestamps)
         if bps is not None and (data is not None or isinstance(source, Stream)):
             raise VqasrError("bps is for audio; a stream has its rate. Use num_quantizers.")
@@ -155,7 +159,7 @@ class Transcriber:
                 self._codec = load_codec(self._codec)
                 stream = compress(
                     source, codec=self._codec, num_quantizers=num_quantizers, bps=bps,
-                    prior=self._prior,
+                    prior=self._prior, sampling_rate=sampling_rate,
                 )  # fmt: skip
             stream = stream if whole else stream.cut(start_s, end_s)
         if data is not None and whole:
@@ -163,13 +167,8 @@ class Transcriber:
         else:  # what has lost frames cannot be written
             size = 0 if stream.lost_frames else len(stream.to_bytes())
         stream.header.check_codec(self._recogniser.codec_fingerprint)
-        if stream.lost_frames:
-            warnings.warn(
-                f"{name}: {stream.lost_frames} of {stream.frames} frames are lost; the text lacks "
-                "their words.",
-                AudioWarning,
-                stacklevel=2,
-            )
+        for note in _notes(stream, whole, start_s):
+            warnings.warn(f"{name}: {note}", AudioWarning, stacklevel=2)
         if num_quantizers is not None:
             stream = stream.trim(num_quantizers)
         if timestamps:
@@ -193,16 +192,32 @@ def transcribe(
     num_quantizers: int | None = None,
     bps: float | None = None,
     timestamps: bool = False,
+    sampling_rate: int | None = None,
 ) -> Transcript:
     """Transcribe audio or a stream; the recogniser stays loaded for the next call.
 
     Arguments and errors as in `Transcriber`.
     """
     transcriber = _loaded(asr, adapter=adapter, codec=codec, language=language, task=task)
-    return transcriber(source, num_quantizers=num_quantizers, bps=bps, timestamps=timestamps)
+    return transcriber(
+        source, num_quantizers=num_quantizers, bps=bps, timestamps=timestamps,
+        sampling_rate=sampling_rate,
+    )  # fmt: skip
 
 
 _loaded = lru_cache(maxsize=2)(Transcriber)
+
+
+def _notes(stream: Stream, whole: bool, start_s: float) -> Iterator[str]:
+    """Yield what a user must know about the stream that was transcribed."""
+    if stream.lost_frames:
+        lost = f"{stream.lost_frames} of {stream.frames} frames are lost"
+        yield f"{lost}; the text lacks their words."
+    if stream.truncated:
+        yield f"the stream is cut off; {stream.seconds:.1f} s of it are left."
+    if not (whole or stream.frames):
+        end_s = stream.start_frame * FRAME_S
+        yield f"there is nothing from {start_s:g} s on; it is {end_s:.1f} s long."
 
 
 def _transcribe_audio(

@@ -11,9 +11,10 @@ import pytest
 import soundfile
 from cli_helpers import vqasr
 
-from vqasr import transcribe
+from vqasr import Transcriber, compress, transcribe
 from vqasr.assets import CLIPS
-from vqasr.errors import CorruptStreamError, VqasrError
+from vqasr.cli.inputs import find_inputs, output_paths
+from vqasr.errors import AudioError, AudioWarning, CorruptStreamError, VqasrError
 from vqasr.stream.stream import Stream
 
 CLIP = CLIPS / "clip01_af_heart.flac"
@@ -108,13 +109,36 @@ def test_encode_many_goes_on_after_a_bad_file(tmp_path) -> None:
     assert "1 of 2" in run.stderr
     assert (tmp_path / "out" / "good.vqs").stat().st_size > 24
     before = (tmp_path / "out" / "good.vqs").stat().st_mtime_ns
-    vqasr("encode", good, "-o", tmp_path / "out", "--skip-existing")
+    run = vqasr("encode", good, "-o", tmp_path / "out", "--skip-existing")
+    assert "skipped: 1 of 1 outputs exist" in run.stderr
     assert (tmp_path / "out" / "good.vqs").stat().st_mtime_ns == before
 
 
 def test_encode_refuses_two_inputs_with_one_target(tmp_path) -> None:
     run = vqasr("encode", "a/x.wav", "b/x.wav", "-o", tmp_path / "out", ok=False)
     assert "would both be written to" in run.stderr
+
+
+def test_encode_refuses_a_stream(stream, tmp_path) -> None:
+    run = vqasr("encode", stream, CLIP, "-o", tmp_path / "out", ok=False)
+    assert f"{stream} is a stream already" in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_keep_their_places_below_a_folder(tmp_path) -> None:
+    root, out = tmp_path / "archive", tmp_path / "out"
+    names = ("day 1/rec.wav", "day 2/rec.wav", "day 2/rec.flac", "v1.2.wav")
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    other = tmp_path / "other.wav"
+    paths = find_inputs([str(root), str(other)])
+    placed = output_paths(paths, out, ".vqs", [str(root), str(other)])
+    assert {p.name: o.relative_to(out) for p, o in placed.items() if p == other} == {
+        "other.wav": Path("other.vqs")
+    }
+    expected = ("day 1/rec.vqs", "day 2/rec.wav.vqs", "day 2/rec.flac.vqs", "v1.2.vqs")
+    assert {placed[root / name] for name in names} == {out / name for name in expected}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "other codec"])
@@ -290,3 +314,37 @@ def test_demo_on_ones_own_clip() -> None:
     assert lines[4]["wer"] < 0.2
     rates = [line["coded_bps"] for line in lines[1:5]]
     assert rates == sorted(rates)
+
+
+def test_a_part_is_cut_out(stream, tmp_path) -> None:
+    part, whole = tmp_path / "part.vqs", Stream.load(stream)
+    vqasr("trim", stream, "-o", part, "--start-s", "1", "--end-s", "2.5", "-n", "2")
+    assert Stream.load(part).to_bytes() == whole.trim(2).cut(1.0, 2.5).to_bytes()
+    long = tmp_path / "long.vqs"
+    vqasr("cat", *[stream] * 8, "-o", long)
+    data = long.read_bytes()
+    long.write_bytes(data[: len(data) // 2])
+    run = vqasr("trim", long, "-o", part, ok=False)
+    assert "--partial" in run.stderr
+    vqasr("trim", long, "-o", part, "--partial")
+    left = Stream.load(long, partial=True)
+    assert left.truncated
+    assert not whole.truncated
+    assert Stream.load(part).frames == left.frames > 0
+    facts = json.loads(vqasr("info", long, "--partial", "--json").stdout)
+    assert (facts["truncated"], facts["lost_frames"]) == (True, 0)
+
+
+def test_notes_in_python(stream) -> None:
+    transcriber = Transcriber("ctc-small")
+    data = compress(CLIP, num_quantizers=2, chunk_frames=25).to_bytes()
+    with pytest.warns(AudioWarning, match=r"cut off; [1-4]\.0 s of it are left"):
+        transcriber(data[:-30], partial=True)
+    with pytest.warns(AudioWarning, match=r"nothing from 9 s on; it is 5\.\d s long"):
+        assert transcriber(stream, start_s=9.0).text == ""
+    samples, rate_hz = soundfile.read(CLIP)
+    assert rate_hz == 16_000
+    text = transcriber(samples, num_quantizers=4).text
+    assert transcriber(samples, num_quantizers=4, sampling_rate=16_000).text == text
+    with pytest.raises(AudioError, match="a file states its own"):
+        transcriber(CLIP, sampling_rate=16_000)

@@ -220,8 +220,9 @@ def test_one_file_as_output(tmp_path) -> None:
 
 
 def test_two_transcripts_in_one_place_are_refused(folder, tmp_path) -> None:
-    (folder / "day" / "b.wav").write_bytes(b"x")
-    run = vqasr("transcribe", folder, "-o", tmp_path / "texts")
+    again = folder / "day" / "b.wav"
+    again.write_bytes(b"x")
+    run = vqasr("transcribe", folder / "b.wav", again, "-o", tmp_path / "texts")
     assert "would both be written" in run.stderr
     assert not (tmp_path / "texts").exists()
     for times in (("--format", "vtt"), ("--timestamps",)):

@@ -95,11 +95,14 @@ def test_rows_and_definitions(parquet, tmp_path, codec, clips, caplog) -> None:
     table = (out / "table.md").read_text()
     assert "vqasr:2" in table
     assert "pesq_wb" not in table  # a column without values
+    assert f"| pcm | 256000 | {100 * pcm['wer']:.1f} | 0.0 |" in table
     # Finished systems are not measured again.
     before = (out / "systems" / "pcm.json").read_text()
     run(*arguments)
     assert not caplog.messages
     assert (out / "systems" / "pcm.json").read_text() == before
+    run(*arguments[:-1], "pcm")
+    assert "vqasr:2, vqasr:continuous. Name them" in caplog.text
     transcripts = json.loads(before)["transcripts"]
     assert [t["text"] for t in transcripts] == [c.text for c in clips[:1]]
 

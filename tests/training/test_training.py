@@ -187,7 +187,7 @@ def test_adapters_alone_on_a_finished_codec(folder, codec, clips, caplog) -> Non
     caplog.set_level("INFO", "vqasr")
     trainer = Trainer(load_train_config(path))
     trainer.run()
-    assert sum("8 codebooks: divergence" in message for message in caplog.messages) == 1
+    assert sum("with 8 codebooks: " in message for message in caplog.messages) == 1
     log = (folder / "adapters" / "log.jsonl").read_text()
     Trainer(load_train_config(path)).run()  # finished: trains and measures nothing
     assert (folder / "adapters" / "log.jsonl").read_text() == log
@@ -216,11 +216,19 @@ def test_adapters_alone_on_a_finished_codec(folder, codec, clips, caplog) -> Non
         caplog.clear()
         trainer._compare_with_start()
         (verdict,) = caplog.messages
-        assert verdict.startswith("tiny.en: dev, 8 codebooks: divergence ")
+        assert verdict.startswith("tiny.en: divergence on dev in nats: ")
         better = divergence in (1.0, 0.08)
         if step:
-            assert verdict.endswith(", better") == better
+            assert verdict.endswith(" with 8 codebooks: better") == better
             assert (f"not better than the adapter it began with ({ADAPTER})" in verdict) != better
+
+    # Without noises to fit it to, a head that knows some is kept.
+    trainer.noise, trainer.recognisers = None, trainer.recognisers[:1]
+    weight = trainer.recognisers[0].embedder.speech_head.weight
+    torch.nn.init.constant_(weight, 0.25)
+    trainer._finish_adapters()
+    kept = CodesAdapter.from_pretrained(folder / "adapters" / "adapter-tiny.en").embedder
+    torch.testing.assert_close(kept.speech_head.weight, weight, rtol=0.01, atol=1e-4)
 
 
 def test_a_finished_codec_is_trained_further(folder, codec) -> None:

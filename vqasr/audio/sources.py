@@ -31,6 +31,11 @@ def load_audio(source: Sound, sampling_rate: int | None = None) -> np.ndarray:
     if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
         source, "read"
     ):
+        if sampling_rate is not None:
+            raise AudioError(
+                f"sampling_rate={sampling_rate}: a file states its own. Leave it out; it is for "
+                "arrays and tensors."
+            )
         return read_audio(source)
     if isinstance(source, Mapping):
         return _of_mapping(source, sampling_rate)

@@ -15,6 +15,7 @@ from vqasr.cli import devices, experiments, network, options, streams, tokenize,
 from vqasr.cli.inputs import (
     AUDIO,
     STANDARD,
+    STREAMS,
     find_inputs,
     open_stream,
     output_paths,
@@ -35,6 +36,7 @@ from vqasr.cli.options import (
     process_files,
     set_threads,
     shown,
+    without_existing,
 )
 from vqasr.cli.outputs import check_outputs, write_output
 from vqasr.errors import VqasrError
@@ -81,8 +83,18 @@ def encode(
     an archive write to a file.
     """
     paths = find_inputs(audio, AUDIO)
-    targets = _targets(paths, output, force)
+    targets = _targets(audio, paths, output, force)
+    if skip_existing:
+        paths = without_existing(paths, targets)
+        if not paths:
+            return
     frames = chunk_frames(chunk_s)
+    for path in paths:
+        if path.suffix.lower() in STREAMS:
+            raise VqasrError(
+                f"{path} is a stream already. Lower its bitrate with `vqasr trim`, or read it with "
+                "`vqasr transcribe` or `vqasr decode`."
+            )
     if pcm_hz is not None and paths != [Path(STANDARD)]:
         raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     from vqasr.compression.rates import check_rate, operating_point
@@ -110,8 +122,6 @@ def encode(
 
     def encode_file(path: Path) -> None:
         target = targets[path]
-        if skip_existing and target.is_file():
-            return
         with audio_warnings():
             if pcm_hz is None:
                 samples = read_audio(read_input(path), name=str(path))
@@ -257,7 +267,7 @@ def demo(
         )
 
 
-def _targets(audio: list[Path], output: Path, force: bool) -> dict[Path, Path]:
+def _targets(names: list[str], audio: list[Path], output: Path, force: bool) -> dict[Path, Path]:
     """Name the stream of each input; refuse to destroy a file before any work."""
     one = str(output) == STANDARD or (output.suffix and not output.is_dir())
     if one and len(audio) > 1:
@@ -265,7 +275,7 @@ def _targets(audio: list[Path], output: Path, force: bool) -> dict[Path, Path]:
     if one or (is_pipe(output) and len(audio) == 1):
         targets = {audio[0]: output}
     else:
-        targets = output_paths(audio, output, ".vqs")
+        targets = output_paths(audio, output, ".vqs", names)
     check_outputs(targets.values(), audio, ".vqs", force)
     return targets
 

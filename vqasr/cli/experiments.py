@@ -21,8 +21,6 @@ from vqasr.cli.options import (
 from vqasr.errors import VqasrError
 from vqasr.names import DEFAULT_SYSTEMS
 
-COLUMNS = ("system", "bit/s", "WER, %", "points over pcm", "95 % interval of the points")
-
 
 @app.command(
     epilog=example(
@@ -103,10 +101,12 @@ def evaluate(
     Lists are separated by commas. The folder gets results.json and .csv, table.md, the hypotheses
     of each system, curve.png and .svg, and report.html; with several data sets or conditions, a
     folder for each and slices.md, which compares their error rates. The same command continues an
-    interrupted run, and measures only systems with new settings. Several processes measure
-    systems, data sets and conditions beside each other; their times are of no use then.
+    interrupted run, and measures only systems with new settings. The tables hold the systems that
+    are named. Several processes measure systems, data sets and conditions beside each other; their
+    times are of no use then.
     """
     from vqasr.evaluation.evaluate import evaluate as measure_systems
+    from vqasr.evaluation.run import summary_table
 
     set_threads(threads)
     with progress() as bar:
@@ -121,11 +121,10 @@ def evaluate(
             engine=options.make_engine(engine, processes, address), bar=bar,
         )  # fmt: skip
     for label, rows in slices.items():
-        table = Table(*COLUMNS, title=label or None)
-        for row in rows:
-            bps = "-" if row["coded_bps"] is None else f"{row['coded_bps']:.0f}"
-            rates = (row["wer"], row["delta_wer"], row["delta_wer_ci95"])
-            table.add_row(row["system"], bps, *map(_percent, rates))
+        heading, *cells = summary_table(rows)
+        table = Table(*heading, title=label or None)
+        for row in cells:
+            table.add_row(*row)
         out.print(table)
     out.print(f"All numbers and report.html are in {out_dir}.", highlight=False)
 
@@ -158,12 +157,6 @@ def train(config: Annotated[Path, Argument(help="TOML file; see those in recipes
         from vqasr.training.trainer import Trainer
 
         Trainer(settings).run()
-
-
-def _percent(fraction: float | list[float] | None) -> str:
-    if isinstance(fraction, list):
-        return " to ".join(map(_percent, fraction))
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _names(text: str) -> list[str]:

@@ -5,6 +5,7 @@ import glob
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,18 +75,32 @@ def expand_lists(names: list[str]) -> list[str]:
     return expanded
 
 
-def output_paths(inputs: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
+def output_paths(
+    inputs: list[Path], folder: Path, suffix: str, names: list[str]
+) -> dict[Path, Path]:
     """Name an output in a folder for each input.
+
+    What was found in a folder keeps its place below that folder. Inputs that differ in their
+    endings alone keep them: talk.wav.vqs.
+
+    Args:
+        inputs: that `find_inputs` found.
+        folder: of the outputs.
+        suffix: of the outputs.
+        names: in which `find_inputs` found the inputs.
 
     Raises:
         VqasrError: the folder is a file, or two inputs have the same output.
     """
     if folder.exists() and not folder.is_dir():
         raise VqasrError(f"{folder} is a file: give -o DIR, a folder with a file per input.")
+    roots = [path for path in map(Path, expand_lists(names)) if path.is_dir()]
+    places = {path: _place(path, roots) for path in inputs}
+    count = Counter(place.with_suffix("") for place in places.values())
     sources: dict[Path, Path] = {}
-    for path in dict.fromkeys(inputs):
-        stem = "stdin" if str(path) == STANDARD else path.stem
-        output = folder / f"{stem}{suffix}"
+    for path, place in places.items():
+        name = place.name if count[place.with_suffix("")] > 1 else place.stem
+        output = folder / place.with_name(f"{name}{suffix}")
         if output in sources:
             raise VqasrError(
                 f"{sources[output]} and {path} would both be written to {output}: give them "
@@ -93,6 +108,14 @@ def output_paths(inputs: list[Path], folder: Path, suffix: str) -> dict[Path, Pa
             )
         sources[output] = path
     return {path: output for output, path in sources.items()}
+
+
+def _place(path: Path, roots: list[Path]) -> Path:
+    """Return the path of an input below the folder in which it was found; else its name."""
+    if str(path) == STANDARD:
+        return Path("stdin")
+    root = next((root for root in roots if path.is_relative_to(root)), path.parent)
+    return path.relative_to(root)
 
 
 def read_input(path: Path) -> bytes:

@@ -69,7 +69,8 @@ Asr = Annotated[
 Bps = Annotated[
     float | None,
     Option(
-        help="Target bits per second of speech, instead of -n. Easy frames use fewer codebooks.",
+        help="Target bits per second, as the average of many recordings of speech, instead of -n. "
+        "Easy frames use fewer codebooks.",
         callback=no_nan,
     ),
 ]
@@ -299,6 +300,14 @@ def process_files(
                 failed += 1
                 print_error(error)
     return failed
+
+
+def without_existing(paths: list[Path], targets: dict[Path, Path]) -> list[Path]:
+    """Return the inputs whose output does not exist yet, and print how many are left out."""
+    new = [path for path in paths if path not in targets or not targets[path].is_file()]
+    if len(new) < len(paths):
+        print_line("skipped", f"{len(paths) - len(new)} of {len(paths)} outputs exist")
+    return new
 
 
 def _show_version(requested: bool) -> None:

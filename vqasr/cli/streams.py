@@ -66,7 +66,7 @@ def info(
     failed = process_files(paths, "reading", read, bar_of_one=False)
     if as_json:
         for path, facts in found.items():
-            print(json.dumps({"file": str(path), **facts}))
+            print(json.dumps({"file": str(path), **facts}, ensure_ascii=False))
     elif not table:
         for name, value in found[paths[0]].items():
             if isinstance(value, dict):
@@ -79,7 +79,7 @@ def info(
             out.print(f"{_line(facts)}  {books:9}  {shown(path)}", highlight=False)
         names = ("seconds", "bytes", "lost_frames")
         total = {name: sum(facts[name] for facts in found.values()) for name in names}
-        out.print(f"{_line(total)}  {'':9}  {len(found)} streams", highlight=False)
+        out.print(f"{_line(total)}  {'':9}  all {len(found)}", highlight=False)
     if failed:
         raise VqasrError(f"{failed} of {len(paths)} streams could not be read; see above.")
 
@@ -99,26 +99,43 @@ def _line(facts: dict[str, Any]) -> str:
     return f"{facts['seconds']:10.1f}  {facts['bytes']:10}  {bps:5.0f}  {facts['lost_frames']:11}"
 
 
-@app.command(epilog=example("vqasr trim talk.vqs -n 2 -o talk2.vqs"))
+@app.command(
+    epilog=example(
+        "vqasr trim talk.vqs -n 2 -o talk2.vqs",
+        "vqasr trim meeting.vqs -o minute.vqs --start-s 600 --end-s 660",
+    )
+)
 def trim(
     stream: Input,
-    num_quantizers: Annotated[
-        int, Option("--num-quantizers", "-n", help="Number of codebooks to keep.")
-    ],
     output: Output,
+    num_quantizers: Annotated[
+        int | None,
+        Option("--num-quantizers", "-n", help="Number of codebooks to keep. Default: all."),
+    ] = None,
+    start_s: options.StartS = 0.0,
+    end_s: options.EndS = None,
+    partial: options.Partial = False,
     no_pitch: Annotated[bool, Option("--no-pitch", help="Remove the pitch too.")] = False,
     prior: options.Prior = None,
     force: options.Force = False,
 ) -> None:
-    """Remove codebooks from a stream to lower its bitrate, without audio or codec."""
+    """Remove codebooks from a stream to lower its bitrate, or cut a part out of it.
+
+    Neither needs audio or codec. A damaged stream (--partial) can be cut where no frames are lost.
+    """
     from vqasr.stream.stream import Stream
 
     check_outputs([output], [stream], ".vqs", force)
     loaded_prior = load_prior(prior)
     with error_context(stream):
-        whole = Stream.load(read_input(stream), prior=loaded_prior)
-        content = whole.trim(num_quantizers, pitch=not no_pitch)
-    write_output(output, content.to_bytes())
+        content = Stream.load(
+            read_input(stream), prior=loaded_prior, start_s=start_s, end_s=end_s, partial=partial
+        )
+        if num_quantizers is not None or no_pitch:
+            n = len(content.codes) if num_quantizers is None else num_quantizers
+            content = content.trim(n, pitch=not no_pitch)
+        data = content.to_bytes()
+    write_output(output, data)
 
 
 @app.command(epilog=example("vqasr cat part1.vqs part2.vqs -o whole.vqs"))
@@ -177,6 +194,7 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
         "pitch": header.pitch,
         "frames": content.frames,
         **_size(content, data),
+        "truncated": content.truncated,
         **{name: summary[name] for name in shown},
         "container_bps": rates.container_bps(),
         "chunk_s": None if header.single else header.chunk_s,

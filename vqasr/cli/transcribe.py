@@ -24,6 +24,8 @@ from vqasr.cli.options import (
     progress,
     run_on_shards,
     set_threads,
+    shown,
+    without_existing,
 )
 from vqasr.cli.outputs import check_outputs, write_output
 from vqasr.errors import VqasrError
@@ -202,7 +204,7 @@ def transcribe(
             )
         targets = {paths[0]: Path(output)}
     else:
-        targets = output_paths(paths, Path(output), suffix)
+        targets = output_paths(paths, Path(output), suffix, inputs)
     lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
     check_outputs(targets.values(), [*paths, *lists], suffix, force)
     set_threads(threads)
@@ -220,7 +222,9 @@ def transcribe(
         form,
     )  # fmt: skip
     if skip_existing:
-        paths = [path for path in paths if path not in targets or not targets[path].is_file()]
+        paths = without_existing(paths, targets)
+        if not paths:
+            return
     if workers.in_process:
         with loading():
             transcriber = start(show_warnings=True)
@@ -279,10 +283,12 @@ class _FileTranscriber:
             if self._show_warnings:
                 print_line("warning", f"{path}: {NO_SPEECH}")
         facts = {"file": str(path)} | transcript.to_dict() | {"warnings": notes}
-        as_json = self._form == "json"
-        text = json.dumps(facts, indent=1) + "\n" if as_json else _format(transcript, self._form)
+        if self._form == "json":
+            text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+        else:
+            text = _format(transcript, self._form)
         if target is not None:
-            write_output(target, text.encode())
+            write_output(target, text.encode(errors="backslashreplace"))
         return facts, text
 
     def __call__(self, task: dict[str, str]) -> dict[str, Any]:
@@ -306,11 +312,11 @@ def _transcribe_here(
         if form == "json":
             results.append(facts)
         elif path not in targets:
-            print(text, end="", flush=True)
+            print(text if len(paths) == 1 else f"{shown(path)}: {text}", end="", flush=True)
 
     failed = process_files(paths, "transcribing", transcribe_file)
     if not targets and form == "json":
-        print(json.dumps(results))
+        print(json.dumps(results, ensure_ascii=False))
     return failed
 
 

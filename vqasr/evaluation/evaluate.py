@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from vqasr.codec.modeling import VQCodecModel
 from vqasr.codec.vocoder import Vocoder
+from vqasr.compression.compress import load_codec
 from vqasr.data.engines import LocalEngine
 from vqasr.data.shard_work import Engine
 from vqasr.data.speech import data_fingerprint, load_speech, set_name, speakers_of
@@ -118,6 +119,8 @@ def evaluate(
             f"data sets are called {set_names}; each needs its own folder. Rename a file, or "
             "evaluate them one at a time."
         )
+    if systems:
+        expand_systems(systems, load_codec(codec))  # before the data and models are loaded
     opened = [load_speech(source, split) for source in sources]  # all, before any work
     for rows in opened:
         check_utterances(rows, text_column)
@@ -262,6 +265,11 @@ def _measure(
             bar.console.print(f"{system.name}: {percent}", highlight=False)
     for name in floors:
         add(text_row(name, clips, references), references, False)
+    if others := folder.others([row["system"] for row in rows]):
+        logger.warning(
+            "%s: measured before and not in these tables: %s. Name them with --systems too.",
+            folder.folder, ", ".join(others),
+        )  # fmt: skip
     ratios = compare_rates(rows, references, hypotheses, speakers)
     folder.write(metadata, rows, skipped, ratios)
     draw_curve(rows, folder.folder)

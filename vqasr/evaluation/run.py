@@ -31,13 +31,16 @@ Row = dict[str, Any]
 # Settings that matter only for vqasr's own codes. (Codec and adapter also tell for all systems in
 # which clips there is speech at all. Another adapter does not make these be measured again.)
 VQASR_SETTINGS = ("adapter", "codec", "prior", "chunk_frames", "seed", "vocoder")
+LISTENING = (
+    "pesq_wb", "stoi", "estoi", "f0_error_cents", "voicing_error", "speaker_similarity",
+)  # fmt: skip
+SUMMARY = ("system", "bit/s", "WER, %", "points over pcm", "95 % interval of the points")
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
     "wer", "wer_ci95", "delta_wer", "delta_wer_ci95", "ci_over", "cer",
     "substitutions", "deletions", "insertions", "hallucinations",
-    "pesq_wb", "stoi", "estoi", "f0_error_cents", "voicing_error",
-    "speaker_similarity", "listening_clips",
+    *LISTENING, "listening_clips",
     "encode_rtf", "coding_rtf", "asr_rtf", "threads", "peak_memory_mib",
 )  # fmt: skip
 
@@ -231,6 +234,11 @@ class ResultsFolder:
             return None
         return saved["row"], [pair["hypothesis"] for pair in saved["transcripts"]]
 
+    def others(self, systems: list[str]) -> list[str]:
+        """Return the systems that have results here beside these."""
+        kept = (json.loads(p.read_text()) for p in sorted(self.folder.glob("systems/*.json")))
+        return [name for saved in kept if (name := saved["row"]["system"]) not in systems]
+
     def add(self, row: Row, references: list[str], hypotheses: list[str]) -> None:
         """Keep a system's row and, if it has hypotheses, its transcripts."""
         kept = references if hypotheses else []
@@ -255,7 +263,9 @@ class ResultsFolder:
         """
         results = metadata | {"results": rows, "rate_ratios": ratios or [], "skipped": skipped}
         replace_file(self.folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-        table = markdown_table(rows) + "\n" + ratios_table(ratios or [])
+        heading, *cells = ("| " + " | ".join(row) + " |" for row in summary_table(rows))
+        table = "\n".join([heading, "|" + "---|" * (heading.count("|") - 1), *cells, ""])
+        table += "\n" + ratios_table(ratios or [])
         table += "".join(f"\n{s}\n" for s in skipped.values())
         replace_file(self.folder / "table.md", table.encode())
         text = io.StringIO()
@@ -278,18 +288,19 @@ class ResultsFolder:
         return self.folder / "systems" / f"{quote(system, safe=':+@').replace(':', '-')}.json"
 
 
-def markdown_table(rows: list[Row]) -> str:
-    """Format rows as a Markdown table, without columns that no row has a value for."""
-    columns = [c for c in COLUMNS if any(row[c] is not None for row in rows)]
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(format_value(row[c]) for c in columns) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+def summary_table(rows: list[Row]) -> list[list[str]]:
+    """Return heading and rows of the main results: rate, WER, its difference, how it sounds."""
+    measured = [name for name in LISTENING if any(row.get(name) is not None for row in rows)]
+    table = [[*SUMMARY, *measured]]
+    for row in rows:
+        bps = "-" if row["coded_bps"] is None else f"{row['coded_bps']:.0f}"
+        rates = map(_percent, (row["wer"], row["delta_wer"], row["delta_wer_ci95"]))
+        scores = ("-" if (v := row.get(name)) is None else f"{v:.4g}" for name in measured)
+        table.append([row["system"], bps, *rates, *scores])
+    return table
 
 
-def format_value(value: Any) -> str:
-    """Format a cell of a table."""
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return " to ".join(map(format_value, value))
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 100 else f"{value}"
+def _percent(fraction: float | list[float] | None) -> str:
+    if isinstance(fraction, list):
+        return " to ".join(map(_percent, fraction))
+    return "-" if fraction is None else f"{100 * fraction:.1f}"

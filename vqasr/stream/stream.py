@@ -46,6 +46,8 @@ class Stream:
             codec, if there is one.
         pitch: (frames,) int64 codes of the fundamental frequency (`vqasr.audio.pitch_tracker`), 0
             in lost frames; None without, as header.pitch says.
+        truncated: whether it was read from a stream that ends too early; how much is missing, is
+            unknown.
     """
 
     header: StreamHeader
@@ -54,6 +56,7 @@ class Stream:
     start_frame: int = 0
     prior: CodePrior | None = None
     pitch: npt.NDArray[np.int64] | None = None
+    truncated: bool = False
 
     @classmethod
     def load(
@@ -91,7 +94,7 @@ class Stream:
                 if not partial or error.stream is None:
                     raise
                 intact: Stream = error.stream
-                return intact
+                return replace(intact, truncated=isinstance(error, TruncatedStreamError))
 
     def to_bytes(self, *, stream_id: int | None = None) -> bytes:
         """Write the stream to bytes: the same for the same codes, on any machine.

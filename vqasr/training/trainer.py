@@ -150,14 +150,17 @@ class Trainer:
             return
         for recogniser in (r.config for r in self.recognisers if r.config.adapter):
             before, after = (row[recogniser.short_name] for row in (first, last))
-            most = max((name for name in before if name.isdigit()), key=int)
-            change = f"dev, {most} codebooks: divergence {before[most]} to {after[most]} nats"
-            if after[most] < before[most]:
-                logger.info("%s: %s, better", recogniser.name, change)
+            levels = sorted((name for name in before if name.isdigit()), key=int)
+            change = "divergence on dev in nats: " + ", ".join(
+                f"{before[n]} to {after[n]} with {n}" for n in levels
+            )
+            if sum(after[n] for n in levels) < sum(before[n] for n in levels):
+                logger.info("%s: %s codebooks: better", recogniser.name, change)
             else:
                 logger.warning(
-                    "%s: %s, not better than the adapter it began with (%s). More recordings or "
-                    "fewer steps may help.", recogniser.name, change, recogniser.adapter,
+                    "%s: %s codebooks: not better than the adapter it began with (%s). More "
+                    "recordings or fewer steps may help.",
+                    recogniser.name, change, recogniser.adapter,
                 )  # fmt: skip
 
     def _is_finished(self) -> bool:
@@ -304,12 +307,20 @@ class Trainer:
 
     @torch.no_grad()
     def _finish_adapters(self) -> None:
-        """Write the adapters; fit their speech heads on the trained codes and write them again."""
+        """Write the adapters; fit their speech heads on the trained codes and write them again.
+
+        A head that knows noises is kept where the codes are the same and there is no noise to fit
+        it to: without noises it would take them for speech.
+        """
         for recogniser in self.recognisers:
             fill_undrawn_levels(recogniser.embedder, list(self.config.levels))
             if not self.config.frozen_codec:  # the heads take minutes
                 self._save_adapter(recogniser)
         for recogniser in self.recognisers:
+            if self.config.frozen_codec and recogniser.config.adapter and self.noise is None:
+                folder = self._save_adapter(recogniser)
+                logger.info("the adapter is in %s, with the speech head that it had", folder)
+                continue
             logger.info("fitting the speech head of the adapter for %s", recogniser.config.name)
             accuracy = fit_speech_head(
                 self.student.codec, recogniser.embedder, self.batches, self.noise,
