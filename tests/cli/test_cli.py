@@ -120,9 +120,9 @@ def test_encode_refuses_two_inputs_with_one_target(tmp_path) -> None:
 
 
 def test_encode_refuses_a_stream(stream, tmp_path) -> None:
-    run = vqasr("encode", stream, CLIP, "-o", tmp_path / "out", ok=False)
+    run = vqasr("encode", stream, "-o", tmp_path / "out.vqs", ok=False)
     assert f"{stream} is a stream already" in run.stderr
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.vqs").exists()
 
 
 def test_outputs_keep_their_places_below_a_folder(tmp_path) -> None:
@@ -348,3 +348,23 @@ def test_notes_in_python(stream) -> None:
     assert transcriber(samples, num_quantizers=4, sampling_rate=16_000).text == text
     with pytest.raises(AudioError, match="a file states its own"):
         transcriber(CLIP, sampling_rate=16_000)
+
+
+def test_decode_a_folder(stream, tmp_path) -> None:
+    place = tmp_path / "in" / "day"
+    place.mkdir(parents=True)
+    (place / "a.vqs").write_bytes(stream.read_bytes())
+    (tmp_path / "in" / "bad.vqs").write_bytes(b"VQ\1 not a stream")
+    out = tmp_path / "out"
+    run = vqasr("decode", tmp_path / "in", "-o", out, ok=False)
+    assert "bad.vqs: " in run.stderr
+    assert "1 of 2 streams" in run.stderr
+    vqasr("decode", stream, "-o", tmp_path / "a.flac")
+    wav, _ = soundfile.read(out / "day" / "a.wav")
+    flac, rate_hz = soundfile.read(tmp_path / "a.flac")
+    assert soundfile.info(tmp_path / "a.flac").format == "FLAC"
+    assert rate_hz == 16_000
+    np.testing.assert_allclose(flac, wav, atol=1 / 32_768)  # libsndfile rounds them otherwise
+    assert "writes .wav" in vqasr("decode", stream, "-o", tmp_path / "a.mp3", ok=False).stderr
+    run = vqasr("decode", stream, tmp_path / "in", "-o", tmp_path / "x.wav", ok=False)
+    assert "one file for 3 inputs" in run.stderr

@@ -80,7 +80,7 @@ REFUSED_EARLY = (
     ("transcribe CLIP --asr base -n 9", "choose 1 to 8 codebooks"),
     ("transcribe CLIP --language fr", "knows English only"),
     ("transcribe CLIP --asr ctc-small+lm --task translate", "no languages or tasks"),
-    ("decode a.vqs -o a.mp3", "writes .wav"),
+    ("decode CLIP -o a.mp3", "writes .wav"),
 )
 
 

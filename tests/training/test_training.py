@@ -321,9 +321,12 @@ def test_recipes_are_configurations(path) -> None:
     [
         ("steps = ", "TOML"),
         ('output_dir = "x"', "data: Field required"),
-        ('output_dir = "x"\nspeed = 3', "speed: Extra inputs"),
+        ('output_dir = "x"\nspeed = 3', "speed: unknown setting"),
         ('output_dir = "x"\ndata = 3', "data: Input should be a valid dictionary"),
-        ('output_dir = "x"\n[data]\ntrane = []', "data.trane: Extra inputs"),
+        (
+            'output_dir = "x"\n[data]\ntrane = []',
+            "data.trane: unknown setting, did you mean train?",
+        ),
         (
             'output_dir = "x"\n[data]\ntrain = "a"\ndev = []',
             "train: Input should be a .* list",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -324,7 +325,9 @@ def load_any_config(path: str | Path) -> TrainConfig | VocoderTrainConfig:
 def _read(path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path}: cannot be read as TOML ({error}).") from error
 
 
@@ -333,10 +336,22 @@ def _checked(kind: type[Config], path: str | Path, values: dict[str, Any]) -> Co
         return kind(**values)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']} (is {e['input']!r:.60})"
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {_reason(e)} (is {e['input']!r:.60})"
             for e in error.errors()
         )
         raise TrainingError(f"{path}: {wrong}. See the files in recipes/.") from error
+
+
+def _reason(error: Any) -> str:
+    """Return pydantic's message; of an unknown setting, the known one that is meant."""
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"])
+    tables = [_Table]
+    for table in tables:  # which grows
+        tables += table.__subclasses__()
+    known = {name for table in tables for name in table.model_fields}
+    near = get_close_matches(str(error["loc"][-1]), known, 1)
+    return "unknown setting" + (f", did you mean {near[0]}?" if near else "")
 
 
 def check_keys(table: str, values: dict[str, Any], kind: type) -> None:
