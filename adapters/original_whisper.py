@@ -1,9 +1,12 @@
 """Load the original Whisper, and transcribe audio or adapted features greedily."""
 
 import importlib.util
+import logging
 import os
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -37,6 +40,7 @@ SIMILAR = 0.7
 # Number of first words with which a text that starts over ends.
 RETURNING = 2
 SAMPLED = 1024  # numbers of each weight that go into the fingerprint
+OWN_NOTES = ("Passing `generation_config` together with", "The attention mask is not set")
 GREEDY: dict[str, Any] = {"num_beams": 1, "do_sample": False}
 
 
@@ -115,7 +119,9 @@ class OriginalWhisper:
         features = features.to(model.device)
 
         def decode(features: Tensor, **settings: Any) -> list[str]:
-            return self._decode_ids(model.generate(features, **GREEDY, **settings))
+            with _without_notes():
+                ids = model.generate(features, **GREEDY, **settings)
+            return self._decode_ids(ids)
 
         texts = decode(features)
         loops = [i for i, text in enumerate(texts) if is_loop(text)]
@@ -144,9 +150,10 @@ class OriginalWhisper:
     def _segments(
         self, model: WhisperForConditionalGeneration, features: Tensor, **settings: Any
     ) -> list[list[Segment]]:
-        out: Any = model.generate(
-            features, return_timestamps=True, return_segments=True, **GREEDY, **settings
-        )
+        with _without_notes():
+            out: Any = model.generate(
+                features, return_timestamps=True, return_segments=True, **GREEDY, **settings
+            )
         transcripts = []
         for segments in out["segments"]:
             texts = self._decode_ids([segment["tokens"].tolist() for segment in segments])
@@ -161,6 +168,24 @@ class OriginalWhisper:
 
     def _decode_ids(self, ids: Any) -> list[str]:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Hide what `generate` of transformers' Whisper says of its own calls, and no caller can mend.
+
+    It passes itself arguments that it calls deprecated, and no attention mask.
+    """
+    logger = logging.getLogger("transformers.generation.utils")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(OWN_NOTES)
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def is_loop(text: str) -> bool:

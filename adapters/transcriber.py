@@ -17,7 +17,7 @@ from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.audio.sources import Sound, load_audio
 from vqasr.codec.modeling import VQCodecModel
-from vqasr.compression.compress import compress, load_codec
+from vqasr.compression.compress import compress, kept_codec
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import AudioError, AudioWarning, RecogniserError, VqasrError
 from vqasr.files import is_pipe, read_file
@@ -156,7 +156,7 @@ class Transcriber:
             if isinstance(source, Stream):
                 stream = source
             else:
-                self._codec = load_codec(self._codec)
+                self._codec = kept_codec(self._codec)
                 stream = compress(
                     source, codec=self._codec, num_quantizers=num_quantizers, bps=bps,
                     prior=self._prior, sampling_rate=sampling_rate,

@@ -219,6 +219,8 @@ def decode(
         file = io.BytesIO()
         soundfile.write(file, samples, SAMPLING_RATE_HZ, subtype="PCM_16", format=suffix[1:])
         write_output(targets[path], file.getvalue())
+        seconds = len(samples) / SAMPLING_RATE_HZ
+        err.print(f"{shown(targets[path])}: {seconds:.1f} s", highlight=False)
 
     failed = process_files(paths, "decoding", decode_file)
     if failed:

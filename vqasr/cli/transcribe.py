@@ -15,6 +15,7 @@ from vqasr.cli.options import (
     app,
     audio_warnings,
     describe_error,
+    err,
     error_context,
     example,
     load_prior,
@@ -313,6 +314,9 @@ def _transcribe_here(
             results.append(facts)
         elif path not in targets:
             print(text if len(paths) == 1 else f"{shown(path)}: {text}", end="", flush=True)
+        if path in targets:
+            words = len(facts["text"].split())
+            err.print(f"{shown(targets[path])}: {words} words", highlight=False)
 
     failed = process_files(paths, "transcribing", transcribe_file)
     if not targets and form == "json":

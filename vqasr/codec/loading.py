@@ -1,10 +1,13 @@
 """Loading of weights that must be complete."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from vqasr.assets import resolve
 from vqasr.errors import CodecError
@@ -31,7 +34,9 @@ def load_checked(
     kwargs["output_loading_info"] = True
     kwargs.setdefault("use_safetensors", True)  # no pickles
     try:
-        model, info = load(resolve(name_or_path), *args, **kwargs)
+        source = resolve(name_or_path)
+        with _without_bar() if Path(source).is_dir() else nullcontext():
+            model, info = load(source, *args, **kwargs)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CodecError(
             f"{kind} {str(name_or_path)!r} cannot be loaded ({str(error).splitlines()[0]}). Use "
@@ -42,3 +47,15 @@ def load_checked(
     if wrong:
         raise CodecError(f"{str(name_or_path)!r} does not hold a vqasr {kind}: {wrong}.")
     return model
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Hide the progress bar of transformers: a local folder is read within a moment."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -117,7 +117,7 @@ def compress(
         StreamError: chunks of this length could be too large for the format.
         CodecError: the codec cannot be loaded.
     """
-    model = _kept(codec)
+    model = kept_codec(codec)
     point = operating_point(model.config, num_quantizers=num_quantizers, bps=bps)
     samples = load_audio(audio, sampling_rate)
     length = chunk_frames or usual_chunk_frames(model.config.frames(len(samples)))
@@ -232,7 +232,7 @@ def decode(
     """
     if not isinstance(stream, Stream):
         stream = Stream.load(stream)
-    codec = _kept(codec)
+    codec = kept_codec(codec)
     stream.header.check_codec(codec.fingerprint())
     check_sizes(stream.header, codec)
     loaded = load_vocoder(vocoder, codec.fingerprint())
@@ -325,8 +325,8 @@ def load_codec(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:
     return VQCodecModel.from_pretrained(codec).eval()
 
 
-def _kept(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:
-    """Load as `load_codec` does; one that ships stays loaded for the next call."""
+def kept_codec(codec: str | os.PathLike[str] | VQCodecModel) -> VQCodecModel:
+    """Load as `load_codec`; one that ships stays loaded for the next call, not to be changed."""
     if isinstance(codec, VQCodecModel) or str(codec) not in BUNDLED_CODECS:
         return load_codec(codec)
     return _shipped(str(codec))
