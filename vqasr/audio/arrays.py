@@ -63,6 +63,11 @@ def as_float(samples: Any, name: str = "audio") -> np.ndarray:
         values = np.asarray(samples)
     except (ValueError, TypeError) as error:
         raise AudioError(f"{name}: no array of samples ({error}); {SHAPES} is needed.") from error
+    if values.dtype == object:
+        raise AudioError(
+            f"{name}: samples of type object: one recording is needed, as an array of floats "
+            f"({SHAPES}). Give several recordings one after the other."
+        )
     if values.size and not np.issubdtype(values.dtype, np.floating):
         raise AudioError(
             f"{name}: samples of type {values.dtype}; must be float in -1 to 1. Divide 16-bit "

@@ -131,10 +131,11 @@ class StreamHeader:
         """
         data = bytes(data[:HEADER_BYTES])
         if not is_stream(data):
-            start = f"begins with {data[:4].hex(' ')}" if data else "is empty"
+            if not data:
+                raise NotAStreamError("Not a .vqs stream, as vqasr encode writes: it is empty.")
             raise NotAStreamError(
-                f"Not a .vqs stream, as vqasr encode writes: it {start}, not with "
-                f"{_MAGIC.hex(' ')} and a version."
+                f"Not a .vqs stream, as vqasr encode writes: it begins with {data[:4].hex(' ')}, "
+                f"not with {_MAGIC.hex(' ')} and a version."
             )
         version, single = data[2] & _VERSIONS, bool(data[2] & _SINGLE)
         if version != FORMAT_VERSION:
