@@ -103,6 +103,10 @@ def test_raw_samples_to_a_file(raw, tmp_path) -> None:
     assert Stream.load(tmp_path / "talk.vqs").samples == 96_000
     wrong = vqasr("encode", CLIP, "-o", tmp_path, "--pcm-hz", 8_000, ok=False)
     assert "--pcm-hz is for raw samples on standard input" in wrong.stderr
+    options = ("-n", 1, "--asr", "ctc-small")
+    read = vqasr("transcribe", "-", "--pcm-hz", 8_000, *options, stdin=raw).stdout
+    assert len(read.split()) > 1
+    assert read.strip() == vqasr("transcribe", tmp_path / "talk.vqs", *options).stdout.strip()
 
 
 @pytest.mark.parametrize("asr", ["tiny.en", "ctc-small"])
@@ -125,7 +129,8 @@ def test_transcribing_live_as_offline(asr, raw, tmp_path) -> None:
 def test_live_refused(raw) -> None:
     for wrong in (("x.wav", "--live"), ("-", "--live", "--json"), ("-", "--live", "-o", "x")):
         assert "give - alone" in vqasr("transcribe", *wrong, ok=False).stderr
-    assert "add --live" in vqasr("transcribe", "-", "--pcm-hz", 8000, ok=False).stderr
+    wrong = vqasr("transcribe", CLIP, "--pcm-hz", 8000, ok=False)
+    assert "--pcm-hz is for raw samples on standard input" in wrong.stderr
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100, 48_000])

@@ -95,11 +95,9 @@ def encode(
 
     check_rate(codec, num_quantizers, bps)
 
-    import numpy as np
-
     from vqasr.audio.files import read_audio
     from vqasr.audio.live import LiveAudio
-    from vqasr.cli.live import encode_live, ends_at_ctrl_c
+    from vqasr.cli.live import encode_live, read_pcm
     from vqasr.compression.compress import compress, load_codec
     from vqasr.stream.header import is_stream
 
@@ -124,9 +122,7 @@ def encode(
                     raise VqasrError(f"{path} is a stream already: see `vqasr trim` and `decode`.")
                 samples = read_audio(data, name=str(path))
             else:
-                raw = LiveAudio(standard_input(), pcm_hz)
-                with ends_at_ctrl_c(raw):
-                    samples = np.concatenate(list(raw))
+                samples = read_pcm(pcm_hz)
         stream = compress(
             samples, codec=model, num_quantizers=num_quantizers, bps=bps, chunk_frames=frames,
             prior=loaded_prior, pitch=pitch,

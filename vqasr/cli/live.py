@@ -61,6 +61,13 @@ def ends_at_ctrl_c(audio: "LiveAudio | Microphone") -> Iterator[None]:
         restore()
 
 
+def read_pcm(rate_hz: int) -> np.ndarray:
+    """Read raw samples from standard input to its end or Ctrl-C: (samples,) float32 at 16 kHz."""
+    audio = LiveAudio(standard_input(), rate_hz)
+    with ends_at_ctrl_c(audio):
+        return np.concatenate(list(audio))
+
+
 def encode_live(
     audio: "LiveAudio | Microphone",
     file: BinaryIO,

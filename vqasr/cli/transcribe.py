@@ -188,8 +188,8 @@ def transcribe(
         )  # fmt: skip
         return
     paths = find_inputs(inputs)
-    if pcm_hz is not None:
-        raise VqasrError("--pcm-hz is for raw samples that come in: add --live.")
+    if pcm_hz is not None and paths != [Path(STANDARD)]:
+        raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     if output is None and timed and form != "json" and len(paths) > 1:
         raise VqasrError(
             f"{len(paths)} inputs with timestamps cannot share one {form} output: give -o DIR."
@@ -221,6 +221,7 @@ def transcribe(
             "end_s": end_s, "timestamps": timed,
         },
         form,
+        pcm_hz,
     )  # fmt: skip
     if skip_existing:
         paths = without_existing(paths, targets)
@@ -263,20 +264,30 @@ class _FileTranscriber:
         models: settings of `Transcriber`.
         options: of its calls.
         form: format of the outputs.
+        pcm_hz: of raw samples on standard input; None for a file with a header.
         show_warnings: prints them at once.
     """
 
     def __init__(
-        self, models: dict[str, Any], options: dict[str, Any], form: str, show_warnings: bool
+        self,
+        models: dict[str, Any],
+        options: dict[str, Any],
+        form: str,
+        pcm_hz: int | None,
+        show_warnings: bool,
     ):
         from vqasr.adapters.transcriber import Transcriber
+        from vqasr.cli.live import read_pcm
 
-        self._transcriber = Transcriber(**models)
-        self._options, self._form, self._show_warnings = options, form, show_warnings
+        self._transcriber, self._read_pcm = Transcriber(**models), read_pcm
+        self._options, self._form, self._pcm_hz = options, form, pcm_hz
+        self._show_warnings = show_warnings
 
     def transcribe(self, path: Path, target: Path | None) -> tuple[dict[str, Any], str]:
         """Return facts and text of a file, which is written to the target if there is one."""
-        source = read_input(path) if str(path) == STANDARD else path
+        source: Any = path
+        if str(path) == STANDARD:
+            source = read_input(path) if self._pcm_hz is None else self._read_pcm(self._pcm_hz)
         with audio_warnings(self._show_warnings) as notes:
             transcript = self._transcriber(source, **self._options)
         if not transcript.text and transcript.seconds > SHORTEST_S:
