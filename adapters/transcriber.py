@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,7 +20,7 @@ from vqasr.compression.compress import compress, kept_codec
 from vqasr.entropy.prior import CodePrior
 from vqasr.errors import AudioError, AudioWarning, RecogniserError, VqasrError
 from vqasr.files import is_pipe, read_file
-from vqasr.grid import FRAME_S, SAMPLING_RATE_HZ
+from vqasr.grid import SAMPLING_RATE_HZ
 from vqasr.stream.stream import Stream, stream_bytes
 
 
@@ -167,7 +166,10 @@ class Transcriber:
         else:  # what has lost frames cannot be written
             size = 0 if stream.lost_frames else len(stream.to_bytes())
         stream.header.check_codec(self._recogniser.codec_fingerprint)
-        for note in _notes(stream, whole, start_s):
+        notes = [f"{note}; the text lacks words." for note in stream.notes()]
+        if not (whole or stream.frames) and (end_s is None or end_s > start_s):
+            notes.append(f"there is nothing from {start_s:g} s on.")
+        for note in notes:
             warnings.warn(f"{name}: {note}", AudioWarning, stacklevel=2)
         if num_quantizers is not None:
             stream = stream.trim(num_quantizers)
@@ -206,18 +208,6 @@ def transcribe(
 
 
 _loaded = lru_cache(maxsize=2)(Transcriber)
-
-
-def _notes(stream: Stream, whole: bool, start_s: float) -> Iterator[str]:
-    """Yield what a user must know about the stream that was transcribed."""
-    if stream.lost_frames:
-        lost = f"{stream.lost_frames} of {stream.frames} frames are lost"
-        yield f"{lost}; the text lacks their words."
-    if stream.truncated:
-        yield f"the stream is cut off; {stream.seconds:.1f} s of it are left."
-    if not (whole or stream.frames):
-        end_s = stream.start_frame * FRAME_S
-        yield f"there is nothing from {start_s:g} s on; it is {end_s:.1f} s long."
 
 
 def _transcribe_audio(

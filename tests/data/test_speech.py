@@ -101,6 +101,14 @@ def test_every_kind_of_audio_column(kind, tmp_path) -> None:
     assert data_fingerprint(data) == data_fingerprint(load_speech(str(tmp_path / "*.parquet")))
 
 
+def test_files_state_their_own_rate() -> None:
+    path = str(CLIPS / "clip01_af_heart.flac")
+    expected = read_audio(path)
+    for audio in (path, (CLIPS / "clip01_af_heart.flac").read_bytes(), {"path": path}):
+        row = {"audio": audio, "sampling_rate": 48_000}  # of something else
+        np.testing.assert_array_equal(row_audio(row), expected)
+
+
 def test_floats_at_another_rate(tmp_path) -> None:
     columns = {"audio": [s.tolist() for s in SAMPLES], "sampling_rate": [8_000, 48_000]}
     Dataset.from_dict(columns).to_parquet(tmp_path / "own.parquet")

@@ -1,14 +1,16 @@
 """Datagrams: what comes in time is the stream, whatever is lost, repeated or reordered."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqasr.errors import StreamError
+from vqasr.errors import PriorMismatchError, StreamError
 from vqasr.grid import MISSING
+from vqasr.stream.chunk import checksum_seed
 from vqasr.stream.header import HEADER_BYTES, StreamHeader, is_stream
 from vqasr.stream.packets import END_COPIES, LARGEST_BYTES, Receiver, datagrams
 from vqasr.stream.reader import StreamReader
@@ -155,6 +157,22 @@ def test_a_chunk_that_begins_as_a_header_does() -> None:
     arrived, receiver = received([(0.01 * i, p) for i, p in enumerate(packets)])
     assert arrived == file.getvalue()
     assert (receiver.counts.lost, receiver.counts.damaged) == (0, 0)
+    # A chunk that begins as the header of a single chunk.
+    header, seed = StreamHeader.from_bytes(packets[0]), 0x8151
+    receiver = Receiver(0.0)
+    receiver.feed(packets[0], 0.0)
+    chunk = replace(next(StreamReader(io.BytesIO(file.getvalue())).intact_chunks()), number=seed)
+    data = chunk.to_bytes(header, checksum_seed(header, None))
+    assert len(data) == HEADER_BYTES
+    assert StreamHeader.from_bytes(data).single
+    receiver.feed(data, 0.0)
+    assert (receiver.counts.written, receiver.counts.damaged) == (1, 0)
+
+
+def test_another_prior_is_an_error() -> None:
+    header = replace(StreamHeader(b"abc", 2, 10, 640, 5), prior_fingerprint=b"xy")
+    with pytest.raises(PriorMismatchError):
+        Receiver(WAIT_S).feed(header.to_bytes(), 0.0)
 
 
 def test_refused() -> None:

@@ -228,7 +228,8 @@ def test_adapters_alone_on_a_finished_codec(folder, codec, clips, caplog) -> Non
     torch.nn.init.constant_(weight, 0.25)
     trainer._finish_adapters()
     kept = CodesAdapter.from_pretrained(folder / "adapters" / "adapter-tiny.en").embedder
-    torch.testing.assert_close(kept.speech_head.weight, weight, rtol=0.01, atol=1e-4)
+    expected = torch.full_like(kept.speech_head.weight, 0.25)
+    torch.testing.assert_close(kept.speech_head.weight, expected, rtol=0.01, atol=1e-4)
 
 
 def test_a_finished_codec_is_trained_further(folder, codec) -> None:
@@ -321,7 +322,7 @@ def test_recipes_are_configurations(path) -> None:
     [
         ("steps = ", "TOML"),
         ('output_dir = "x"', "data: Field required"),
-        ('output_dir = "x"\nspeed = 3', "speed: unknown setting"),
+        ('output_dir = "x"\nspeed = 3', "speed: belongs to another table"),
         ('output_dir = "x"\ndata = 3', "data: Input should be a valid dictionary"),
         (
             'output_dir = "x"\n[data]\ntrane = []',

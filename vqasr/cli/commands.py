@@ -16,6 +16,7 @@ from vqasr.cli.inputs import (
     AUDIO,
     STANDARD,
     STREAMS,
+    expand_lists,
     find_inputs,
     open_stream,
     output_paths,
@@ -25,6 +26,7 @@ from vqasr.cli.inputs import (
 from vqasr.cli.options import (
     app,
     audio_warnings,
+    check_not_empty,
     chunk_frames,
     err,
     error_context,
@@ -33,6 +35,7 @@ from vqasr.cli.options import (
     loading,
     out,
     print_error,
+    print_notes,
     process_files,
     set_threads,
     shown,
@@ -82,18 +85,19 @@ def encode(
     come in, in chunks of 0.2 s (--chunk-s), until they end or Ctrl-C. Short chunks cost bits; for
     an archive write to a file.
     """
+    audio = expand_lists(audio)
     paths = find_inputs(audio, AUDIO)
     targets = _targets(audio, paths, output, force, ".vqs")
-    if skip_existing:
-        paths = without_existing(paths, targets)
-        if not paths:
-            return
     frames = chunk_frames(chunk_s)
     if pcm_hz is not None and paths != [Path(STANDARD)]:
         raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
     from vqasr.compression.rates import check_rate, operating_point
 
     check_rate(codec, num_quantizers, bps)
+    if skip_existing:
+        paths = without_existing(paths, targets)
+        if not paths:
+            return
 
     from vqasr.audio.files import read_audio
     from vqasr.audio.live import LiveAudio
@@ -173,6 +177,7 @@ def decode(
     A trained vocoder decodes from standard input to standard output (- -o -) while the codes come
     in, and guesses lost frames.
     """
+    names = expand_lists(names)
     paths = find_inputs(names, STREAMS)
     suffix = ".flac" if output.suffix.lower() == ".flac" else ".wav"
     targets = _targets(names, paths, output, force, suffix)
@@ -208,9 +213,9 @@ def decode(
         content = Stream.load(
             read_input(path), prior=loaded_prior, start_s=start_s, end_s=end_s, partial=partial
         )
-        if not content.samples and not whole:
-            until = "the end" if end_s is None else f"--end-s {end_s}"
-            raise VqasrError(f"there is nothing from --start-s {start_s} to {until}.")
+        if not whole:
+            check_not_empty(content, start_s, end_s)
+        print_notes(path, content)
         samples = np.clip(decode_stream(content, codec=model, vocoder=vocoder), -1.0, 1.0)
         file = io.BytesIO()
         soundfile.write(file, samples, SAMPLING_RATE_HZ, subtype="PCM_16", format=suffix[1:])

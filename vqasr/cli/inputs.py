@@ -59,7 +59,12 @@ def find_inputs(
         inputs += paths
     if len(inputs) == 1 and str(inputs[0]) != STANDARD and not inputs[0].exists():
         raise VqasrError(f"{inputs[0]}: No such file or directory.")  # before any model is loaded
-    return inputs if repeated else list(dict.fromkeys(inputs))
+    if repeated:
+        return inputs
+    once: dict[str, Path] = {}
+    for path in inputs:
+        once.setdefault(os.path.abspath(path), path)
+    return list(once.values())
 
 
 def expand_lists(names: list[str]) -> list[str]:
@@ -87,14 +92,15 @@ def output_paths(
         inputs: that `find_inputs` found.
         folder: of the outputs.
         suffix: of the outputs.
-        names: in which `find_inputs` found the inputs.
+        names: in which `find_inputs` found the inputs, after `expand_lists`.
 
     Raises:
         VqasrError: the folder is a file, or two inputs have the same output.
     """
     if folder.exists() and not folder.is_dir():
         raise VqasrError(f"{folder} is a file: give -o DIR, a folder with a file per input.")
-    roots = [path for path in map(Path, expand_lists(names)) if path.is_dir()]
+    folders = (Path(os.path.abspath(name)) for name in names if Path(name).is_dir())
+    roots = sorted(folders, key=lambda root: len(root.parts))  # the outermost first
     places = {path: _place(path, roots) for path in inputs}
     count = Counter(place.with_suffix("") for place in places.values())
     sources: dict[Path, Path] = {}
@@ -114,8 +120,9 @@ def _place(path: Path, roots: list[Path]) -> Path:
     """Return the path of an input below the folder in which it was found; else its name."""
     if str(path) == STANDARD:
         return Path("stdin")
-    root = next((root for root in roots if path.is_relative_to(root)), path.parent)
-    return path.relative_to(root)
+    full = Path(os.path.abspath(path))
+    root = next((root for root in roots if full.is_relative_to(root)), full.parent)
+    return full.relative_to(root)
 
 
 def read_input(path: Path) -> bytes:

@@ -25,6 +25,7 @@ from vqasr.grid import FRAME_RATE_HZ
 
 if TYPE_CHECKING:
     from vqasr.data.shard_work import Engine
+    from vqasr.stream.stream import Stream
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -216,9 +217,19 @@ def error_context(path: object) -> Iterator[None]:
 
 
 def shown(text: object) -> str:
-    """Make a text safe to print: names may hold markup, control characters and any bytes."""
-    printable = (c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
-    return escape("".join(printable))
+    """Make a text safe for rich: names may hold markup, control characters and any bytes."""
+    return escape(printable(text))
+
+
+def printable(text: object) -> str:
+    """Make a text safe to print: names may hold control characters and any bytes."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+
+
+def print_notes(path: object, content: "Stream") -> None:
+    """Warn of what is missing in the intact part of a damaged stream."""
+    for note in content.notes():
+        print_line("warning", f"{path}: {note}.")
 
 
 def describe_error(error: BaseException) -> str:
@@ -300,6 +311,13 @@ def process_files(
                 failed += 1
                 print_error(error)
     return failed
+
+
+def check_not_empty(content: "Stream", start_s: float, end_s: float | None) -> None:
+    """Raise VqasrError if a part of a stream has no audio."""
+    if not content.samples:
+        until = "the end" if end_s is None else f"--end-s {end_s}"
+        raise VqasrError(f"there is nothing from --start-s {start_s} to {until}.")
 
 
 def without_existing(paths: list[Path], targets: dict[Path, Path]) -> list[Path]:

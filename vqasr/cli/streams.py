@@ -11,10 +11,12 @@ from vqasr.cli import options
 from vqasr.cli.inputs import STREAMS, find_inputs, read_input
 from vqasr.cli.options import (
     app,
+    check_not_empty,
     error_context,
     example,
     load_prior,
     out,
+    print_notes,
     process_files,
     progress,
     shown,
@@ -76,7 +78,8 @@ def info(
         out.print("   seconds       bytes  bit/s  lost frames  codebooks  file", highlight=False)
         for path, facts in found.items():
             books = facts["num_quantizers"]
-            out.print(f"{_line(facts)}  {books:9}  {shown(path)}", highlight=False)
+            note = ", its end is missing" if facts["truncated"] else ""
+            out.print(f"{_line(facts)}  {books:9}  {shown(path)}{note}", highlight=False)
         names = ("seconds", "bytes", "lost_frames")
         total = {name: sum(facts[name] for facts in found.values()) for name in names}
         out.print(f"{_line(total)}  {'':9}  all {len(found)}", highlight=False)
@@ -88,6 +91,7 @@ def _size(content: "Stream", data: bytes) -> dict[str, Any]:
     return {
         "num_quantizers": content.header.num_quantizers,
         "lost_frames": content.lost_frames,
+        "truncated": content.truncated,
         "seconds": content.seconds,
         "bytes": len(data),
     }
@@ -128,9 +132,11 @@ def trim(
     check_outputs([output], [stream], ".vqs", force)
     loaded_prior = load_prior(prior)
     with error_context(stream):
-        content = Stream.load(
-            read_input(stream), prior=loaded_prior, start_s=start_s, end_s=end_s, partial=partial
-        )
+        content = Stream.load(read_input(stream), prior=loaded_prior, partial=partial)
+        print_notes(stream, content)
+        if start_s or end_s is not None:
+            content = content.cut(start_s, end_s)
+            check_not_empty(content, start_s, end_s)
         if num_quantizers is not None or no_pitch:
             n = len(content.codes) if num_quantizers is None else num_quantizers
             content = content.trim(n, pitch=not no_pitch)
@@ -194,7 +200,6 @@ def _facts(content: "Stream", data: bytes, prior: "CodePrior | None") -> dict[st
         "pitch": header.pitch,
         "frames": content.frames,
         **_size(content, data),
-        "truncated": content.truncated,
         **{name: summary[name] for name in shown},
         "container_bps": rates.container_bps(),
         "chunk_s": None if header.single else header.chunk_s,

@@ -21,6 +21,7 @@ from vqasr.cli.options import (
     load_prior,
     loading,
     print_line,
+    printable,
     process_files,
     progress,
     run_on_shards,
@@ -187,6 +188,8 @@ def transcribe(
             num_quantizers=num_quantizers, bps=bps, pcm_hz=pcm_hz, partial=partial,
         )  # fmt: skip
         return
+    lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
+    inputs = expand_lists(inputs)
     paths = find_inputs(inputs)
     if pcm_hz is not None and paths != [Path(STANDARD)]:
         raise VqasrError("--pcm-hz is for raw samples on standard input: give - alone.")
@@ -206,7 +209,6 @@ def transcribe(
         targets = {paths[0]: Path(output)}
     else:
         targets = output_paths(paths, Path(output), suffix, inputs)
-    lists = [Path(name[1:]) for name in inputs if name.startswith("@")]
     check_outputs(targets.values(), [*paths, *lists], suffix, force)
     set_threads(threads)
     start = functools.partial(
@@ -324,7 +326,7 @@ def _transcribe_here(
         if form == "json":
             results.append(facts)
         elif path not in targets:
-            print(text if len(paths) == 1 else f"{shown(path)}: {text}", end="", flush=True)
+            print(text if len(paths) == 1 else f"{printable(path)}: {text}", end="", flush=True)
         if path in targets:
             words = len(facts["text"].split())
             err.print(f"{shown(targets[path])}: {words} words", highlight=False)

@@ -265,7 +265,7 @@ def _measure(
             bar.console.print(f"{system.name}: {percent}", highlight=False)
     for name in floors:
         add(text_row(name, clips, references), references, False)
-    if others := folder.others([row["system"] for row in rows]):
+    if others := folder.others([*(row["system"] for row in rows), *skipped]):
         logger.warning(
             "%s: measured before and not in these tables: %s. Name them with --systems too.",
             folder.folder, ", ".join(others),

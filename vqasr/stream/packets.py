@@ -126,10 +126,13 @@ class Receiver:
             PriorMismatchError: the stream needs a prior that is not there.
         """
         self.counts.bytes += len(datagram) + IP_AND_UDP_BYTES
+        header = None
         if len(datagram) == HEADER_BYTES and is_stream(datagram):
             with contextlib.suppress(StreamError):  # chunks may begin as headers do
-                self._take_header(StreamHeader.from_bytes(datagram))
-                return self.poll(now_s)
+                header = StreamHeader.from_bytes(datagram)
+        if header is not None and not header.single:  # those of single chunks are shorter
+            self._take_header(header)
+            return self.poll(now_s)
         chunks = self._chunks(datagram)
         self.counts.damaged += not chunks
         for chunk in chunks:
@@ -171,7 +174,7 @@ class Receiver:
         )
 
     def _take_header(self, header: StreamHeader) -> None:
-        if self.header is None and not header.single:
+        if self.header is None:
             self._seed = checksum_seed(header, prior_for(header, self._prior))
             self.header = header
         elif header != self.header:

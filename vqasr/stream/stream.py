@@ -46,8 +46,8 @@ class Stream:
             codec, if there is one.
         pitch: (frames,) int64 codes of the fundamental frequency (`vqasr.audio.pitch_tracker`), 0
             in lost frames; None without, as header.pitch says.
-        truncated: whether it was read from a stream that ends too early; how much is missing, is
-            unknown.
+        truncated: whether the end of the stream that it was read from is missing or damaged; how
+            much that is, is unknown.
     """
 
     header: StreamHeader
@@ -94,7 +94,7 @@ class Stream:
                 if not partial or error.stream is None:
                     raise
                 intact: Stream = error.stream
-                return replace(intact, truncated=isinstance(error, TruncatedStreamError))
+                return intact
 
     def to_bytes(self, *, stream_id: int | None = None) -> bytes:
         """Write the stream to bytes: the same for the same codes, on any machine.
@@ -199,7 +199,17 @@ class Stream:
         pitches = [stream.pitch for stream in streams if stream.pitch is not None]
         pitch = np.concatenate(pitches) if pitches else None
         whole = streams[0]._rechunked(codes.shape[1])
-        return replace(whole, codes=codes, samples=samples, pitch=pitch)
+        truncated = any(stream.truncated for stream in streams)
+        return replace(whole, codes=codes, samples=samples, pitch=pitch, truncated=truncated)
+
+    def notes(self) -> list[str]:
+        """Say what is missing in the intact part of a damaged stream."""
+        notes = []
+        if self.lost_frames:
+            notes.append(f"{self.lost_frames} of {self.frames} frames are lost")
+        if self.truncated:
+            notes.append("the end of the stream is missing or damaged")
+        return notes
 
     def _rechunked(self, frames: int) -> Stream:
         """With the usual length of chunks for a number of frames, unless it has an unusual one."""
@@ -248,7 +258,7 @@ def _read(reader: StreamReader, start_s: float, end_s: float | None) -> Stream:
     samples = _part_samples(header, samples, first, last)
     stream = Stream(
         header, codes[:, first:last], samples, first, reader.prior,
-        None if pitch is None else pitch[first:last],
+        None if pitch is None else pitch[first:last], reader.samples is None,
     )  # fmt: skip
     try:
         reader.raise_problem()

@@ -350,7 +350,10 @@ def _reason(error: Any) -> str:
     for table in tables:  # which grows
         tables += table.__subclasses__()
     known = {name for table in tables for name in table.model_fields}
-    near = get_close_matches(str(error["loc"][-1]), known, 1)
+    name = str(error["loc"][-1])
+    if name in known:
+        return "belongs to another table"
+    near = get_close_matches(name, known, 1)
     return "unknown setting" + (f", did you mean {near[0]}?" if near else "")
 
 
