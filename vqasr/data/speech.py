@@ -137,9 +137,8 @@ def row_audio(row: dict[str, Any]) -> np.ndarray:
     fields = map(audio.get, ENCODED) if isinstance(audio, dict) else [audio]
     if not any(map(_is_given, fields)):
         raise AudioError("the row has no audio: neither bytes, path nor array.")
-    is_array = not isinstance(audio, dict | str | os.PathLike | bytes | bytearray | memoryview)
-    in_dict = isinstance(audio, dict)
-    return load_audio(audio, row.get("sampling_rate") if is_array or in_dict else None)
+    is_file = isinstance(audio, str | os.PathLike | bytes | bytearray | memoryview)
+    return load_audio(audio, None if is_file else row.get("sampling_rate"))
 
 
 def _is_given(value: Any) -> bool:

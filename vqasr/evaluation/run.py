@@ -19,6 +19,7 @@ from vqasr.errors import AudioError
 from vqasr.evaluation.comparison import ratios_table
 from vqasr.evaluation.error_rates import character_error_rate, score, word_errors
 from vqasr.evaluation.intervals import statistics
+from vqasr.evaluation.listening import MEASURES
 from vqasr.evaluation.memory import peak_mib, reset_peak
 from vqasr.evaluation.systems import KMEANS, System, SystemOutput
 from vqasr.evaluation.text_floor import text_bytes
@@ -31,16 +32,13 @@ Row = dict[str, Any]
 # Settings that matter only for vqasr's own codes. (Codec and adapter also tell for all systems in
 # which clips there is speech at all. Another adapter does not make these be measured again.)
 VQASR_SETTINGS = ("adapter", "codec", "prior", "chunk_frames", "seed", "vocoder")
-LISTENING = (
-    "pesq_wb", "stoi", "estoi", "f0_error_cents", "voicing_error", "speaker_similarity",
-)  # fmt: skip
 SUMMARY = ("system", "bit/s", "WER, %", "points over pcm", "95 % interval of the points")
 COLUMNS = (
     "system", "utterances", "words", "seconds", "bytes",
     "nominal_bps", "order0_bps", "prior_bps", "coded_bps", "prior_bps_speech", "prior_bps_pauses",
     "wer", "wer_ci95", "delta_wer", "delta_wer_ci95", "ci_over", "cer",
     "substitutions", "deletions", "insertions", "hallucinations",
-    *LISTENING, "listening_clips",
+    *MEASURES, "listening_clips",
     "encode_rtf", "coding_rtf", "asr_rtf", "threads", "peak_memory_mib",
 )  # fmt: skip
 
@@ -220,9 +218,8 @@ class ResultsFolder:
 
     def finished(self, system: str) -> tuple[Row, list[str]] | None:
         """Return row and hypotheses of a system already measured with the same settings."""
-        try:
-            saved = json.loads(self._path(system).read_text())
-        except (OSError, json.JSONDecodeError):
+        saved = _read(self._path(system))
+        if saved is None:
             return None
         old, new = saved.get("settings", {}), self._relevant(system)
         changed = [name for name in (old | new) if old.get(name) != new.get(name)]
@@ -236,8 +233,9 @@ class ResultsFolder:
 
     def others(self, systems: list[str]) -> list[str]:
         """Return the systems that have results here beside these."""
-        kept = (json.loads(p.read_text()) for p in sorted(self.folder.glob("systems/*.json")))
-        return [name for saved in kept if (name := saved["row"]["system"]) not in systems]
+        saved = map(_read, sorted(self.folder.glob("systems/*.json")))
+        names = [kept["row"]["system"] for kept in saved if kept is not None]
+        return [name for name in names if name not in systems]
 
     def add(self, row: Row, references: list[str], hypotheses: list[str]) -> None:
         """Keep a system's row and, if it has hypotheses, its transcripts."""
@@ -288,9 +286,18 @@ class ResultsFolder:
         return self.folder / "systems" / f"{quote(system, safe=':+@').replace(':', '-')}.json"
 
 
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what is saved of a system; None if that is missing or damaged."""
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return saved
+
+
 def summary_table(rows: list[Row]) -> list[list[str]]:
     """Return heading and rows of the main results: rate, WER, its difference, how it sounds."""
-    measured = [name for name in LISTENING if any(row.get(name) is not None for row in rows)]
+    measured = [name for name in MEASURES if any(row.get(name) is not None for row in rows)]
     table = [[*SUMMARY, *measured]]
     for row in rows:
         bps = "-" if row["coded_bps"] is None else f"{row['coded_bps']:.0f}"
