@@ -4,6 +4,7 @@ Embedded codes replace the output of the feature projection: neither the convolu
 waveform nor the projection are computed. Encoder and head keep the base model's weights.
 """
 
+import copy
 import dataclasses
 import os
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutput
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2EncoderStableLayerNorm
 from transformers.models.whisper.modeling_whisper import sinusoids
 
 from vqasr.adapters.embedder import CodeEmbedder, CodeEmbedderConfig
@@ -27,7 +29,7 @@ from vqasr.codec.int8_weights import load_int8, save_int8
 from vqasr.codec.quantizer import ResidualVQ
 from vqasr.errors import InvalidCodesError, RecogniserError
 from vqasr.fingerprint import weights_fingerprint
-from vqasr.grid import NO_FRAME, WINDOW_FRAMES
+from vqasr.grid import HOP_LENGTH, NO_FRAME, WINDOW_FRAMES
 
 BASES = ("wav2vec2", "hubert", "wavlm")
 IGNORED = -100  # pads labels, as everywhere in transformers
@@ -41,6 +43,8 @@ class VQWav2Vec2Config(PretrainedConfig):
         embedder: sizes of the `CodeEmbedder`.
         codec_fingerprint: of the codec whose codes it reads, hexadecimal.
         sinusoids: add Whisper's positions to the embeddings, for layers copied from a Whisper.
+        coarse_layers: layers of a second encoder at 25 Hz, the frame rate of codes, which reads the
+            states of the first in pairs; 0 without one. Logits are at 25 Hz then, else at 50 Hz.
     """
 
     model_type = "vqasr_ctc"
@@ -51,16 +55,23 @@ class VQWav2Vec2Config(PretrainedConfig):
         embedder: dict[str, Any] | None = None,
         codec_fingerprint: str = "",
         sinusoids: bool = False,
+        coarse_layers: int = 0,
         **kwargs: Any,
     ):
         self.base = base or {"model_type": BASES[0]}
         self.embedder = embedder or {}
         self.codec_fingerprint = codec_fingerprint
         self.sinusoids = sinusoids
-        # transformers' pipeline measures chunks and times with it: 16,000 / 50 Hz.
+        self.coarse_layers = coarse_layers
+        # transformers' pipeline measures chunks and times with it: samples for each logit.
         kwargs.pop("inputs_to_logits_ratio", None)
-        self.inputs_to_logits_ratio = 320
+        self.inputs_to_logits_ratio = HOP_LENGTH // self.logits_per_frame
         super().__init__(**kwargs)
+
+    @property
+    def logits_per_frame(self) -> int:
+        """Number of logits for each frame of codes: 1 after a second encoder, else 2."""
+        return 1 if self.coarse_layers else 2
 
     def base_config(self) -> PretrainedConfig:
         """Return the base model's configuration; RecogniserError for another family."""
@@ -72,6 +83,43 @@ class VQWav2Vec2Config(PretrainedConfig):
                 f"cannot read codes; {', '.join(BASES)} without add_adapter can."
             )
         return AutoConfig.for_model(kind, **values)
+
+
+class CoarseEncoder(nn.Module):
+    """Read the states of an encoder in pairs: a transformer at half its rate.
+
+    Word pieces are longer than letters, so that 25 Hz are enough for them at half the cost.
+    """
+
+    def __init__(self, config: Any, layers: int):
+        super().__init__()
+        config = copy.deepcopy(config)
+        config.num_hidden_layers = layers
+        self.join = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.encoder = Wav2Vec2EncoderStableLayerNorm(config)
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Let it pass on the mean of each pair at first."""
+        eye = torch.eye(self.join.out_features)
+        self.join.weight.copy_(torch.cat([eye, eye], dim=1) / 2)
+        self.join.bias.zero_()
+        positions = self.encoder.pos_conv_embed.conv
+        positions.parametrizations.weight.original0.zero_(), positions.bias.zero_()
+        for layer in self.encoder.layers:
+            for linear in (layer.attention.out_proj, layer.feed_forward.output_dense):
+                linear.weight.zero_(), linear.bias.zero_()
+
+    def forward(self, hidden: Tensor, exists: Tensor) -> Tensor:
+        """Turn states (batch, 2 x frames, width) into (batch, frames, width).
+
+        Args:
+            hidden: the states.
+            exists: (batch, frames) bool, False on padding.
+        """
+        hidden = self.join(hidden.reshape(len(hidden), exists.shape[1], -1))
+        output: Tensor = self.encoder(hidden, attention_mask=exists).last_hidden_state
+        return output
 
 
 class VQWav2Vec2ForCTC(PreTrainedModel):
@@ -94,6 +142,9 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         super().__init__(config)
         base = AutoModelForCTC.from_config(config.base_config())
         self._share(base)
+        self.coarse: CoarseEncoder | None = None
+        if config.coarse_layers:
+            self.coarse = CoarseEncoder(base.config, config.coarse_layers)
         self.embedder = CodeEmbedder(
             CodeEmbedderConfig(**{"embed_dim": base.config.hidden_size, **config.embedder})
         )
@@ -106,6 +157,7 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         embedder: CodeEmbedder,
         codec_fingerprint: bytes,
         sinusoids: bool = False,
+        coarse_layers: int = 0,
     ) -> "VQWav2Vec2ForCTC":
         """Adapt an existing CTC model, whose encoder and head are shared, not copied.
 
@@ -113,14 +165,15 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             base: Wav2Vec2ForCTC, HubertForCTC or WavLMForCTC.
             embedder: codes to embeddings of the base's hidden_size.
             codec_fingerprint: 6 bytes, of the codec whose codes it reads.
-            sinusoids: see `VQWav2Vec2Config`.
+            sinusoids, coarse_layers: see `VQWav2Vec2Config`. A second encoder is untrained: at
+                first it passes on the mean of each pair of states.
 
         Raises:
             RecogniserError: the base is of another family, or the widths differ.
         """
         config = VQWav2Vec2Config(
             base.config.to_dict(), dataclasses.asdict(embedder.config), codec_fingerprint.hex(),
-            sinusoids,
+            sinusoids, coarse_layers,
         )  # fmt: skip
         width = config.base_config().hidden_size
         if embedder.config.embed_dim != width:
@@ -132,6 +185,9 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             model = cls(config)
         model._share(base)
         model.embedder = embedder
+        if coarse_layers:
+            model.coarse = CoarseEncoder(base.config, coarse_layers)
+            model.coarse.begin()
         return model.train(base.training)
 
     @classmethod
@@ -145,12 +201,16 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(source)
         return super().from_pretrained(None, *args, config=config, state_dict=state, **kwargs)
 
-    def save_int8(self, folder: str | os.PathLike[str]) -> None:
-        """Save configuration and weights, with one byte per weight."""
-        save_int8(self, folder)
+    def save_int8(self, folder: str | os.PathLike[str], bits: int = 8) -> None:
+        """Save configuration and weights as integers of up to 8 bits, packed with gzip."""
+        save_int8(self, folder, bits)
 
     def _share(self, base: Any) -> None:
         self.encoder = getattr(base, base.base_model_prefix).encoder
+        if self.config.coarse_layers:
+            # The second encoder normalises. After Whisper's own norm, in which the decoder reads
+            # the states, training stays at the blank (docs/lab-book.md, 2026-11-28).
+            self.encoder.layer_norm = nn.Identity()
         self.dropout = base.dropout
         self.lm_head = base.lm_head
         self._base_config = base.config
@@ -167,7 +227,7 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
         labels: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> CausalLMOutput | tuple[Any, ...]:
-        """Compute logits at 50 Hz, two for each code frame.
+        """Compute logits at 50 Hz, two for each code frame; at 25 Hz after a second encoder.
 
         Args:
             input_values: (batch, frames, n) int codes; -1 pads, -2 marks lost frames.
@@ -176,8 +236,8 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             return_dict: False returns a tuple.
 
         Returns:
-            logits (batch, 2 x frames, vocabulary), with probability 1 for the blank on padding;
-            the loss if there are labels.
+            logits (batch, 2 x frames or frames, vocabulary), with probability 1 for the blank on
+            padding; the loss if there are labels.
 
         Raises:
             InvalidCodesError: the codes have a wrong shape or type.
@@ -207,12 +267,14 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             labels: as of `forward`.
             gated: make windows without speech blank.
         """
-        hidden, exists = self.embedder.close(codes)
+        hidden, states = self.embedder.close(codes)
+        step = 2 // self.config.logits_per_frame
+        exists = states[:, ::step]
         # Decoders, transformers' pipeline among them, read the padding too: it is blank. So are
         # windows without speech, in which a recogniser invents words.
         shown = exists
         if gated and not self.training and labels is None:
-            shown = exists & self._speech(codes, exists.shape[1])
+            shown = exists & self._speech(codes, states.shape[1])[:, ::step]
         sizes = (*exists.shape, self._base_config.vocab_size)
         blank = hidden.new_full(sizes[-1:], torch.finfo(hidden.dtype).min)
         blank[self._base_config.pad_token_id] = 0.0
@@ -220,7 +282,9 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             return CausalLMOutput(logits=blank.repeat(*sizes[:-1], 1))
         if self.config.sinusoids:
             hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
-        hidden = self.encoder(hidden, attention_mask=exists).last_hidden_state
+        hidden = self.encoder(hidden, attention_mask=states).last_hidden_state
+        if self.coarse is not None:
+            hidden = self.coarse(hidden, exists)
         logits = self.lm_head(self.dropout(hidden))
         loss = None if labels is None else self._loss(logits, exists, labels)
         logits = torch.where(shown[..., None], logits, blank)

@@ -7,19 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCTC, Wav2Vec2CTCTokenizer
+from transformers import AutoModelForCTC, AutoTokenizer
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc import VQWav2Vec2ForCTC, base_fingerprint
+from vqasr.adapters.ctc_tokens import CTCTokens
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.adapters.language_model import BeamSearch
 from vqasr.adapters.recogniser import Recogniser
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
+from vqasr.grid import FRAME_S
 from vqasr.names import split_name
 
-LOGIT_S = 0.02
 # A longer pause begins a new segment, and so does a word that would make it longer than a subtitle.
 PAUSE_S = 0.5
 LONGEST_SEGMENT_S = 7.0
@@ -30,7 +31,7 @@ class CTCRecogniser(Recogniser):
 
     Args:
         model: reads the codes.
-        tokenizer: of its characters.
+        tokenizer: of its letters (Wav2Vec2) or word pieces (Parakeet).
         search: decodes with a language model; None for the likeliest letters alone.
     """
 
@@ -40,14 +41,16 @@ class CTCRecogniser(Recogniser):
     def __init__(
         self,
         model: VQWav2Vec2ForCTC,
-        tokenizer: Wav2Vec2CTCTokenizer,
+        tokenizer: Any,
         search: BeamSearch | None = None,
     ):
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.tokens = CTCTokens(tokenizer)
         self.search = search
         self.embedder = model.embedder
         self.codec_fingerprint = bytes.fromhex(model.config.codec_fingerprint)
+        self.logit_s = FRAME_S / model.config.logits_per_frame
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> "CTCRecogniser":
@@ -65,8 +68,8 @@ class CTCRecogniser(Recogniser):
         if language_model is None:
             return cls(model, tokenizer)
         if language_model:
-            return cls(model, tokenizer, BeamSearch(language_model, tokenizer))
-        return cls(model, tokenizer, BeamSearch.of(name, tokenizer))
+            return cls(model, tokenizer, BeamSearch(language_model, CTCTokens(tokenizer)))
+        return cls(model, tokenizer, BeamSearch.of(name, CTCTokens(tokenizer)))
 
     @classmethod
     def with_adapter(cls, asr: str, adapter: CodesAdapter) -> "CTCRecogniser":
@@ -106,26 +109,22 @@ class CTCRecogniser(Recogniser):
 
     def _words(self, logits: Tensor) -> list[Segment]:
         if self.search is not None:
-            return self.search.words(logits, LOGIT_S)
-        decoded: Any = self.tokenizer.decode(logits.argmax(-1), output_word_offsets=True)
-        return [
-            Segment(LOGIT_S * o["start_offset"], LOGIT_S * o["end_offset"], o["word"])
-            for o in decoded["word_offsets"]
-        ]
+            return self.search.words(logits, self.logit_s)
+        return self.tokens.words(self.tokens.spans(logits.argmax(-1).tolist()), self.logit_s)
 
     def _logits(self, codes: Tensor) -> list[Tensor]:
         """Compute logits of the frames that exist, (frames, letters) for each item."""
         # Windows without speech have been left out.
         logits = self.model.read(codes.to(self.model.device), gated=False).logits.cpu()
         rows = zip(logits, self.embedder.lengths(codes), strict=True)
-        return [row[: 2 * int(n)] for row, n in rows]
+        return [row[: self.model.config.logits_per_frame * int(n)] for row, n in rows]
 
 
-def _load(model_class: Any, name: str) -> tuple[Any, Wav2Vec2CTCTokenizer]:
+def _load(model_class: Any, name: str) -> tuple[Any, Any]:
     try:
         source = resolve(name)
         model = model_class.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
-        return model, Wav2Vec2CTCTokenizer.from_pretrained(source)
+        return model, AutoTokenizer.from_pretrained(source)
     except Exception as error:  # the hub, safetensors, JSON and torch each raise their own
         raise RecogniserError(
             f"recogniser {name!r} cannot be loaded ({str(error).splitlines()[0]}). Use "

@@ -21,7 +21,7 @@ class CTCStream:
     word is at most chunk_s + look_ahead_s old when it is written.
 
     Args:
-        recogniser: a CTC model; its likeliest letters are written.
+        recogniser: a CTC model; its likeliest tokens are written.
         chunk_s: seconds of speech whose text is written together.
         look_ahead_s: seconds after the chunk that are read with it.
         context_s: seconds before the chunk that are read with it.
@@ -46,7 +46,7 @@ class CTCStream:
                 f"durations are needed, of a chunk at least {FRAME_S} s, of the others at least 0."
             )
         chunk, look_ahead, context = (round(FRAME_RATE_HZ * s) for s in (chunk_s, *extra_s))
-        self._recogniser, self._tokenizer = recogniser, recogniser.tokenizer
+        self._recogniser = recogniser
         self._chunk, self._look_ahead, self._context = chunk, look_ahead, context
         self._codes: Tensor | None = None  # (n, frames) that are still read
         self._before = 0  # frames of them that are context
@@ -86,17 +86,12 @@ class CTCStream:
         window = self._codes[:, : self._before + frames + self._look_ahead]
         model = self._recogniser.model
         logits = model.read(window[None].to(model.device)).logits[0]
-        ids = logits[2 * self._before : 2 * (self._before + frames)].argmax(-1).tolist()
-        for token in ids:
-            if token not in (self._last, self._tokenizer.pad_token_id):
-                self._text += self._letter(token)
+        first, count = (model.config.logits_per_frame * n for n in (self._before, frames))
+        tokens = self._recogniser.tokens
+        for token in logits[first : first + count].argmax(-1).tolist():
+            if token not in (self._last, tokens.blank):
+                self._text += tokens.texts[token]
             self._last = token
         done = self._before + frames
         self._before = min(self._context, done)
         self._codes = self._codes[:, done - self._before :]
-
-    def _letter(self, token: int) -> str:
-        letter = str(self._tokenizer.convert_ids_to_tokens(token))
-        if letter == self._tokenizer.word_delimiter_token:
-            return " "
-        return "" if letter == self._tokenizer.unk_token else letter

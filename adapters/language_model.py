@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Wav2Vec2CTCTokenizer
 from transformers.utils.hub import cached_file
 
+from vqasr.adapters.ctc_tokens import CTCTokens
 from vqasr.adapters.segments import Segment
 from vqasr.assets import resolve
 from vqasr.errors import RecogniserError
@@ -36,7 +36,7 @@ class BeamSearch:
 
     Args:
         arpa: the n-gram, an ARPA file of lower-case words, plain or packed by xz or gzip.
-        tokenizer: of the letters in the logits.
+        tokens: of the logits.
 
     Attributes:
         fingerprint: 6 bytes that identify the n-gram and the settings of the search.
@@ -45,7 +45,7 @@ class BeamSearch:
         RecogniserError: flashlight-text is not installed, or the file cannot be read.
     """
 
-    def __init__(self, arpa: str | os.PathLike[str], tokenizer: Wav2Vec2CTCTokenizer):
+    def __init__(self, arpa: str | os.PathLike[str], tokens: CTCTokens):
         try:
             from flashlight.lib.text import decoder  # noqa: F401 (torchaudio hides its absence)
             from torchaudio.models.decoder import ctc_decoder
@@ -56,15 +56,13 @@ class BeamSearch:
         text = _read(Path(arpa))
         settings = f"{WEIGHT} {WORD_SCORE} {BEAM_SIZE} {BEAM_TOKENS} {BEAM_THRESHOLD} sum"
         self.fingerprint = hashlib.sha256((text + settings).encode()).digest()[:6]
-        vocabulary = tokenizer.get_vocab()
-        tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-        self._space = vocabulary[tokenizer.word_delimiter_token]
+        self._tokens = tokens
         found = list(unigrams(text))
         if not found:
             raise RecogniserError(f"{arpa}: no ARPA file, or one without words.")
-        words = [word for word in found if all(letter in vocabulary for letter in word)]
-        if not words:
-            letters = "".join(sorted(letter for letter in tokens if len(letter) == 1))
+        spelled = {word: names for word in found if (names := tokens.of_word(word))}
+        if not spelled:
+            letters = "".join(sorted({letter for text in tokens.texts for letter in text.strip()}))
             raise RecogniserError(
                 f"{arpa}: none of its words can be written in the model's letters ({letters}). "
                 "Write them in lower case."
@@ -72,16 +70,19 @@ class BeamSearch:
         with tempfile.TemporaryDirectory() as folder, _quiet():
             model, lexicon = Path(folder) / "model.arpa", Path(folder) / "lexicon"
             model.write_text(text, encoding="utf-8")
-            space = tokenizer.word_delimiter_token
-            spelled = "".join(f"{w} {' '.join(w)} {space}\n" for w in words)
-            lexicon.write_text(spelled, encoding="utf-8")
+            # Letters end words with a space; pieces begin them.
+            end = "" if tokens.space is None else f" {tokens.names[tokens.space]}"
+            lines = (f"{word} {' '.join(names)}{end}\n" for word, names in spelled.items())
+            lexicon.write_text("".join(lines), encoding="utf-8")
+            blank = tokens.names[tokens.blank]
+            silence = blank if tokens.space is None else tokens.names[tokens.space]
             try:
                 self._decoder: Any = ctc_decoder(
-                    str(lexicon), tokens, str(model), nbest=1, beam_size=BEAM_SIZE,
+                    str(lexicon), tokens.names, str(model), nbest=1, beam_size=BEAM_SIZE,
                     beam_size_token=BEAM_TOKENS, beam_threshold=BEAM_THRESHOLD, lm_weight=WEIGHT,
-                    word_score=WORD_SCORE, blank_token=tokenizer.pad_token, sil_token=space,
+                    word_score=WORD_SCORE, blank_token=blank, sil_token=silence,
                     log_add=True,  # a hypothesis has the sum of its alignments
-                    unk_word=tokenizer.unk_token, unk_score=float("-inf"),
+                    unk_word="<unk>", unk_score=float("-inf"),
                 )  # fmt: skip
             except RuntimeError as error:  # of KenLM, in several lines; the reason is in the last
                 reason = str(error).strip().splitlines()[-1]
@@ -91,7 +92,7 @@ class BeamSearch:
                 ) from error
 
     @classmethod
-    def of(cls, name: str, tokenizer: Wav2Vec2CTCTokenizer) -> "BeamSearch":
+    def of(cls, name: str, tokens: CTCTokens) -> "BeamSearch":
         """Load the n-gram in the folder, hub id or bundled model of this name.
 
         Raises:
@@ -104,29 +105,23 @@ class BeamSearch:
                 f"ARPA file, as in {name}{LANGUAGE_MODEL}:words.arpa; "
                 "recipes/recognition/train_lm.py makes one."
             )
-        return cls(path, tokenizer)
+        return cls(path, tokens)
 
     def words(self, logits: Tensor, frame_s: float) -> list[Segment]:
         """Find the words in logits (frames, letters), with the times of their letters."""
         scores = logits.float().log_softmax(-1).cpu()
-        # Words end with a space; after the last one the model writes none.
-        space = torch.full_like(scores[:1], NEVER)
-        space[0, self._space] = 0.0
-        hypotheses = self._decoder(torch.cat([scores, space])[None].contiguous())[0]
+        if self._tokens.space is not None:
+            # Words end with a space; after the last one the model writes none.
+            space = torch.full_like(scores[:1], NEVER)
+            space[0, self._tokens.space] = 0.0
+            scores = torch.cat([scores, space])
+        hypotheses = self._decoder(scores[None].contiguous())[0]
         if not hypotheses:
             return []
-        best, segments = hypotheses[0], []
-        start: int | None = None
-        words = iter(best.words)
-        for token, frame in zip(best.tokens.tolist(), best.timesteps.tolist(), strict=True):
-            if token != self._space:
-                start, end = (frame if start is None else start), frame + 1
-            elif start is not None:
-                word = next(words, None)  # none for the beginning of a word
-                if word is not None:
-                    segments.append(Segment(frame_s * start, frame_s * end, word))
-                start = None
-        return segments
+        best = hypotheses[0]
+        places = zip(best.tokens.tolist(), best.timesteps.tolist(), strict=True)
+        spans = ((place, place + 1, self._tokens.texts[token]) for token, place in places)
+        return self._tokens.words(spans, frame_s, best.words)
 
 
 def _read(path: Path) -> str:

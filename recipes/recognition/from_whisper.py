@@ -2,15 +2,13 @@
 
 Both are pre-norm transformers (Wav2Vec2 with `do_stable_layer_norm`) and can read an adapter's
 embeddings. Whisper's positions are added to the embeddings (`VQWav2Vec2Config.sinusoids`), and
-Wav2Vec2's convolution over positions starts near zero. The head stays untrained.
+Wav2Vec2's convolution over positions starts at zero. The head stays untrained.
 """
 
 from typing import Any
 
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperForConditionalGeneration
-
-POSITION_SCALE = 0.05  # of the convolution's initial weights
 
 
 @torch.no_grad()
@@ -23,7 +21,7 @@ def copy_layers(whisper: WhisperForConditionalGeneration, model: Wav2Vec2ForCTC)
     encoder: Any = model.wav2vec2.encoder
     source: Any = whisper.model.encoder
     positions = encoder.pos_conv_embed.conv
-    positions.parametrizations.weight.original0.mul_(POSITION_SCALE), positions.bias.zero_()
+    positions.parametrizations.weight.original0.zero_(), positions.bias.zero_()
     encoder.layer_norm.load_state_dict(source.layer_norm.state_dict())
     for own, its in zip(encoder.layers, source.layers, strict=False):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):

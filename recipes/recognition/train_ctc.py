@@ -17,6 +17,7 @@ import argparse
 import itertools
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,14 @@ from typing import Any
 import torch
 from datasets import Dataset, IterableDataset
 from from_whisper import copy_layers, make_config
-from narrowing import narrow
-from torch import Tensor, nn
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from torch.optim import AdamW
 from transformers import (
     AutoModelForCTC,
     EarlyStoppingCallback,
     EvalPrediction,
+    ParakeetTokenizer,
     Trainer,
     TrainingArguments,
     Wav2Vec2CTCTokenizer,
@@ -51,7 +53,6 @@ from vqasr.files import replace_file
 from vqasr.training.collator import SAME_ORDER, CleanEvaluation, CodesCollator
 from vqasr.training.precision import fast_dtype
 
-TYPICAL_ROWS = 96  # in which the importance of neurons is measured
 HEAD_FACTOR = 10  # of an untrained head's learning rate
 LETTERS = ["<pad>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
 
@@ -73,7 +74,7 @@ def main() -> None:
         "--start",
         default=None,
         help="go on from this model of codes ('ctc-small', folder or hub id) instead of making a "
-        "new one; a smaller --inner keeps its most important neurons. Its embedder stays unchanged",
+        "new one; its embedder stays unchanged",
     )
     parser.add_argument(
         "--transcripts",
@@ -88,16 +89,19 @@ def main() -> None:
         help="numbers of codebooks, of which each batch uses one at random",
     )  # fmt: skip
     arguments = parser.parse_args()
-    tokenizer = begin(arguments.out, arguments.seed)
+    tokenizer: Any = begin(arguments.out, arguments.seed)
     adapter = CodesAdapter.from_pretrained(arguments.adapter)
     if arguments.base is not None:
         base = AutoModelForCTC.from_pretrained(arguments.base, dtype=torch.float32)
         base.requires_grad_(False)
         tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(arguments.base)
+    elif arguments.start is not None:
+        tokenizer = CTCRecogniser.from_pretrained(arguments.start).tokenizer
     upper = "A" in tokenizer.get_vocab()
-    if arguments.buffer_rows and (arguments.transcripts or arguments.start):
+    if arguments.buffer_rows and (arguments.transcripts or arguments.start or arguments.pieces):
         parser.error(
-            "--buffer-rows reads a stream, whose rows --transcripts and --start cannot use"
+            "--buffer-rows reads a stream, whose rows --transcripts, --start and --pieces cannot "
+            "use"
         )
     if arguments.buffer_rows and arguments.max_steps < 0:
         parser.error("--buffer-rows reads a stream, whose length is unknown: give --max-steps")
@@ -109,26 +113,33 @@ def main() -> None:
         train = with_transcripts(train, Path(arguments.transcripts), arguments.least)
     train = ctc_rows(train, upper)
     dev = ctc_rows(load_tokenized(arguments.dev, adapter.codec_fingerprint), upper)
+    if arguments.pieces:
+        tokenizer = make_pieces(train["text"], arguments.pieces)
     collate = CodesCollator(
         tokenizer, False, tuple(arguments.num_quantizers), mask_spans=2, mask_frames=10
     )
     dev_collate = CodesCollator(tokenizer, False, (max(arguments.num_quantizers),))
     if arguments.start is not None:
-        typical = train.shuffle(arguments.seed).select(range(min(len(train), TYPICAL_ROWS)))
-        batches = [dev_collate([row]) for row in typical]
-        model = start_from(arguments.start, arguments.inner, batches)
+        model = CTCRecogniser.from_pretrained(arguments.start).model
+        model.embedder.requires_grad_(False)
     else:
         if arguments.base is None:
             sizes = arguments.layers, arguments.inner, arguments.hidden_size
-            base = make_base(arguments.whisper, *sizes)
+            base = make_base(arguments.whisper, *sizes, vocabulary=len(tokenizer))
         embedder = make_embedder(adapter.embedder, base.config.hidden_size)
         model = VQWav2Vec2ForCTC.from_base(
             base, embedder, adapter.codec_fingerprint,
             sinusoids=arguments.base is None and arguments.whisper != "none",
+            coarse_layers=arguments.coarse_layers if arguments.base is None else 0,
         )  # fmt: skip
+    if arguments.frozen:
+        model.embedder.requires_grad_(False)
+        model.encoder.requires_grad_(False)
+        # Its features stay those of the adapter.
+        model.embedder.speech_head.load_state_dict(adapter.embedder.speech_head.state_dict())
     trainer = fit(arguments, model, tokenizer, train, dev, collate, dev_collate)
     if arguments.base is None:
-        save(trainer, tokenizer)
+        save(trainer, tokenizer, arguments.bits)
         CodesFeatureExtractor().save_pretrained(Path(arguments.out) / "final")
     elif trainer.is_world_process_zero():
         trained = CodesAdapter(
@@ -149,7 +160,28 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hidden-size", type=int, default=192, help="width, if --whisper is none")
     parser.add_argument("--layers", type=int, default=4, help="of the encoder")
+    parser.add_argument(
+        "--pieces",
+        type=int,
+        default=0,
+        help="of words, made from the transcripts (the most likely ones of a unigram model), which "
+        "a new model writes; 0: letters",
+    )
+    parser.add_argument(
+        "--coarse-layers",
+        type=int,
+        default=0,
+        help="of a second encoder at 25 Hz in a new model; letters need 50 Hz, so 0",
+    )
+    parser.add_argument(
+        "--frozen",
+        action="store_true",
+        help="train the second encoder and the output alone, at first (arXiv 2202.10054)",
+    )
     parser.add_argument("--inner", type=int, default=1536, help="width of the feed-forward")
+    parser.add_argument(
+        "--bits", type=int, default=8, choices=range(4, 9), help="of a weight in final/"
+    )
     parser.add_argument("--epochs", type=float, default=5.0)
     parser.add_argument("--max-steps", type=int, default=-1, help="overrides --epochs")
     parser.add_argument("--batch-size", type=int, default=8, help="utterances per device")
@@ -178,32 +210,37 @@ def begin(folder: str | Path, seed: int) -> Wav2Vec2CTCTokenizer:
     return Wav2Vec2CTCTokenizer(out / "vocab.json", bos_token=None, eos_token=None)
 
 
+def make_pieces(texts: Iterable[str], size: int) -> ParakeetTokenizer:
+    """Make a tokenizer of `size` pieces of words (Kudo, arXiv 1804.10959) and the blank."""
+    pieces = Tokenizer(models.Unigram())
+    pieces.pre_tokenizer, pieces.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    special: Any = LETTERS[:2]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size + len(special), special_tokens=special, unk_token=special[1],
+        show_progress=False,
+    )  # fmt: skip
+    pieces.train_from_iterator(texts, trainer)
+    return ParakeetTokenizer(tokenizer_object=pieces, pad_token=special[0], unk_token=special[1])
+
+
 def make_base(
-    whisper_name: str, layers: int, inner: int, hidden_size: int = 0, dropout: float = 0.0
+    whisper_name: str,
+    layers: int,
+    inner: int,
+    hidden_size: int = 0,
+    dropout: float = 0.0,
+    vocabulary: int = len(LETTERS),
 ) -> Wav2Vec2ForCTC:
     """Make encoder and head, from Whisper's first layers, or "none" with a width of its own."""
-    sizes = len(LETTERS), layers, inner, dropout
+    sizes = vocabulary, layers, inner, dropout
     if whisper_name == "none":
         return Wav2Vec2ForCTC(make_config(hidden_size, hidden_size // 48, *sizes))
     whisper = load_whisper(whisper_name).model
     heads = whisper.config.encoder_attention_heads
     base = Wav2Vec2ForCTC(make_config(whisper.config.d_model, heads, *sizes))
+    base.lm_head.reset_parameters()  # smaller, as in transformers, it keeps to the blank for longer
     copy_layers(whisper, base)
     return base
-
-
-def start_from(name: str, inner: int, batches: list[dict[str, Tensor]]) -> VQWav2Vec2ForCTC:
-    """Load a model of codes to train on.
-
-    Its feed-forwards are narrowed to `inner` neurons, the most important ones in some batches.
-    """
-    model = CTCRecogniser.from_pretrained(name).model
-    size = model.encoder.layers[0].feed_forward.intermediate_dense.out_features
-    if inner < size:
-        narrow(model.encoder.layers, inner, lambda: [model(**batch) for batch in batches])
-        model.config.base["intermediate_size"] = inner
-    model.embedder.requires_grad_(False)
-    return model
 
 
 def make_embedder(trained: CodeEmbedder, embed_dim: int) -> CodeEmbedder:
@@ -220,7 +257,7 @@ def make_embedder(trained: CodeEmbedder, embed_dim: int) -> CodeEmbedder:
 def fit(
     arguments: argparse.Namespace,
     model: VQWav2Vec2ForCTC,
-    tokenizer: Wav2Vec2CTCTokenizer,
+    tokenizer: Any,
     train: Dataset | IterableDataset,
     dev: Dataset,
     collate: Any,
@@ -232,7 +269,8 @@ def fit(
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {rows}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = Path(arguments.out)
-    head_factor = HEAD_FACTOR if arguments.start is None else 1
+    # Beside an encoder that is trained. What is untrained learns alone if that is frozen.
+    head_factor = HEAD_FACTOR if arguments.start is None and not arguments.frozen else 1
     trainer = CodesTrainer(
         model,
         TrainingArguments(
@@ -261,13 +299,13 @@ def fit(
     return trainer
 
 
-def save(trainer: Trainer, tokenizer: Wav2Vec2CTCTokenizer) -> None:
-    """Write model (int8), tokenizer and training log to final/."""
+def save(trainer: Trainer, tokenizer: Any, bits: int) -> None:
+    """Write model (integers), tokenizer and training log to final/."""
     if not trainer.is_world_process_zero():  # only one of several processes writes
         return
     folder = Path(str(trainer.args.output_dir)) / "final"
     model: Any = trainer.model
-    model.save_int8(folder)
+    model.save_int8(folder, bits)
     tokenizer.save_pretrained(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
 
@@ -322,7 +360,7 @@ def ctc_rows(data: Any, upper: bool = False) -> Any:
     return data.filter(is_usable).map(prepare).filter(fits)
 
 
-def metrics(prediction: EvalPrediction, tokenizer: Wav2Vec2CTCTokenizer) -> dict[str, float]:
+def metrics(prediction: EvalPrediction, tokenizer: Any) -> dict[str, float]:
     """Compute the word error rate."""
     ids: Any = prediction.predictions
     labels: Any = prediction.label_ids

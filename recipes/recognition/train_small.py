@@ -14,6 +14,7 @@ import vqasr.codec  # noqa: F401 (before transformers, which imports torchaudio)
 # isort: split
 import argparse
 import logging
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from transformers.models.whisper.modeling_whisper import sinusoids
 
 from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.code_features import CodesFeatureExtractor
-from vqasr.adapters.ctc import VQWav2Vec2ForCTC
+from vqasr.adapters.ctc import CoarseEncoder, VQWav2Vec2ForCTC
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.embedder import CodeEmbedder
 from vqasr.codec.mel import POWER_FLOOR, log_mel
@@ -44,6 +45,7 @@ from vqasr.training.config import config_hash, load_train_config
 from vqasr.training.losses import letters_loss
 from vqasr.training.precision import autocast
 from vqasr.training.recordings import Recordings
+from vqasr.training.texts import LetterTable
 from vqasr.training.trainer import Trainer
 
 GAPS, GAP_FRAMES = 3, 12  # the most gaps of an item and frames of a gap (arXiv 1904.08779)
@@ -92,22 +94,28 @@ class LogMelReader(nn.Module):
 
 
 class Recogniser(nn.Module):
-    """A reader, Whisper's first layers with its positions, and a head for letters."""
+    """A reader, Whisper's first layers with its positions, a second encoder or none, and a head."""
 
-    def __init__(self, reader: nn.Module, base: Wav2Vec2ForCTC):
+    def __init__(
+        self, reader: nn.Module, base: Wav2Vec2ForCTC, coarse: CoarseEncoder | None = None
+    ):
         super().__init__()
-        self.reader, self.base = reader, base
+        self.reader, self.base, self.coarse = reader, base, coarse
+        self.logits_per_frame = 2 if coarse is None else 1
 
     def forward(self, batch: Batch, levels: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits at 50 Hz and a mask of those that exist."""
+        """Return logits at 50 Hz, or 25 after a second encoder, and a mask of those that exist."""
         hidden, exists = self.reader(batch, levels, gaps)
         hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
         hidden = self.base.wav2vec2.encoder(hidden, attention_mask=exists).last_hidden_state
+        if self.coarse is not None:
+            exists = exists[:, ::2]
+            hidden = self.coarse(hidden, exists)
         return self.base.lm_head(hidden), exists
 
 
 class CTCTrainer:
-    """Train a recogniser as configured, with CTC of letters."""
+    """Train a recogniser as configured, with CTC of letters or word pieces."""
 
     def __init__(self, arguments: argparse.Namespace):
         config = load_train_config(arguments.config)
@@ -124,14 +132,15 @@ class CTCTrainer:
             hours = synthetic.lengths.sum() / SAMPLING_RATE_HZ / 3600
             logging.info("%.2f h of them synthetic", hours)
         self.data.tokenise()
-        self.tokenizer = begin(self.folder, config.seed)
+        self.tokenizer: Any = begin(self.folder, config.seed)
         entry = config.recognisers[0]
         codec = self.data.student.codec.eval().requires_grad_(False)
         self.codec_fingerprint = codec.fingerprint()
-        started = None
+        started, coarse = None, None
         if arguments.start is not None:
             started = CTCRecogniser.from_pretrained(arguments.start)
             self._check(started, entry.name)
+            self.tokenizer, coarse = started.tokenizer, started.model.coarse
             base = copy_base(started.model, arguments.dropout)
         else:
             sizes = arguments.layers, arguments.inner
@@ -149,7 +158,8 @@ class CTCTrainer:
             reader = CodesReader(codec, embedder)
         else:
             reader = LogMelReader(self.data.recognisers[0].whisper.model)
-        self.model = Recogniser(reader, base).to(self.data.device)
+        self.model = Recogniser(reader, base, coarse).to(self.data.device)
+        self.labels = LetterTable(self.data.sure_texts, self.data.device, self._spell)
         self.device = self.data.device
         options = {k: v for k, v in sorted(vars(arguments).items()) if k not in ("config", "out")}
         run = f"{config_hash(config)} {options}"
@@ -164,11 +174,17 @@ class CTCTrainer:
             "model_type": (config.base["model_type"], "wav2vec2"),
             "sinusoids": (config.sinusoids, True),
             "hidden_size": (config.base["hidden_size"], width),
-            "letters": (started.tokenizer.get_vocab(), self.tokenizer.get_vocab()),
         }
         wrong = [f"{k} {a!r}, not {b!r}" for k, (a, b) in found.items() if a != b]
         if wrong:
             raise SystemExit(f"--start cannot be trained further with {whisper_name}: {wrong}")
+
+    def _spell(self, text: str) -> list[int]:
+        """Return the tokens of a text; none if it has digits."""
+        known = re.search(r"\d", text) is None
+        words = re.findall(r"[a-z']+", text.lower()) if known else []
+        ids: list[int] = self.tokenizer(" ".join(words)).input_ids
+        return ids
 
     def run(self) -> None:
         """Train the steps that are missing and write the model."""
@@ -200,17 +216,15 @@ class CTCTrainer:
         for piece in (self.mixed if mixed else self.data.batches).pieces(step):
             with autocast(self.device):
                 logits, _ = self.model(piece, piece.levels, draw_gaps(piece) | piece.lost)
-            texts, lengths = self.data.letters(piece.rows)
-            frames = 2 * -(-piece.audio_lengths // HOP_LENGTH)
-            # The tokenizer has "<unk>" between the blank and the other letters.
-            labels = torch.where(texts > 0, texts + 1, 0)
-            loss = piece.share * letters_loss(logits, frames, labels, lengths)
+            texts, lengths = self.labels(piece.rows)
+            frames = self.model.logits_per_frame * -(-piece.audio_lengths // HOP_LENGTH)
+            loss = piece.share * letters_loss(logits, frames, texts, lengths)
             loss.backward()
             total += loss.detach()
             audio_s += piece.audio.numel() / SAMPLING_RATE_HZ
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         optimizer.step()
-        return {"nats_a_letter": total}, audio_s
+        return {"nats_a_token": total}, audio_s
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -242,7 +256,9 @@ class CTCTrainer:
         model = VQWav2Vec2ForCTC.from_base(
             self.model.base, self.model.reader.embedder,
             self.codec_fingerprint, sinusoids=True,
+            coarse_layers=0 if self.model.coarse is None else len(self.model.coarse.encoder.layers),
         )  # fmt: skip
+        model.coarse = self.model.coarse
         model.save_int8(folder)
         self.tokenizer.save_pretrained(folder)
         CodesFeatureExtractor().save_pretrained(folder)
@@ -253,6 +269,8 @@ def copy_base(model: VQWav2Vec2ForCTC, dropout: float) -> Wav2Vec2ForCTC:
     config: Any = model.config.base_config()
     config.hidden_dropout, config.activation_dropout = 0.0, dropout
     base = Wav2Vec2ForCTC(config)
+    if model.coarse is not None:
+        base.wav2vec2.encoder.layer_norm = nn.Identity()
     base.wav2vec2.encoder.load_state_dict(model.encoder.state_dict())
     base.lm_head.load_state_dict(model.lm_head.state_dict())
     return base

@@ -73,11 +73,11 @@ def ctc_card(name: str, codec_fingerprint: str, metrics: Metrics) -> str:
     return card(
         "automatic-speech-recognition",
         "ctc",
-        f"{name}: codes to letters",
+        f"{name}: codes to text",
         "A small Wav2Vec2 encoder with a CTC head that reads codes of the vqasr codec "
         f"`{codec_fingerprint}`: no Whisper, no waveform, no spectrogram. Weights are stored as "
-        "int8 with a scale per row. With `+lm` after its name, words are found with a word n-gram; "
-        "rows with `+greedy` are the likeliest letters alone.",
+        "integers with a scale per row. With `+lm` after its name, words are found with a word "
+        "n-gram; rows with `+greedy` are the likeliest tokens alone.",
         RECOGNISER.format(arguments='"THIS_FOLDER"'),
         results_table(metrics),
     )

@@ -112,6 +112,37 @@ def test_a_batch_is_its_items(base, codec, clips) -> None:
         torch.testing.assert_close(row[: len(alone)], alone, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_a_second_encoder_reads_pairs(codec, clips, tmp_path) -> None:
+    """Logits at 25 Hz: the mean of two states at first, then whatever is learned."""
+    torch.manual_seed(0)
+    base = AutoModelForCTC.from_config(CONFIGS["wav2vec2-large"]).eval()
+    parts = base, embedder(codec), codec.fingerprint()
+    codes = [encode_audio(codec, c.samples, 2) for c in clips[:3]]
+    values, mask = batch_of(codes)
+    fine = VQWav2Vec2ForCTC.from_base(*parts)
+    hidden, exists = fine.embedder.close(values.transpose(1, 2).masked_fill(mask[:, None] == 0, -1))
+    fine.encoder.layer_norm = torch.nn.Identity()  # the second encoder normalises
+    states = fine.encoder(hidden, attention_mask=exists).last_hidden_state
+    model = VQWav2Vec2ForCTC.from_base(*parts, coarse_layers=1)
+    means = states.reshape(len(states), -1, 2, states.shape[2]).mean(2)
+    expected = base.lm_head(model.coarse.encoder.layer_norm(means))
+    together = model(values, mask).logits
+    torch.testing.assert_close(together[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-4)
+
+    for parameter in model.coarse.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    together = model(values, mask).logits
+    for row, c in zip(together, codes, strict=True):
+        alone = model(torch.from_numpy(c).T[None]).logits[0]
+        assert len(alone) == c.shape[1]
+        torch.testing.assert_close(row[: len(alone)], alone, atol=1e-4, rtol=1e-4)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCTC.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(values, mask).logits, together)
+    assert loaded.config.inputs_to_logits_ratio == 640
+
+
 def test_the_loss_is_that_of_each_item(model, codec, clips) -> None:
     codes = [encode_audio(codec, c.samples, 2) for c in clips[:2]]
     values, mask = batch_of(codes)
@@ -220,16 +251,19 @@ def test_errors(codec, model) -> None:
 
 
 @torch.inference_mode()
-def test_int8_weights_are_half_as_large(model, tmp_path) -> None:
+@pytest.mark.parametrize(("bits", "size"), [(8, 0.55), (6, 0.45)])
+def test_int8_weights_are_half_as_large(model, bits, size, tmp_path) -> None:
     model.half().float().save_pretrained(tmp_path / "float")
-    model.save_int8(tmp_path / "int8")
+    model.save_int8(tmp_path / "int8", bits)
     file = tmp_path / "int8" / INT8_FILE
-    assert file.stat().st_size < 0.55 * (tmp_path / "float" / "model.safetensors").stat().st_size
+    assert file.stat().st_size < size * (tmp_path / "float" / "model.safetensors").stat().st_size
     loaded = AutoModelForCTC.from_pretrained(tmp_path / "int8").eval()
     assert type(loaded) is VQWav2Vec2ForCTC
     for name, weight in model.state_dict().items():
         largest = weight.abs().amax(-1, keepdim=True) if weight.ndim > 1 else 0 * weight
-        assert ((loaded.state_dict()[name] - weight).abs() <= largest / 253 + 1e-7).all(), name
+        assert (
+            (loaded.state_dict()[name] - weight).abs() <= largest / (2**bits - 3) + 1e-7
+        ).all(), name
 
 
 def test_as_models_of_transformers_are_used(model, codec, clips) -> None:

@@ -23,7 +23,6 @@ from transformers import (
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
-from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2FeedForward
 
 from vqasr.adapters import load_recogniser
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
@@ -82,31 +81,12 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
 
-    start = ("--start", tmp_path / "final", "--inner", 48, "--warmup-steps", 1)
+    start = ("--start", tmp_path / "final", "--warmup-steps", 1)
     start += ("--learning-rate", 0.01, "--out", tmp_path / "on")
     run("recognition/train_ctc.py", *settings, "--max-steps", 2, *start)
     before, after = reader.model, load_recogniser(str(tmp_path / "on" / "final")).model
-    assert before.encoder.layers[0].feed_forward.output_dense.in_features == 96
-    assert after.encoder.layers[0].feed_forward.output_dense.in_features == 48
     assert torch.equal(after.embedder.norm.weight, before.embedder.norm.weight)
     assert not torch.equal(after.lm_head.weight, before.lm_head.weight)
-
-
-def test_narrowed_feed_forwards() -> None:
-    """Neurons that always give the same are left out without any change."""
-    from narrowing import narrow
-
-    layer = torch.nn.Module()
-    layer.feed_forward = Wav2Vec2FeedForward(Wav2Vec2Config(hidden_size=16, intermediate_size=32))
-    layer.eval()
-    hidden = torch.randn(40, 16)
-    with torch.no_grad():
-        layer.feed_forward.intermediate_dense.weight[5:13] = 0
-        layer.feed_forward.intermediate_dense.bias[5:13] = torch.randn(8)
-    expected = layer.feed_forward(hidden)
-    narrow([layer], 24, lambda: layer.feed_forward(hidden))
-    assert layer.feed_forward.intermediate_dense.out_features == 24
-    torch.testing.assert_close(layer.feed_forward(hidden), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_transcripts_of_recordings_without_text(tmp_path) -> None:

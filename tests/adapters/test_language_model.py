@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqasr.adapters import load_recogniser
-from vqasr.adapters.ctc_recogniser import LOGIT_S, CTCRecogniser
+from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.language_model import FILE, BeamSearch, unigrams
 from vqasr.assets import ASSETS
 from vqasr.compression.compress import compress
@@ -50,15 +50,17 @@ def test_words_have_times(with_lm, codec, clips) -> None:
 
 
 def test_the_last_word_is_whole(with_lm) -> None:
-    """Letters that are certain, without a space at the end."""
-    vocabulary = with_lm.tokenizer.get_vocab()
-    path = [0, *(i for c in "bread" for i in (vocabulary[c], 0)), vocabulary["|"]]
-    path += [i for c in "before" for i in (vocabulary[c], 0)]
+    """Tokens that are certain, of letters without a space at the end."""
+    tokens, vocabulary = with_lm.tokens, with_lm.tokenizer.get_vocab()
+    path = [tokens.blank]
+    for name in [*tokens.of_word("bread"), *tokens.of_word("before")]:
+        path += [vocabulary[name], tokens.blank]
     logits = torch.full((len(path), len(vocabulary)), -9.0)
     logits[range(len(path)), path] = 9.0
-    words = with_lm.search.words(logits, LOGIT_S)
+    words = with_lm.search.words(logits, with_lm.logit_s)
     assert [word.text for word in words] == ["bread", "before"]
-    assert with_lm.search.words(torch.eye(len(vocabulary))[[0] * 9] * 30, LOGIT_S) == []
+    silence = torch.eye(len(vocabulary))[[tokens.blank] * 9] * 30
+    assert with_lm.search.words(silence, with_lm.logit_s) == []
 
 
 def test_evaluation_shows_both(with_lm, codec, clips) -> None:
@@ -89,7 +91,7 @@ def test_what_is_missing_is_said(with_lm, tmp_path, monkeypatch) -> None:
         load_recogniser(f"{model}+lm")
     monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)
     with pytest.raises(RecogniserError, match=r"vqasr\[lm\]"):
-        BeamSearch(ASSETS / "ctc-small" / FILE, with_lm.tokenizer)
+        BeamSearch(ASSETS / "ctc-small" / FILE, with_lm.tokens)
 
 
 def test_a_language_model_of_ones_own(codec, clips, tmp_path, monkeypatch) -> None:
@@ -133,7 +135,7 @@ ARPA = ngram.KneserNey([["the", "cat", "sat"], ["a", "cat"]], 2).arpa()
 def test_broken_files_are_refused(with_lm, arpa, tmp_path) -> None:
     (tmp_path / "own.arpa").write_text(arpa)
     with pytest.raises(RecogniserError, match=r"^\S+/own\.arpa: [^\n]+$"):
-        BeamSearch(tmp_path / "own.arpa", with_lm.tokenizer)
+        BeamSearch(tmp_path / "own.arpa", with_lm.tokens)
 
 
 def test_files_of_others(with_lm, tmp_path) -> None:
@@ -142,14 +144,14 @@ def test_files_of_others(with_lm, tmp_path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + ARPA.replace("\n", "\r\n").encode())
     packed = tmp_path / "own.arpa.gz"
     packed.write_bytes(gzip.compress(ARPA.encode()))
-    searches = [BeamSearch(p, with_lm.tokenizer) for p in (path, packed)]
+    searches = [BeamSearch(p, with_lm.tokens) for p in (path, packed)]
     assert searches[0].fingerprint == searches[1].fingerprint != with_lm.search.fingerprint
     path.write_text(ARPA.upper().replace("\\DATA", "\\data").replace("NGRAM", "ngram"))
     path.write_text(path.read_text().replace("-GRAMS", "-grams").replace("<S>", "<s>"))
     with pytest.raises(RecogniserError, match="lower case"):
-        BeamSearch(path, with_lm.tokenizer)
+        BeamSearch(path, with_lm.tokens)
     with pytest.raises(RecogniserError, match=r"none\.arpa: cannot be read"):
-        BeamSearch(tmp_path / "none.arpa", with_lm.tokenizer)
+        BeamSearch(tmp_path / "none.arpa", with_lm.tokens)
 
 
 def test_names() -> None:

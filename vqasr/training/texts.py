@@ -1,6 +1,7 @@
 """Transcripts as numbers: tokens for the recognisers' decoders, letters for CTC."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,11 +93,29 @@ class TokenTable:
         return TokenTargets(tokens, positions, labels, *weights)
 
 
-class LetterTable:
-    """Letters of all transcripts for CTC, on a device; transcripts with digits have none."""
+def letters_of(text: str) -> list[int]:
+    """Return the letters of a text, by their place in `LETTERS`."""
+    if re.search(r"\d", text):
+        return []
+    return [LETTERS.index(c) for c in " ".join(re.findall(r"[a-z']+", text.lower()))]
 
-    def __init__(self, texts: list[str], device: torch.device):
-        rows = [_letters(text) for text in texts]
+
+class LetterTable:
+    """Letters of all transcripts for CTC, on a device; transcripts with digits have none.
+
+    Args:
+        texts: the transcripts.
+        device: of the table.
+        spell: gives the letters, or other tokens, of a transcript.
+    """
+
+    def __init__(
+        self,
+        texts: list[str],
+        device: torch.device,
+        spell: Callable[[str], list[int]] = letters_of,
+    ):
+        rows = [spell(text) for text in texts]
         self._lengths = np.array([len(row) for row in rows])
         self._table = _table(rows, BLANK).to(device)
 
@@ -111,9 +130,3 @@ def _table(rows: list[list[int]], padding: int) -> Tensor:
     """Pad rows of numbers to (rows, longest + 1) int64."""
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
     return F.pad(pad_sequence(tensors, True, padding), (0, 1), value=padding)
-
-
-def _letters(text: str) -> list[int]:
-    if re.search(r"\d", text):
-        return []
-    return [LETTERS.index(c) for c in " ".join(re.findall(r"[a-z']+", text.lower()))]

@@ -180,6 +180,7 @@ class Trainer:
                 texts[i] = text if score >= data.min_log_probability else ""
                 sure[i] = texts[i] if score >= data.sure_log_probability else ""
         self.tables = [TokenTable(r.whisper, texts, self.device) for r in self.recognisers]
+        self.sure_texts = sure
         self.letters = LetterTable(sure, self.device)
 
     def _train_steps(self, first: int) -> None:
