@@ -39,12 +39,13 @@ assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/t
 		--start runs/ctc-head/final --learning-rate 2e-4 --warmup-steps 30 --max-steps 600 --bits 6
 	rm -rf vqasr/assets/ctc-small
 	cp -r runs/ctc-small/final vqasr/assets/ctc-small
+	rm vqasr/assets/ctc-small/log.json
 	# Needs dict-gcide and wordnet-base of Debian.
 	.venv/bin/python recipes/recognition/sentences.py --out runs/sentences
 	.venv/bin/python recipes/recognition/train_lm.py --least-count 2 \
 		--data ../shared/speech/train*.parquet --texts runs/sentences/*.txt --out vqasr/assets/ctc-small
 
-CTC_DATA = --codes runs/codes/train --dev runs/codes/dev --batch-size 32 --eval-steps 140 \
+CTC_DATA = --codes runs/codes/train --dev runs/codes/dev --batch-size 32 --eval-steps 150 \
 	--patience 9 --num-quantizers 1 2 3 4 4 4
 
 clean:  ## Remove the virtual environment, caches and build output

@@ -96,7 +96,7 @@ class CoarseEncoder(nn.Module):
         config = copy.deepcopy(config)
         config.num_hidden_layers = layers
         self.join = nn.Linear(2 * config.hidden_size, config.hidden_size)
-        self.encoder = Wav2Vec2EncoderStableLayerNorm(config)
+        self.encoder: Any = Wav2Vec2EncoderStableLayerNorm(config)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -104,7 +104,7 @@ class CoarseEncoder(nn.Module):
         eye = torch.eye(self.join.out_features)
         self.join.weight.copy_(torch.cat([eye, eye], dim=1) / 2)
         self.join.bias.zero_()
-        positions = self.encoder.pos_conv_embed.conv
+        positions: Any = self.encoder.pos_conv_embed.conv
         positions.parametrizations.weight.original0.zero_(), positions.bias.zero_()
         for layer in self.encoder.layers:
             for linear in (layer.attention.out_proj, layer.feed_forward.output_dense):
@@ -267,28 +267,62 @@ class VQWav2Vec2ForCTC(PreTrainedModel):
             labels: as of `forward`.
             gated: make windows without speech blank.
         """
-        hidden, states = self.embedder.close(codes)
-        step = 2 // self.config.logits_per_frame
-        exists = states[:, ::step]
-        # Decoders, transformers' pipeline among them, read the padding too: it is blank. So are
-        # windows without speech, in which a recogniser invents words.
+        hidden, exists = self.embedder.close(codes)
+        # Windows without speech are blank, in which a recogniser invents words.
         shown = exists
         if gated and not self.training and labels is None:
-            shown = exists & self._speech(codes, states.shape[1])[:, ::step]
-        sizes = (*exists.shape, self._base_config.vocab_size)
-        blank = hidden.new_full(sizes[-1:], torch.finfo(hidden.dtype).min)
-        blank[self._base_config.pad_token_id] = 0.0
+            shown = exists & self._speech(codes, exists.shape[1])
         if labels is None and not bool(shown.any()):
-            return CausalLMOutput(logits=blank.repeat(*sizes[:-1], 1))
+            blank, step = self._blank(hidden), self._step()
+            return CausalLMOutput(logits=blank.repeat(len(codes), shown[:, ::step].shape[1], 1))
+        return self.read_states(self.encode(hidden, exists), exists, labels, shown)
+
+    def encode(self, embeddings: Tensor, exists: Tensor) -> Tensor:
+        """Compute the first encoder's states (batch, states, width) of embeddings.
+
+        Args:
+            embeddings: as `CodeEmbedder.close` returns them.
+            exists: (batch, states) bool, False on padding.
+        """
         if self.config.sinusoids:
-            hidden = hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden)
-        hidden = self.encoder(hidden, attention_mask=states).last_hidden_state
+            positions = sinusoids(embeddings.shape[1], embeddings.shape[2])
+            embeddings = embeddings + positions.to(embeddings)
+        states: Tensor = self.encoder(embeddings, attention_mask=exists).last_hidden_state
+        return states
+
+    def read_states(
+        self,
+        states: Tensor,
+        exists: Tensor,
+        labels: Tensor | None = None,
+        shown: Tensor | None = None,
+    ) -> CausalLMOutput:
+        """Compute logits of the first encoder's states.
+
+        Args:
+            states, exists: as in `encode`.
+            labels: as of `forward`.
+            shown: (batch, states) bool, False where the logits are to be blank; None for padding.
+        """
+        shown = exists if shown is None else shown
+        exists, shown = exists[:, :: self._step()], shown[:, :: self._step()]
         if self.coarse is not None:
-            hidden = self.coarse(hidden, exists)
-        logits = self.lm_head(self.dropout(hidden))
+            states = self.coarse(states, exists)
+        logits = self.lm_head(self.dropout(states))
         loss = None if labels is None else self._loss(logits, exists, labels)
-        logits = torch.where(shown[..., None], logits, blank)
+        # Decoders, transformers' pipeline among them, read the padding too: it is blank.
+        logits = torch.where(shown[..., None], logits, self._blank(logits))
         return CausalLMOutput(loss=loss, logits=logits)
+
+    def _step(self) -> int:
+        """Return the number of states for each of the logits."""
+        return 2 // self.config.logits_per_frame
+
+    def _blank(self, like: Tensor) -> Tensor:
+        """Return (vocabulary,) logits of the blank."""
+        blank = like.new_full((self._base_config.vocab_size,), torch.finfo(like.dtype).min)
+        blank[self._base_config.pad_token_id] = 0.0
+        return blank
 
     def _speech(self, codes: Tensor, states: int) -> Tensor:
         """Return (batch, states) bool, True in windows of up to 30 s that hold speech."""

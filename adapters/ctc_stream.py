@@ -90,7 +90,8 @@ class CTCStream:
         tokens = self._recogniser.tokens
         for token in logits[first : first + count].argmax(-1).tolist():
             if token not in (self._last, tokens.blank):
-                self._text += tokens.texts[token]
+                text = tokens.texts[token]
+                self._text += text if self._text else text.lstrip()
             self._last = token
         done = self._before + frames
         self._before = min(self._context, done)

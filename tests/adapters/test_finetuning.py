@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from vqasr.adapters import load_recogniser
+from vqasr.adapters.adapter import CodesAdapter
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
 from vqasr.adapters.whisper_recogniser import WhisperRecogniser
 from vqasr.compression.compress import encode_audio
@@ -72,20 +73,26 @@ def test_ctc(codes, codec, clips, tmp_path) -> None:
         "--hidden-size", 48, "--layers", 1, "--inner", 96, "--batch-size", 2, "--eval-steps", 2,
         "--num-quantizers", 1, 2,
     )  # fmt: skip
-    run("recognition/train_ctc.py", *settings, "--max-steps", 2)
+    new = ("--pieces", 60, "--coarse-layers", 1, "--frozen")
+    run("recognition/train_ctc.py", *settings, *new, "--max-steps", 2)
     assert (tmp_path / "checkpoint-2").is_dir()
-    run("recognition/train_ctc.py", *settings, "--max-steps", 4)
+    run("recognition/train_ctc.py", *settings, *new, "--max-steps", 4)
     log = json.loads((tmp_path / "final" / "log.json").read_text())
     assert [r["step"] for r in log if "eval_wer" in r] == [2, 4]  # it went on from step 2
     reader = load_recogniser(str(tmp_path / "final"))
     assert isinstance(reader, CTCRecogniser)
     assert isinstance(reader.transcribe_codes([encode_audio(codec, clips[0].samples, 2)])[0], str)
+    assert reader.model.config.logits_per_frame == 1
+    head = CodesAdapter.from_pretrained("vqasr-base-whisper-tiny.en").embedder.speech_head
+    torch.testing.assert_close(reader.embedder.speech_head.weight, head.weight, atol=0, rtol=1e-3)
 
     start = ("--start", tmp_path / "final", "--warmup-steps", 1)
     start += ("--learning-rate", 0.01, "--out", tmp_path / "on")
     run("recognition/train_ctc.py", *settings, "--max-steps", 2, *start)
     before, after = reader.model, load_recogniser(str(tmp_path / "on" / "final")).model
     assert torch.equal(after.embedder.norm.weight, before.embedder.norm.weight)
+    coarse = "coarse.encoder.layers.0.attention.q_proj.weight"
+    assert not torch.equal(after.get_parameter(coarse), before.get_parameter(coarse))
     assert not torch.equal(after.lm_head.weight, before.lm_head.weight)
 
 

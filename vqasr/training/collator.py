@@ -60,7 +60,7 @@ class CodesCollator:
         codes = torch.full((len(items), len(items[0]), width), NO_FRAME)
         for row, item in zip(codes, items, strict=True):
             row[:, : item.shape[1]] = self._masked(item)
-        labels = self._labels([row[self.text_column] for row in rows])
+        labels = self.labels([row[self.text_column] for row in rows])
         if self.for_whisper:
             return {"input_features": to_features(codes), "labels": labels}
         mask = (codes[:, 0] != NO_FRAME).long()
@@ -74,7 +74,8 @@ class CodesCollator:
             codes[:, start : start + length] = MISSING
         return codes
 
-    def _labels(self, texts: list[str]) -> Tensor:
+    def labels(self, texts: list[str]) -> Tensor:
+        """Return the tokens of transcripts (batch, tokens), padded with -100."""
         rows = [torch.tensor(self.tokenizer(text).input_ids) for text in texts]
         if self.for_whisper:  # the model puts its start token there itself
             start = self.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
