@@ -1,5 +1,6 @@
 """Train what follows a frozen encoder, on the encoder's states, which are computed once."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class StatesCollator:
         counts = 2 * np.array([frames_of(n) for n in data["samples"]], np.int64)
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         if not path.exists():
-            partial = path.with_suffix(".partial")
+            partial = path.with_suffix(f".{os.getpid()}")  # several processes compute the same
             width = model.config.base_config().hidden_size
             states = np.lib.format.open_memmap(
                 partial, "w+", np.float16, (int(self._starts[-1]), width)

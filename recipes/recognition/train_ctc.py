@@ -181,8 +181,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--frozen",
         action="store_true",
-        help="train the second encoder and the output alone, at first (arXiv 2202.10054), on states "
-        "of the first encoder that are computed once: 140 MB on disk for each hour",
+        help="train the second encoder and the output alone (arXiv 2202.10054), on states of the "
+        "first encoder that are computed once: 140 MB on disk for each hour",
     )
     parser.add_argument("--inner", type=int, default=1536, help="width of the feed-forward")
     parser.add_argument(
