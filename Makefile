@@ -29,24 +29,24 @@ assets: $(STAMP)  ## Rebuild all that ships from ../shared/speech (see recipes/t
 	cp -r runs/vqasr-base/adapter-base vqasr/assets/vqasr-base-whisper-base
 	.venv/bin/vqasr train recipes/train_vocoder/vocoder.toml
 	cp -r runs/vqasr-base-vocoder/vocoder-int8 vqasr/assets/vqasr-base-vocoder
-	.venv/bin/vqasr tokenize ../shared/speech/train-*.parquet ../shared/speech/train_cv-*.parquet \
-		-o runs/codes/train -n 4 --speeds 0.9,1.0,1.1 --processes 2
-	.venv/bin/vqasr tokenize ../shared/speech/dev-*.parquet ../shared/speech/dev_cv-*.parquet \
-		-o runs/codes/dev -n 4
-	.venv/bin/python recipes/recognition/train_ctc.py $(CTC_DATA) --out runs/ctc-head --frozen \
-		--pieces 1000 --coarse-layers 2 --learning-rate 1e-3 --warmup-steps 30 --max-steps 420
-	.venv/bin/python recipes/recognition/train_ctc.py $(CTC_DATA) --out runs/ctc-small \
-		--start runs/ctc-head/final --learning-rate 2e-4 --warmup-steps 30 --max-steps 600 --bits 6
-	rm -rf vqasr/assets/ctc-small
-	cp -r runs/ctc-small/final vqasr/assets/ctc-small
-	rm vqasr/assets/ctc-small/log.json
-	# Needs dict-gcide and wordnet-base of Debian.
+	.venv/bin/vqasr tokenize ../shared/speech/train-*.parquet -o runs/codes/train -n 4 --speeds 0.9,1.0,1.1 --processes 2
+	.venv/bin/vqasr tokenize ../shared/speech/dev-*.parquet -o runs/codes/dev -n 4
+	.venv/bin/python recipes/recognition/train_ctc.py --codes runs/codes/train --dev runs/codes/dev \
+		--out runs/ctc-small --max-steps 1100 --eval-steps 275 --patience 9
+	# Needs flite, espeak-ng, dict-gcide and wordnet-base of Debian.
 	.venv/bin/python recipes/recognition/sentences.py --out runs/sentences
+	.venv/bin/python recipes/recognition/synthetic_speech.py runs/sentences/*.txt --hours 9.4 \
+		--threads 2 --out runs/synthetic.parquet
+	.venv/bin/python recipes/recognition/train_small.py recipes/recognition/ctc-small.toml \
+		--start runs/ctc-small/final --dropout 0.25 --synthetic runs/synthetic.parquet
+	.venv/bin/python recipes/recognition/average_ctc.py runs/ctc-small/final \
+		runs/ctc-small-codes/final --share 0.6 --out runs/ctc-averaged
+	.venv/bin/python recipes/recognition/fit_speech_head.py --model runs/ctc-averaged \
+		--config recipes/train_adapter/tiny.en.toml
+	rm -rf vqasr/assets/ctc-small runs/ctc-averaged/speech_head
+	cp -r runs/ctc-averaged vqasr/assets/ctc-small
 	.venv/bin/python recipes/recognition/train_lm.py --least-count 2 \
-		--data ../shared/speech/train*.parquet --texts runs/sentences/*.txt --out vqasr/assets/ctc-small
-
-CTC_DATA = --codes runs/codes/train --dev runs/codes/dev --batch-size 32 --eval-steps 150 \
-	--patience 9 --num-quantizers 1 2 3 4 4 4
+		--data ../shared/speech/train*.parquet runs/synthetic.parquet --out vqasr/assets/ctc-small
 
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -23,8 +23,8 @@ from vqasr.names import LANGUAGE_MODEL
 
 FILE = "language_model.arpa.xz"
 # Chosen on dev and dev_cv (recipes/recognition).
-WEIGHT = 1.5  # of the n-gram's log-probabilities
-WORD_SCORE = -0.5  # nats for each word
+# Weight of the n-gram's log-probabilities, and nats for each word.
+OF_LETTERS, OF_PIECES = (1.5, -0.5), (1.0, 1.5)
 BEAM_SIZE, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
 NEVER = -30.0  # log-probability
 
@@ -54,7 +54,8 @@ class BeamSearch:
                 f"a language model needs flashlight-text ({error}): pip install 'vqasr[lm]'."
             ) from error
         text = _read(Path(arpa))
-        settings = f"{WEIGHT} {WORD_SCORE} {BEAM_SIZE} {BEAM_TOKENS} {BEAM_THRESHOLD} sum"
+        weight, word_score = OF_PIECES if tokens.space is None else OF_LETTERS
+        settings = f"{weight} {word_score} {BEAM_SIZE} {BEAM_TOKENS} {BEAM_THRESHOLD} sum"
         self.fingerprint = hashlib.sha256((text + settings).encode()).digest()[:6]
         self._tokens = tokens
         found = list(unigrams(text))
@@ -79,8 +80,8 @@ class BeamSearch:
             try:
                 self._decoder: Any = ctc_decoder(
                     str(lexicon), tokens.names, str(model), nbest=1, beam_size=BEAM_SIZE,
-                    beam_size_token=BEAM_TOKENS, beam_threshold=BEAM_THRESHOLD, lm_weight=WEIGHT,
-                    word_score=WORD_SCORE, blank_token=blank, sil_token=silence,
+                    beam_size_token=BEAM_TOKENS, beam_threshold=BEAM_THRESHOLD, lm_weight=weight,
+                    word_score=word_score, blank_token=blank, sil_token=silence,
                     log_add=True,  # a hypothesis has the sum of its alignments
                     unk_word="<unk>", unk_score=float("-inf"),
                 )  # fmt: skip

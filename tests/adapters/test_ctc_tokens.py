@@ -55,5 +55,5 @@ def test_words_of_another_source(tokens) -> None:
     ids = tokens.tokenizer("the cat").input_ids
     (word,) = tokens.words(tokens.spans(ids), 1.0, ["The"])
     assert word.text == "The"
-    assert word.start_s == 0
+    assert 0 <= word.start_s < word.end_s
     assert isinstance(word, Segment)

@@ -10,9 +10,11 @@ import torch
 import train_lm as ngram
 from hypothesis import given
 from hypothesis import strategies as st
+from train_ctc import make_pieces
 
 from vqasr.adapters import load_recogniser
 from vqasr.adapters.ctc_recogniser import CTCRecogniser
+from vqasr.adapters.ctc_tokens import CTCTokens
 from vqasr.adapters.language_model import FILE, BeamSearch, unigrams
 from vqasr.assets import ASSETS
 from vqasr.compression.compress import compress
@@ -49,18 +51,25 @@ def test_words_have_times(with_lm, codec, clips) -> None:
     assert ends[-1] <= len(clips[0].samples) / 16_000
 
 
-def test_the_last_word_is_whole(with_lm) -> None:
+@pytest.mark.parametrize("kind", ["letters", "pieces"])
+def test_the_last_word_is_whole(with_lm, kind, tmp_path) -> None:
     """Tokens that are certain, of letters without a space at the end."""
-    tokens, vocabulary = with_lm.tokens, with_lm.tokenizer.get_vocab()
+    tokens, search = with_lm.tokens, with_lm.search
+    if kind == "pieces":
+        words = ["bread", "before", "breakfast", "for", "a", "bear"]
+        tokens = CTCTokens(make_pieces(words, 25))
+        (tmp_path / "own.arpa").write_text(ngram.KneserNey([words, words], 2).arpa())
+        search = BeamSearch(tmp_path / "own.arpa", tokens)
     path = [tokens.blank]
     for name in [*tokens.of_word("bread"), *tokens.of_word("before")]:
-        path += [vocabulary[name], tokens.blank]
-    logits = torch.full((len(path), len(vocabulary)), -9.0)
+        path += [tokens.names.index(name), tokens.blank]
+    logits = torch.full((len(path), len(tokens.names)), -9.0)
     logits[range(len(path)), path] = 9.0
-    words = with_lm.search.words(logits, with_lm.logit_s)
-    assert [word.text for word in words] == ["bread", "before"]
-    silence = torch.eye(len(vocabulary))[[tokens.blank] * 9] * 30
-    assert with_lm.search.words(silence, with_lm.logit_s) == []
+    found = search.words(logits, 0.02)
+    assert [word.text for word in found] == ["bread", "before"]
+    assert found[0].end_s <= found[1].start_s < found[1].end_s <= 0.02 * len(path)
+    silence = torch.eye(len(tokens.names))[[tokens.blank] * 9] * 30
+    assert search.words(silence, 0.02) == []
 
 
 def test_evaluation_shows_both(with_lm, codec, clips) -> None:
